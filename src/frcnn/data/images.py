@@ -1,0 +1,71 @@
+"""Reading images: whatever the file holds, out come RGB pixels the way up that a person sees them."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+
+_ORIENTATION = 0x0112  # EXIF tag
+_TRANSPOSED = {5, 6, 7, 8}  # orientations in which width and height change places
+
+
+def read_image(path: Path) -> Image.Image:
+    """The image as RGB, 8 bits; rotated as its EXIF tag says; 16 bits scaled down, transparency dropped.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not an image, or cut off.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such image") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(_unreadable(path, error)) from None
+    return _to_rgb(upright)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) as a person sees it, without decoding the pixels; same errors as `read_image`."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            transposed = image.getexif().get(_ORIENTATION) in _TRANSPOSED
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such image") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(_unreadable(path, error)) from None
+    return (width, height) if transposed else (height, width)
+
+
+def verify_image(path: Path) -> tuple[int, int]:
+    """(height, width), after reading the whole file, so that a cut-off image is found; same errors."""
+    size = image_size(path)
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (image.width // 8, image.height // 8))  # JPEG only: all bytes, few pixels
+            image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(_unreadable(path, error)) from None
+    return size
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits (or 32 that hold 16): Pillow's own conversion would cut off at 255
+        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray((grey // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    if path.is_file() and path.stat().st_size == 0:
+        return f"{path}: the file is empty; replace or remove it"
+    if isinstance(error, UnidentifiedImageError):
+        return f"{path}: not an image that Pillow can read; replace or remove it"
+    return f"{path}: damaged or cut off ({error}); replace or remove it"

@@ -1,0 +1,1 @@
+"""The network: base models, region proposal network, RoI head, and the detector made of them."""

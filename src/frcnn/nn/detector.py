@@ -1,0 +1,174 @@
+"""The detector: one forward, from images to detections.
+
+Letters: B images, H x W pixels of the padded input, K proposals, D detections, C classes.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from frcnn.config import Config
+from frcnn.nn.backbones import build_classifier, cut
+from frcnn.nn.roi_head import RoiHead
+from frcnn.nn.rpn import RPN
+from frcnn.nn.weights import BaseWeights, load_into
+from frcnn.ops.roi_pooling import roi_align, roi_max_pool
+from frcnn.ops.selection import select_detections, select_proposals
+from frcnn.types import Detections, Prediction, Proposals, RoiOutput
+
+
+class RawOutput(NamedTuple):
+    """The detector's three outputs before NMS, by the names of CNTK's tutorial, and which RoIs count."""
+
+    rpn_rois: Float[Tensor, "B K 4"]
+    """Input pixels."""
+    cls_pred: Float[Tensor, "B K 1+C"]
+    """Probabilities; column 0 is background."""
+    bbox_regr: Float[Tensor, "B K 1+C 4"]
+    """Deltas from the RoI for each class, normalised by the detector's means and standard deviations."""
+    valid: Bool[Tensor, "B K"]
+
+
+class FasterRCNN(nn.Module):
+    """Faster R-CNN (Ren et al. 2015, arXiv:1506.01497): what is trained, evaluated and exported.
+
+    Args:
+        config: all settings; the detector needs `base_model` and `detector`.
+        classes: names, without background.
+        weights: of the base model; None starts from random weights.
+
+    Attributes:
+        classes: names; label i is classes[i - 1].
+        config: the settings.
+        fresh: names of parameters that did not come from `weights`.
+        fixed: names of parameters that training leaves as they are.
+    """
+
+    mean: Tensor
+    std: Tensor
+    delta_mean: Tensor
+    delta_std: Tensor
+
+    def __init__(self, config: Config, classes: Sequence[str], weights: BaseWeights | None = None) -> None:
+        super().__init__()
+        settings, rules = config.base_model, config.detector
+        classifier = build_classifier(settings.architecture)
+        base = cut(classifier, settings)
+        # The pieces share their weights with the classifier that they were cut from, so loading fills them.
+        loaded = {name for name, _ in classifier.named_parameters()}
+        if weights is not None:
+            loaded -= load_into(classifier, weights, required=frozenset(base.conv_layers.state_dict()))
+        else:
+            loaded = set()
+
+        pool = {"align": roi_align, "max": roi_max_pool}[settings.roi_pooling]
+        self.config = config
+        self.classes = tuple(classes)
+        self.backbone = base.conv_layers
+        self.rpn = RPN(base.channels, settings.rpn_channels, base.stride, rules.anchors)
+        self.roi_head = RoiHead(
+            partial(pool, size=settings.roi_size, stride=base.stride), base.head, base.hidden, len(self.classes)
+        )
+        for name, value in (("mean", settings.mean), ("std", settings.std)):
+            self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
+        deltas = rules.box_deltas
+        for name, value4 in (
+            ("delta_mean", deltas.means if deltas.normalize else (0.0,) * 4),
+            ("delta_std", deltas.stds if deltas.normalize else (1.0,) * 4),
+        ):
+            self.register_buffer(name, torch.tensor(value4), persistent=False)
+
+        self.fresh = frozenset(
+            name
+            for name, _ in self.named_parameters()
+            if name.removeprefix("backbone.").removeprefix("roi_head.head.") not in loaded
+        )
+        self.fixed = frozenset(f"backbone.{name}" for name in base.fixed) | self._batch_norm_parameters()
+        self.eval()
+
+    def forward(
+        self,
+        images: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"],
+        image_sizes: Float[Tensor, "B 2"],
+        original_sizes: Float[Tensor, "B 2"],
+    ) -> Detections:
+        """Detect.
+
+        Args:
+            images: RGB, 0..255, each in the upper left corner of the frame; what lies outside does not matter.
+            image_sizes: (height, width) of each image inside the frame, input pixels.
+            original_sizes: (height, width) of each image before it was resized.
+        """
+        proposals, output = self.propose_and_classify(images, image_sizes, original_sizes)
+        results = self.config.detector.results
+        return select_detections(
+            output,
+            proposals,
+            image_sizes,
+            original_sizes,
+            mean=self.delta_mean,
+            std=self.delta_std,
+            min_score=results.min_score,
+            nms_iou=results.nms_iou,
+            max_detections=results.max_detections,
+        )
+
+    def raw(
+        self,
+        images: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"],
+        image_sizes: Float[Tensor, "B 2"],
+        original_sizes: Float[Tensor, "B 2"],
+    ) -> RawOutput:
+        """The three outputs of the tutorial's evaluation model: before box regression and NMS."""
+        proposals, output = self.propose_and_classify(images, image_sizes, original_sizes)
+        return RawOutput(
+            proposals.boxes, output.logits.float().softmax(dim=-1), output.deltas.float(), proposals.valid
+        )
+
+    def propose_and_classify(
+        self, images: Tensor, image_sizes: Tensor, original_sizes: Tensor
+    ) -> tuple[Proposals, RoiOutput]:
+        features = self.backbone(self.normalize(images, image_sizes))
+        rules = self.config.detector.test_proposals
+        proposals = select_proposals(self.rpn(features), image_sizes, original_sizes, **rules.model_dump())
+        return proposals, self.roi_head(features, proposals.boxes)
+
+    def to_predictions(self, detections: Detections, names: Sequence[str]) -> list[Prediction]:
+        """The detections that count, image by image, with class names instead of labels."""
+        boxes, scores, labels, valid = (value.cpu().numpy() for value in detections)
+        return [
+            Prediction(
+                name, boxes[i][valid[i]], scores[i][valid[i]], tuple(self.classes[k - 1] for k in labels[i][valid[i]])
+            )
+            for i, name in enumerate(names)
+        ]
+
+    def normalize(self, images: Tensor, image_sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B 3 H W"]:
+        """Subtract the mean, divide by the standard deviation, and blank what lies outside the image."""
+        height, width = images.shape[-2:]
+        rows = torch.arange(height, device=images.device) < image_sizes[:, :1]  # (B, H)
+        columns = torch.arange(width, device=images.device) < image_sizes[:, 1:]  # (B, W)
+        inside = rows[:, None, :, None] & columns[:, None, None, :]
+        return (images - self.mean) / self.std * inside
+
+    def train(self, mode: bool = True) -> "FasterRCNN":
+        super().train(mode)
+        if self.config.base_model.freeze_batch_norm:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def _batch_norm_parameters(self) -> frozenset[str]:
+        if not self.config.base_model.freeze_batch_norm:
+            return frozenset()
+        return frozenset(
+            f"{module_name}.{name}"
+            for module_name, module in self.named_modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            for name, _ in module.named_parameters(recurse=False)
+        )

@@ -1,0 +1,71 @@
+"""Boxes: xyxy, absolute pixels, continuous. `...` stands for any leading dimensions.
+
+Letters: N, M boxes; B images.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def area(boxes: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b"]:
+    """Width times height, square pixels; 0 for an inverted box."""
+    sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def iou(a: Float[Tensor, "*b N 4"], b: Float[Tensor, "*b M 4"]) -> Float[Tensor, "*b N M"]:
+    """Intersection over union of every box in `a` with every box in `b`.
+
+    Returns:
+        0..1; 0 where both boxes are empty.
+
+    Source:
+        Pascal VOC's overlap, in continuous coordinates. Differs from py-faster-rcnn: no "+1".
+    """
+    top_left = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
+    bottom_right = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
+    sides = (bottom_right - top_left).clamp(min=0)
+    intersection = sides[..., 0] * sides[..., 1]
+    union = area(a)[..., :, None] + area(b)[..., None, :] - intersection
+    return torch.where(union > 0, intersection / union, 0.0)
+
+
+def clip(boxes: Float[Tensor, "B *n 4"], image_sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B *n 4"]:
+    """Boxes cut off at the borders of their images.
+
+    Args:
+        image_sizes: (height, width), same unit as the boxes.
+    """
+    limits = image_sizes.flip(-1).repeat(1, 2)  # (B, 4): width, height, width, height
+    limits = limits.view(-1, *[1] * (boxes.ndim - 2), 4)
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def rescale(
+    boxes: Float[Tensor, "B *n 4"], from_sizes: Float[Tensor, "B 2"], to_sizes: Float[Tensor, "B 2"]
+) -> Float[Tensor, "B *n 4"]:
+    """Boxes of images of one size, as boxes of the same images resized to another.
+
+    Contract: `rescale(rescale(b, s, t), t, s) == b`.
+    """
+    factors = (to_sizes / from_sizes).flip(-1).repeat(1, 2)
+    return boxes * factors.view(-1, *[1] * (boxes.ndim - 2), 4)
+
+
+def flip(boxes: Float[Tensor, "*b 4"], width: float) -> Float[Tensor, "*b 4"]:
+    """Boxes of an image mirrored left to right.
+
+    Args:
+        width: of the image, same unit as the boxes.
+
+    Contract: `flip(flip(b, w), w) == b`.
+    """
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack((width - x2, y1, width - x1, y2), dim=-1)
+
+
+def inside(boxes: Float[Tensor, "N 4"], size: Float[Tensor, "2"]) -> Bool[Tensor, "N"]:
+    """Which boxes lie wholly inside an image of this (height, width)."""
+    height, width = size.unbind()
+    return (boxes[:, 0] >= 0) & (boxes[:, 1] >= 0) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)

@@ -1,0 +1,151 @@
+"""From a folder of data to a RUN folder: check everything, train, store."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+from frcnn.config import Config, dump_yaml, merge
+from frcnn.data.dataset import Dataset, open_dataset
+from frcnn.nn.checkpoint import MODEL_FILE, load, save
+from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.weights import find_weights
+from frcnn.training.loop import StepReport, fit
+from frcnn.training.phases import end_to_end
+
+OnStep = Callable[[StepReport], None]
+Log = Callable[[str], None]
+
+
+def train(
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    base_model: str | None = None,
+    recipe: str | None = None,
+    weights: str | None = "auto",
+    config: str | Path | None = None,
+    settings: Sequence[str] = (),
+    offline: bool = False,
+    on_step: OnStep = lambda report: None,
+    log: Log = lambda line: None,
+) -> tuple[FasterRCNN, Path]:
+    """Train a detector on a folder of images and write a RUN folder.
+
+    Nothing is written before the settings, the data and the weights have passed their checks.
+
+    Args:
+        data: folder of images and boxes; None takes `data.path` of the settings.
+        out: the RUN folder; it must not exist or be empty. None takes runs/DATA-BASEMODEL, numbered if it exists.
+        base_model, recipe: names of presets.
+        weights: of the base model: a file, "auto" (the first source that has them) or "none".
+        config: YAML file of settings, e.g. a RUN's config.yaml.
+        settings: "key=value" strings, e.g. ["train.epochs=5", "train.seed=1"].
+        offline: never open a connection.
+        on_step: called after every step.
+        log: called with a line worth telling.
+
+    Returns:
+        The trained detector, in evaluation mode, and its RUN folder.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: what is wrong with the input, and the way out.
+        FloatingPointError: a loss is not finite.
+    """
+    merged = merge(
+        base_model=base_model, recipe=recipe, file=Path(config) if config is not None else None, overrides=settings
+    )
+    data = data if data is not None else merged.data.path
+    if data is None:
+        raise ValueError("no data: name a folder, or set data.path")
+    merged = _with_data_path(merged, Path(data).resolve())
+    run = run_folder(out, f"{merged.data.name or Path(data).resolve().name}-{merged.base_model.name}")
+    if merged.train.skip_if_trained and (run / MODEL_FILE).is_file():
+        log(f"{run} holds a trained model already; training is skipped (train.skip_if_trained)")
+        return load(run), run
+    _require_free(run)
+
+    dataset = open_dataset(Path(data), merged.data)
+    detector = build(merged, dataset, weights, offline=offline, log=log)
+    device = choose_device(merged.train.device)
+    precision = choose_precision(merged.train.precision, device)
+    log(
+        f"{dataset.name}: {len(dataset.train)} training images, "
+        f"{sum(len(record.names) for record in dataset.train)} objects, {len(dataset.classes)} classes"
+    )
+    log(f"training on {device.type}, layers in {str(precision).removeprefix('torch.')}")
+
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.yaml").write_text(dump_yaml(merged), encoding="utf-8")
+    torch.use_deterministic_algorithms(merged.train.deterministic)
+    with (run / "metrics.jsonl").open("w", encoding="utf-8") as metrics:
+        for report in fit(
+            detector, dataset.train, end_to_end(merged.train), device=device, precision=precision
+        ):
+            metrics.write(json.dumps(report._asdict()) + "\n")
+            on_step(report)
+    save(detector, run / MODEL_FILE)
+    return detector, run
+
+
+def build(
+    config: Config, dataset: Dataset, weights: str | None, *, offline: bool, log: Log = lambda line: None
+) -> FasterRCNN:
+    """The untrained detector for a data set; the same for the same seed."""
+    torch.manual_seed(config.train.seed)
+    base_weights = find_weights(config.base_model, weights, offline=offline)
+    detector = FasterRCNN(config, dataset.classes, base_weights)
+    if base_weights is None:
+        log(f"base model {config.base_model.name}: starts from random weights")
+    else:
+        log(f"base model {config.base_model.name}: weights from {base_weights.source}")
+        fresh = sorted(name for name in detector.fresh if name.startswith("roi_head.head."))
+        if fresh:
+            log(f"the weights lack the box head's layers, which start fresh: {_layers(fresh)}")
+    return detector
+
+
+def run_folder(out: str | Path | None, name: str) -> Path:
+    """The folder asked for, or the first free one of runs/name, runs/name-2, ..."""
+    if out is not None:
+        return Path(out)
+    candidates = [Path("runs") / name, *(Path("runs") / f"{name}-{number}" for number in range(2, 10_000))]
+    return next(folder for folder in candidates if not folder.exists())
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is cuda where there is one, else cpu."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda: this machine has no CUDA card that PyTorch can use; take --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """ "auto" is bfloat16 where the processor computes it natively, else float32."""
+    if name == "auto":
+        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bf16()
+        return torch.bfloat16 if native else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+def _cpu_has_bf16() -> bool:
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
+
+
+def _with_data_path(config: Config, data: Path) -> Config:
+    part = config.data.model_copy(update={"path": str(data)})
+    return config.model_copy(update={"data": part})
+
+
+def _require_free(run: Path) -> None:
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise FileExistsError(
+            f"{run}: exists and is not overwritten; choose another folder with --out, or delete it first"
+        )
+
+
+def _layers(parameters: Iterable[str]) -> str:
+    names = [name.rpartition(".")[0].removeprefix("roi_head.head.") for name in parameters]
+    return ", ".join(dict.fromkeys(names))
