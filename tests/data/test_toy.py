@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from frcnn.data import toy
-from frcnn.data.toy import CLASSES, write_toy
+from frcnn.data.toy import scenes, write_toy
+from frcnn.data.toy.things import CLASSES, CLUTTER, KINDS
 
 NAMES = [
     "avocado",
@@ -39,9 +40,7 @@ def default_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_boxes(image: Path) -> list[list[int]]:
-    return [
-        [int(v) for v in row.split("\t")] for row in image.with_suffix(".bboxes.tsv").read_text().splitlines()
-    ]
+    return [[int(v) for v in row.split("\t")] for row in image.with_suffix(".bboxes.tsv").read_text().splitlines()]
 
 
 def read_labels(image: Path) -> list[str]:
@@ -87,10 +86,10 @@ def test_every_class_occurs_often_enough(default_set: Path, folder: str, least: 
     assert min(counts.values()) >= least
 
 
-@pytest.mark.parametrize("name", [*CLASSES, *toy.CLUTTER])
+@pytest.mark.parametrize("name", [*CLASSES, *CLUTTER])
 def test_sprite_is_cropped_to_what_is_drawn(name: str) -> None:
     for seed in range(3):
-        sprite = toy.draw_sprite(toy.KINDS[name], 150, random.Random(seed))
+        sprite = scenes.draw_sprite(KINDS[name], 150, random.Random(seed))
         assert sprite.getchannel("A").getbbox() == (0, 0, *sprite.size)
 
 
@@ -98,9 +97,9 @@ def test_boxes_fit_the_drawn_objects() -> None:
     """An object drawn alone, in the scene's supersampling, spans its box to within a pixel."""
     image, placed = draw_all_classes(0)
     for thing in placed:
-        alone = Image.new("L", (image.width * toy.SUPERSAMPLE, image.height * toy.SUPERSAMPLE))
+        alone = Image.new("L", (image.width * scenes.SUPERSAMPLE, image.height * scenes.SUPERSAMPLE))
         alone.paste(thing.sprite.getchannel("A"), (thing.left, thing.top))
-        seen = alone.reduce(toy.SUPERSAMPLE).point(lambda a: 255 if a else 0).getbbox()
+        seen = alone.reduce(scenes.SUPERSAMPLE).point(lambda a: 255 if a else 0).getbbox()
         assert seen is not None
         assert np.abs(np.subtract(thing.box(*image.size), seen)).max() <= 1
 
@@ -108,18 +107,16 @@ def test_boxes_fit_the_drawn_objects() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_no_object_is_hidden_by_more_than_two_fifths(seed: int) -> None:
     image, placed = draw_all_classes(seed)
-    owner = Image.new("L", (image.width * toy.SUPERSAMPLE, image.height * toy.SUPERSAMPLE))
+    owner = Image.new("L", (image.width * scenes.SUPERSAMPLE, image.height * scenes.SUPERSAMPLE))
     for number, thing in enumerate(placed, start=1):
-        owner.paste(
-            number, (thing.left, thing.top), thing.sprite.getchannel("A").point(lambda a: 255 if a else 0)
-        )
+        owner.paste(number, (thing.left, thing.top), thing.sprite.getchannel("A").point(lambda a: 255 if a else 0))
     for number, thing in enumerate(placed, start=1):
         drawn = np.count_nonzero(np.asarray(thing.sprite)[..., 3])
         assert np.count_nonzero(np.asarray(owner) == number) >= 0.6 * drawn, thing.name
 
 
-def draw_all_classes(seed: int) -> tuple[Image.Image, list[toy.Placed]]:
-    image, placed = toy.draw_scene(CLASSES, random.Random(seed))
+def draw_all_classes(seed: int) -> tuple[Image.Image, list[scenes.Placed]]:
+    image, placed = scenes.draw_scene(CLASSES, random.Random(seed))
     assert set(CLASSES) <= {thing.name for thing in placed}
     return image, placed
 
@@ -161,10 +158,10 @@ def test_empty_folder_is_filled(tmp_path: Path) -> None:
 
 
 def test_interrupted_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = toy.draw_scene
+    draw = scenes.draw_scene
     drawn: list[list[str]] = []
 
-    def draw_one_only(names: list[str], rng: random.Random) -> tuple[Image.Image, list[toy.Placed]]:
+    def draw_one_only(names: list[str], rng: random.Random) -> tuple[Image.Image, list[scenes.Placed]]:
         if drawn:
             raise KeyboardInterrupt
         drawn.append(names)

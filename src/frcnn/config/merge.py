@@ -215,8 +215,10 @@ def _reject_unknown(values: Mapping[str, Any], model: type[BaseModel], prefix: s
             raise ValueError(f"unknown setting '{prefix}{name}'. {nearest(prefix + str(name), keys)}")
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             if not isinstance(value, dict | BaseModel):
-                raise ValueError(f"setting '{prefix}{name}' is a group; set one of its members, e.g. "
-                                 f"'{next(_leaf_keys(field.annotation, f'{prefix}{name}.'))}'")
+                raise ValueError(
+                    f"setting '{prefix}{name}' is a group; set one of its members, e.g. "
+                    f"'{next(_leaf_keys(field.annotation, f'{prefix}{name}.'))}'"
+                )
             if isinstance(value, dict):
                 _reject_unknown(value, field.annotation, f"{prefix}{name}.")
 

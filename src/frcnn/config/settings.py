@@ -27,9 +27,7 @@ class BaseModelSettings(Settings):
     """The classifier that the detector is made of, and where it is cut."""
 
     name: str = _set("efficientnet_lite0", "name of the preset, or of your own base model")
-    architecture: str = _set(
-        "timm:efficientnet_lite0", "torchvision:NAME or timm:NAME; built there, not written again"
-    )
+    architecture: str = _set("timm:efficientnet_lite0", "torchvision:NAME or timm:NAME; built there, not written again")
     input_node: str | None = _set(None, "node whose output is the input; empty: the model's own input")
     last_conv_node: str = _set("blocks.4", "node whose output is the feature map")
     train_from_node: str | None = _set(
@@ -38,7 +36,12 @@ class BaseModelSettings(Settings):
     pool_node: str | None = _set(
         None, "pooling node that RoI pooling replaces; empty: RoI pooling comes after last_conv_node"
     )
-    last_hidden_node: str = _set("global_pool", "last node before the classifier's own prediction layer")
+    last_hidden_node: str | None = _set(
+        None, "last node of the base model that the RoI head keeps; empty: none of its layers after pooling"
+    )
+    fc_channels: tuple[Count, ...] = _set(
+        (1024, 1024), "widths of new fully connected layers at the end of the RoI head"
+    )
     stride: Count | None = _set(None, "input pixels per cell of the feature map; empty: measured")
     rpn_channels: Count = _set(256, "channels of the RPN's 3x3 convolution")
     roi_pooling: Literal["align", "max"] = _set("align", "RoIAlign, or the RoI max pooling of the tutorial")
@@ -76,9 +79,7 @@ class AnchorSettings(Settings):
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = _set(
         (8.0, 16.0, 32.0), "sides of the square anchors, times base_size; fit them to your objects"
     )
-    aspect_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = _set(
-        (0.5, 1.0, 2.0), "height / width"
-    )
+    aspect_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = _set((0.5, 1.0, 2.0), "height / width")
     offset: Fraction = _set(0.5, "where in its cell an anchor sits: 0.5 centre, 0 upper left corner")
 
 

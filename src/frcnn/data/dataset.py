@@ -14,7 +14,6 @@ from frcnn.types import Record
 _SHOWN = 10  # problems listed in one error
 
 
-
 class Dataset(NamedTuple):
     name: str
     classes: tuple[str, ...]

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,7 +119,7 @@ def _detect(
     device = next(detector.parameters()).device
     settings = detector.config.detector.image
     batches = read_ahead(
-        lambda chunk: load_batch(chunk, detector.classes, settings),
+        partial(load_batch, classes=detector.classes, settings=settings),
         batched(records, detector.config.train.batch_size),
         workers=detector.config.data.workers,
     )
@@ -126,9 +127,7 @@ def _detect(
     seconds = 0.0
     for batch in batches:
         start = time.perf_counter()
-        detections = detector(
-            batch.images.to(device), batch.image_sizes.to(device), batch.original_sizes.to(device)
-        )
+        detections = detector(batch.images.to(device), batch.image_sizes.to(device), batch.original_sizes.to(device))
         predictions += detector.to_predictions(detections, batch.names)
         seconds += time.perf_counter() - start
         on_batch(len(predictions), len(records))

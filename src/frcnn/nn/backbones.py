@@ -4,7 +4,7 @@ The classifier comes from torchvision or timm. torch.fx records it as a graph of
 graph become modules of their own, with the classifier's own weights under the classifier's own names.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,7 +20,7 @@ class BaseModel(NamedTuple):
     conv_layers: nn.Module
     """(B, 3, H, W) -> (B, channels, H / stride, W / stride)"""
     head: nn.Module
-    """(R, channels, roi_size, roi_size) -> (R, hidden)"""
+    """(R, channels, roi_size, roi_size) -> (R, ...) with `hidden` numbers for each of R RoIs"""
     stride: int
     channels: int
     hidden: int
@@ -70,10 +70,12 @@ def cut(classifier: nn.Module, settings: BaseModelSettings) -> BaseModel:
         source = _find(names, "input_node", settings.input_node)
     last_conv = _find(names, "last_conv_node", settings.last_conv_node)
     pool = last_conv if settings.pool_node is None else _find(names, "pool_node", settings.pool_node)
-    last_hidden = _find(names, "last_hidden_node", settings.last_hidden_node)
 
     conv_layers = _between(classifier, graph, names, source, last_conv)
-    head = _between(classifier, graph, names, pool, last_hidden)
+    head: nn.Module = nn.Identity()
+    if settings.last_hidden_node is not None:
+        last_hidden = _find(names, "last_hidden_node", settings.last_hidden_node)
+        head = _between(classifier, graph, names, pool, last_hidden)
     stride, channels = _measure_conv_layers(conv_layers, settings)
     hidden = _measure_head(head, channels, settings)
     if settings.dropout is not None:
@@ -160,9 +162,7 @@ def _measure_conv_layers(conv_layers: nn.Module, settings: BaseModelSettings) ->
 def _measure_head(head: nn.Module, channels: int, settings: BaseModelSettings) -> int:
     size = settings.roi_size
     try:
-        hidden: Any = head(torch.zeros(1, channels, size, size))
+        hidden: Tensor = head(torch.zeros(1, channels, size, size))
     except RuntimeError as error:
         raise ValueError(f"base_model.roi_size {size} does not fit the head: {error}") from None
-    if not isinstance(hidden, Tensor) or hidden.ndim != 2:
-        raise ValueError(f"base_model.last_hidden_node '{settings.last_hidden_node}' does not give a vector")
-    return hidden.shape[1]
+    return int(hidden[0].numel())

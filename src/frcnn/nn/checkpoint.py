@@ -1,15 +1,15 @@
 """Model files: weights, class names and settings in one .safetensors file that describes itself."""
 
 import json
-import os
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from frcnn.config import dump, from_dict
+from frcnn.files import whole_file
 from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.device import choose_device
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.safetensors"
@@ -27,16 +27,15 @@ def save(detector: FasterRCNN, path: Path) -> None:
         "classes": json.dumps(detector.classes, ensure_ascii=False),
         "config": json.dumps(dump(detector.config)),
     }
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole_file(path) as partial:
         save_file(tensors, partial, metadata)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-def load(run: str | Path, *, device: str | torch.device = "cpu") -> FasterRCNN:
+def load(run: str | Path, *, device: str = "auto") -> FasterRCNN:
     """The detector of a RUN folder or of a model file, ready to predict.
+
+    Args:
+        device: "auto" (cuda where there is one), "cpu" or "cuda".
 
     Raises:
         FileNotFoundError: there is no model.
@@ -63,4 +62,4 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> FasterRCNN:
         detector.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{path}: the weights do not fit the settings stored with them: {error}") from None
-    return detector.to(device)
+    return detector.to(choose_device(device))

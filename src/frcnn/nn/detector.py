@@ -71,7 +71,11 @@ class FasterRCNN(nn.Module):
         self.backbone = base.conv_layers
         self.rpn = RPN(base.channels, settings.rpn_channels, base.stride, rules.anchors)
         self.roi_head = RoiHead(
-            partial(pool, size=settings.roi_size, stride=base.stride), base.head, base.hidden, len(self.classes)
+            partial(pool, size=settings.roi_size, stride=base.stride),
+            base.head,
+            base.hidden,
+            settings.fc_channels,
+            len(self.classes),
         )
         for name, value in (("mean", settings.mean), ("std", settings.std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
@@ -88,6 +92,8 @@ class FasterRCNN(nn.Module):
             if name.removeprefix("backbone.").removeprefix("roi_head.head.") not in loaded
         )
         self.fixed = frozenset(f"backbone.{name}" for name in base.fixed) | self._batch_norm_parameters()
+        # Channels last: measured on CPUs, convolutions and their gradients are up to twice as fast.
+        self.to(memory_format=torch.channels_last)
         self.eval()
 
     def forward(
@@ -125,9 +131,7 @@ class FasterRCNN(nn.Module):
     ) -> RawOutput:
         """The three outputs of the tutorial's evaluation model: before box regression and NMS."""
         proposals, output = self.propose_and_classify(images, image_sizes, original_sizes)
-        return RawOutput(
-            proposals.boxes, output.logits.float().softmax(dim=-1), output.deltas.float(), proposals.valid
-        )
+        return RawOutput(proposals.boxes, output.logits.float().softmax(dim=-1), output.deltas.float(), proposals.valid)
 
     def propose_and_classify(
         self, images: Tensor, image_sizes: Tensor, original_sizes: Tensor
@@ -142,7 +146,10 @@ class FasterRCNN(nn.Module):
         boxes, scores, labels, valid = (value.cpu().numpy() for value in detections)
         return [
             Prediction(
-                name, boxes[i][valid[i]], scores[i][valid[i]], tuple(self.classes[k - 1] for k in labels[i][valid[i]])
+                name,
+                boxes[i][valid[i]],
+                scores[i][valid[i]],
+                tuple(self.classes[k - 1] for k in labels[i][valid[i]]),
             )
             for i, name in enumerate(names)
         ]
@@ -153,7 +160,8 @@ class FasterRCNN(nn.Module):
         rows = torch.arange(height, device=images.device) < image_sizes[:, :1]  # (B, H)
         columns = torch.arange(width, device=images.device) < image_sizes[:, 1:]  # (B, W)
         inside = rows[:, None, :, None] & columns[:, None, None, :]
-        return (images - self.mean) / self.std * inside
+        normalized = (images - self.mean) / self.std * inside
+        return normalized.contiguous(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "FasterRCNN":
         super().train(mode)

@@ -3,8 +3,10 @@
 Letters: B images, K RoIs each, C classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -16,8 +18,9 @@ class RoiHead(nn.Module):
 
     Args:
         pool: (features, rois) -> a map of fixed size for each RoI.
-        head: the base model's layers; (B * K, channels, size, size) -> (B * K, hidden).
-        hidden: what `head` gives.
+        head: the base model's layers; (B * K, channels, size, size) -> maps or vectors.
+        hidden: numbers per RoI that `head` gives.
+        fc_channels: widths of fully connected layers that follow `head`, e.g. (1024, 1024).
         classes: C, without background.
 
     Source:
@@ -25,20 +28,29 @@ class RoiHead(nn.Module):
     """
 
     def __init__(
-        self, pool: Callable[[Tensor, Tensor], Tensor], head: nn.Module, hidden: int, classes: int
+        self,
+        pool: Callable[[Tensor, Tensor], Tensor],
+        head: nn.Module,
+        hidden: int,
+        fc_channels: Sequence[int],
+        classes: int,
     ) -> None:
         super().__init__()
         self.pool = pool
         self.head = head
-        self.logits = nn.Linear(hidden, 1 + classes)
-        self.deltas = nn.Linear(hidden, 4 * (1 + classes))
+        widths = [hidden, *fc_channels]
+        self.fc = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.logits = nn.Linear(widths[-1], 1 + classes)
+        self.deltas = nn.Linear(widths[-1], 4 * (1 + classes))
         for layer, std in ((self.logits, 0.01), (self.deltas, 0.001)):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Float[Tensor, "B F H W"], rois: Float[Tensor, "B K 4"]) -> RoiOutput:
         batch, count, _ = rois.shape
-        hidden = self.head(self.pool(features, rois))
+        hidden = self.head(self.pool(features, rois)).flatten(1)
+        for layer in self.fc:
+            hidden = torch.relu(layer(hidden))
         logits = self.logits(hidden).view(batch, count, self.logits.out_features)
         deltas = self.deltas(hidden).view(batch, count, self.logits.out_features, 4)
         return RoiOutput(logits, deltas)

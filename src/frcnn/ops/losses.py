@@ -5,9 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def smooth_l1(
-    predicted: Float[Tensor, "*b"], target: Float[Tensor, "*b"], *, sigma: float
-) -> Float[Tensor, "*b"]:
+def smooth_l1(predicted: Float[Tensor, "*b"], target: Float[Tensor, "*b"], *, sigma: float) -> Float[Tensor, "*b"]:
     """0.5 (sigma d)² where |d| < 1 / sigma², else |d| - 0.5 / sigma²; d is the difference.
 
     Source:

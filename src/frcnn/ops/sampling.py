@@ -5,9 +5,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 
-def sample(
-    labels: Int[Tensor, "N"], *, size: int, fg_fraction: float, generator: torch.Generator
-) -> Int[Tensor, "S"]:
+def sample(labels: Int[Tensor, "N"], *, size: int, fg_fraction: float, generator: torch.Generator) -> Int[Tensor, "S"]:
     """At most `size` candidates, at most `fg_fraction` of it foreground, the rest background.
 
     Args:

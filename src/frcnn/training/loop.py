@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import count
 from typing import NamedTuple
 
@@ -70,7 +71,7 @@ def fit(
             generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
             order = [records[i] for i in epoch_order(len(records), seed=settings.seed, epoch=number)]
             batches = read_ahead(
-                lambda chunk, flip=flip: load_batch(chunk, detector.classes, image_settings, flip=flip),
+                partial(load_batch, classes=detector.classes, settings=image_settings, flip=flip),
                 batched(order, settings.batch_size),
                 workers=detector.config.data.workers,
             )
@@ -123,7 +124,7 @@ def make_optimizer(detector: FasterRCNN, phase: Phase, settings: TrainSettings) 
             bias = settings.bias_lr_mult if name.endswith("bias") else 1.0
             new = settings.new_layers_lr_mult if name in detector.fresh else 1.0
             groups.append({"params": [parameter], "lr_mult": bias * new})
-    return SGD(groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    return SGD(groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
 
 
 def _set_rate(optimizer: Optimizer, rate: float) -> None:
@@ -154,5 +155,3 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         [Target(*(value.to(device) for value in target)) for target in batch.targets],
         batch.names,
     )
-
-

@@ -27,7 +27,7 @@ class Phase(NamedTuple):
 
 
 def end_to_end(settings: TrainSettings) -> tuple[Phase, ...]:
-    """"Approximate joint training", Ren et al. 2015, section 3.2: all parts and losses at once; proposals are
+    """ "Approximate joint training", Ren et al. 2015, section 3.2: all parts and losses at once; proposals are
     treated as given, so no gradient flows through their coordinates."""
     parts = {Part.RPN, Part.ROI_HEAD} | ({Part.BACKBONE} if settings.conv_layers else set())
     epochs = 1 if settings.fast else settings.epochs

@@ -8,8 +8,10 @@ import torch
 
 from frcnn.config import Config, dump_yaml, merge
 from frcnn.data.dataset import Dataset, open_dataset
+from frcnn.files import write_text
 from frcnn.nn.checkpoint import MODEL_FILE, load, save
 from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.device import choose_device, choose_precision
 from frcnn.nn.weights import find_weights
 from frcnn.training.loop import StepReport, fit
 from frcnn.training.phases import end_to_end
@@ -54,7 +56,10 @@ def train(
         FloatingPointError: a loss is not finite.
     """
     merged = merge(
-        base_model=base_model, recipe=recipe, file=Path(config) if config is not None else None, overrides=settings
+        base_model=base_model,
+        recipe=recipe,
+        file=Path(config) if config is not None else None,
+        overrides=settings,
     )
     data = data if data is not None else merged.data.path
     if data is None:
@@ -77,12 +82,10 @@ def train(
     log(f"training on {device.type}, layers in {str(precision).removeprefix('torch.')}")
 
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.yaml").write_text(dump_yaml(merged), encoding="utf-8")
+    write_text(run / "config.yaml", dump_yaml(merged))
     torch.use_deterministic_algorithms(merged.train.deterministic)
-    with (run / "metrics.jsonl").open("w", encoding="utf-8") as metrics:
-        for report in fit(
-            detector, dataset.train, end_to_end(merged.train), device=device, precision=precision
-        ):
+    with (run / "metrics.jsonl").open("w", encoding="utf-8", buffering=1) as metrics:
+        for report in fit(detector, dataset.train, end_to_end(merged.train), device=device, precision=precision):
             metrics.write(json.dumps(report._asdict()) + "\n")
             on_step(report)
     save(detector, run / MODEL_FILE)
@@ -112,26 +115,6 @@ def run_folder(out: str | Path | None, name: str) -> Path:
         return Path(out)
     candidates = [Path("runs") / name, *(Path("runs") / f"{name}-{number}" for number in range(2, 10_000))]
     return next(folder for folder in candidates if not folder.exists())
-
-
-def choose_device(name: str) -> torch.device:
-    """ "auto" is cuda where there is one, else cpu."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda: this machine has no CUDA card that PyTorch can use; take --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """ "auto" is bfloat16 where the processor computes it natively, else float32."""
-    if name == "auto":
-        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bf16()
-        return torch.bfloat16 if native else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
-
-
-def _cpu_has_bf16() -> bool:
-    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
 
 
 def _with_data_path(config: Config, data: Path) -> Config:

@@ -74,9 +74,7 @@ class TrainingStep(nn.Module):
         rules = self.detector.config.train.rpn
         zeros, ones = rpn.anchors.new_zeros(4), rpn.anchors.new_ones(4)
         losses = []
-        for logits, deltas, size, target in zip(
-            rpn.logits, rpn.deltas, batch.image_sizes, batch.targets, strict=True
-        ):
+        for logits, deltas, size, target in zip(rpn.logits, rpn.deltas, batch.image_sizes, batch.targets, strict=True):
             boxes = target.boxes[~target.difficult]
             labels, matched_idxs = match_anchors(
                 iou(rpn.anchors, boxes),
@@ -86,9 +84,7 @@ class TrainingStep(nn.Module):
                 clobber_positives=rules.clobber_positives,
             )
             labels = _ignore_difficult(labels, rpn.anchors, target, rules.bg_iou)
-            chosen = sample(
-                labels, size=rules.sample_size, fg_fraction=rules.fg_fraction, generator=generator
-            )
+            chosen = sample(labels, size=rules.sample_size, fg_fraction=rules.fg_fraction, generator=generator)
             labels = labels[chosen]
             target_deltas = torch.zeros_like(deltas[chosen], dtype=torch.float32)
             positive = labels == 1
@@ -100,9 +96,7 @@ class TrainingStep(nn.Module):
         return torch.stack(objectness).mean(), torch.stack(box).mean()
 
     @torch.no_grad()
-    def sample_rois(
-        self, proposals: Float[Tensor, "K 4"], target: Target, generator: torch.Generator
-    ) -> RoiSample:
+    def sample_rois(self, proposals: Float[Tensor, "K 4"], target: Target, generator: torch.Generator) -> RoiSample:
         """The proposal target rule: ground truth joins the proposals, so that the head sees objects from the
         first step on; then a sample (Girshick 2015, section 2.3)."""
         rules = self.detector.config.train.roi

@@ -1,0 +1,59 @@
+"""Faster R-CNN that trains on a few labelled photos, on an ordinary computer.
+
+import frcnn
+
+detector, run = frcnn.train("my_photos")
+print(frcnn.evaluate(run).table())
+for prediction in frcnn.predict(run, "new.jpg"):
+    frcnn.draw("new.jpg", prediction).save("new-detections.png")
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from frcnn.drawing import draw
+    from frcnn.evaluation.report import Evaluation, evaluate
+    from frcnn.nn.checkpoint import load
+    from frcnn.nn.detector import FasterRCNN
+    from frcnn.prediction import Evaluator, predict
+    from frcnn.training.run import train
+    from frcnn.types import Prediction
+
+# Imported at first use: `import frcnn` and `frcnn --help` do not wait for torch.
+_HOMES = {
+    "Evaluation": "frcnn.evaluation.report",
+    "Evaluator": "frcnn.prediction",
+    "FasterRCNN": "frcnn.nn.detector",
+    "Prediction": "frcnn.types",
+    "draw": "frcnn.drawing",
+    "evaluate": "frcnn.evaluation.report",
+    "load": "frcnn.nn.checkpoint",
+    "predict": "frcnn.prediction",
+    "train": "frcnn.training.run",
+}
+
+__all__ = [
+    "Evaluation",
+    "Evaluator",
+    "FasterRCNN",
+    "Prediction",
+    "draw",
+    "evaluate",
+    "load",
+    "predict",
+    "train",
+]
+
+__version__ = version("frcnn")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'frcnn' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,372 @@
+"""The command line: the only place that prints and exits."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from frcnn.config import base_model_names, dump_yaml, merge, recipe_names
+from frcnn.files import whole_file, write_text
+
+if TYPE_CHECKING:
+    from frcnn.config import DrawSettings
+    from frcnn.nn.detector import FasterRCNN
+    from frcnn.training.loop import StepReport
+    from frcnn.types import Prediction
+
+# Modules that need torch are imported by the commands that use them: help and settings come at once.
+
+_PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal for a progress bar
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"frcnn: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("frcnn: interrupted; no half-written file is left", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from frcnn.data.toy import write_toy
+    from frcnn.training.run import run_folder, train
+
+    out = run_folder(options.out, "demo")
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"{out}: exists and is not overwritten; choose another folder with --out")
+    print(f"drawing the toy data set in {out / 'data'}")
+    write_toy(out / "data", seed=1)
+    with _TrainingProgress() as progress:
+        detector, run = train(
+            out / "data", out=out / "run", recipe="toy", offline=True, settings=["train.seed=1"],
+            on_step=progress, log=print,
+        )  # fmt: skip
+    _evaluate_and_draw(detector, run)
+    print(f"Next: frcnn predict {run} PHOTO.jpg; frcnn train YOUR_DATA")
+
+
+def _data_toy(options: argparse.Namespace) -> None:
+    from frcnn.data.toy import write_toy
+
+    write_toy(options.out, seed=options.seed)
+    print(f"toy data set in {options.out}; next: frcnn train {options.out}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from frcnn.training.run import train
+
+    settings = list(options.set)
+    for name in ("epochs", "device", "seed"):
+        if getattr(options, name) is not None:
+            settings.append(f"train.{name}={getattr(options, name)}")
+    with _TrainingProgress() as progress:
+        detector, run = train(
+            options.data,
+            out=options.out,
+            base_model=options.base_model,
+            recipe=options.recipe,
+            weights=options.weights,
+            config=options.config,
+            settings=settings,
+            offline=options.offline,
+            on_step=progress,
+            log=print,
+        )
+    print(f"model in {run}")
+    if _has_test_images(detector):
+        _evaluate_and_draw(detector, run)
+    else:
+        print(f"the data has no test images, so nothing is measured; frcnn predict {run} IMAGE shows detections")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from frcnn.nn.checkpoint import load
+
+    detector = load(options.run_folder)
+    own_test = options.data is None and options.split == "test"
+    if own_test and options.run_folder.is_dir():
+        _evaluate_and_draw(detector, options.run_folder, json_file=options.json)
+    else:
+        evaluation = _evaluated(detector, options.data, options.split)
+        print(evaluation.table())
+        if options.json is not None:
+            _write_json(options.json, evaluation.to_json())
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from frcnn.nn.checkpoint import load
+    from frcnn.prediction import predict, to_json
+
+    detector = load(options.run_folder)
+    with _CountProgress("detecting", "image") as progress:
+        predictions = predict(detector, options.images, min_score=options.min_score, on_image=progress)
+    if options.json == "-":
+        print(to_json(predictions), end="")
+        return
+    for prediction in predictions:
+        print(f"{prediction.image}: {len(prediction.names) or 'no'} detections")
+        for box, score, name in zip(prediction.boxes, prediction.scores, prediction.names, strict=True):
+            print(f"  {name:>15} {score:.3f}  {' '.join(f'{value:.1f}' for value in box)}")
+    folder = options.out
+    if folder is None and options.run_folder.is_dir():
+        folder = options.run_folder / "predictions"
+    if folder is not None:
+        _save_pictures(detector, predictions, folder, min_score=options.min_score)
+    if options.json is not None:
+        _write_json(options.json, to_json(predictions))
+
+
+def _config(options: argparse.Namespace) -> None:
+    merged = merge(base_model=options.base_model, recipe=options.recipe, file=options.config, overrides=options.set)
+    print(dump_yaml(merged), end="")
+
+
+def _has_test_images(detector: "FasterRCNN") -> bool:
+    from frcnn.data.dataset import read_split
+
+    return bool(read_split(Path(str(detector.config.data.path)), "test", detector.config.data))
+
+
+def _evaluate_and_draw(detector: "FasterRCNN", run: Path, json_file: str | None = None) -> None:
+    """Measure on the RUN's own test images; table, evaluation.json and images/."""
+    evaluation = _evaluated(detector, None, "test")
+    print(evaluation.table())
+    print(f"({evaluation.metric}; {evaluation.images} images, {evaluation.seconds_per_image:.2f} s each)")
+    write_text(run / "evaluation.json", evaluation.to_json())
+    if json_file is not None:
+        _write_json(json_file, evaluation.to_json())
+    draw = detector.config.detector.draw
+    if draw.save:
+        _save_pictures(detector, evaluation.predictions, run / "images", min_score=draw.min_score, draw=draw)
+
+
+def _evaluated(detector: "FasterRCNN", data: Path | None, split: str) -> Any:
+    from frcnn.evaluation.report import evaluate
+
+    with _CountProgress("evaluating", "image") as progress:
+        return evaluate(detector, data, split=split, on_batch=progress)
+
+
+def _save_pictures(
+    detector: "FasterRCNN",
+    predictions: Iterable["Prediction"],
+    folder: Path,
+    *,
+    min_score: float,
+    draw: "DrawSettings | None" = None,
+) -> None:
+    from frcnn import drawing
+    from frcnn.prediction import Evaluator
+
+    folder.mkdir(parents=True, exist_ok=True)
+    used: set[str] = set()
+    for prediction in predictions:
+        background = unregressed = None
+        if draw is not None and (draw.background or draw.unregressed):
+            evaluator = Evaluator(detector)
+            boxes, probabilities = evaluator.process_image(prediction.image)
+            is_background = probabilities.argmax(axis=1) == 0
+            sure = ~is_background & (probabilities.max(axis=1) >= min_score)
+            background = boxes[is_background] if draw.background else None
+            unregressed = evaluator.unregressed(prediction.image)[sure] if draw.unregressed else None
+        picture = drawing.draw(
+            prediction.image,
+            prediction,
+            classes=detector.classes,
+            min_score=min_score,
+            background=background,
+            unregressed=unregressed,
+        )
+        stem = Path(prediction.image).stem
+        name = next(n for n in (stem, *(f"{stem}-{i}" for i in range(2, 10**6))) if n not in used)
+        used.add(name)
+        with whole_file(folder / f"{name}-detections.jpg") as partial:
+            picture.save(partial, quality=92)
+    print(f"pictures in {folder}")
+
+
+def _write_json(file: str, text: str) -> None:
+    if file == "-":
+        print(text, end="")
+    else:
+        write_text(Path(file), text)
+
+
+class _CountProgress:
+    """A bar that counts; nothing where the output is no terminal, since this does not take long."""
+
+    def __init__(self, what: str, unit: str) -> None:
+        self.bar: tqdm[Any] = tqdm(desc=what, unit=unit, disable=not sys.stderr.isatty(), leave=False)
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        return self._update
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def _update(self, done: int, total: int) -> None:
+        self.bar.total = total
+        self.bar.update(done - self.bar.n)
+
+
+class _TrainingProgress:
+    """A bar with loss, speed and time left on a terminal; else a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm[Any] | None = None
+        self.start = self.last = time.monotonic()
+        self.loss = 0.0
+
+    def __enter__(self) -> "_TrainingProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, report: "StepReport") -> None:
+        # A running mean: single steps jump too much to be read.
+        self.loss = report.loss if report.step == 1 else 0.95 * self.loss + 0.05 * report.loss
+        if sys.stderr.isatty():
+            if self.bar is None:
+                self.bar = tqdm(total=report.steps, unit="step", desc=report.phase)
+            self.bar.set_description(f"{report.phase}, epoch {report.epoch}", refresh=False)
+            self.bar.set_postfix(loss=f"{self.loss:.3f}", refresh=False)
+            self.bar.update()
+            return
+        now = time.monotonic()
+        if report.step == 1:
+            self.start, self.last = now - report.seconds, 0.0
+        if now - self.last >= _PLAIN_INTERVAL or report.step == report.steps:
+            self.last = now
+            each = (now - self.start) / report.step
+            print(
+                f"{report.phase}, epoch {report.epoch}, step {report.step}/{report.steps}: loss {self.loss:.3f}, "
+                f"{report.images / each:.2f} images/s, {each * (report.steps - report.step):.0f} s left",
+                flush=True,
+            )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="frcnn",
+        description="Faster R-CNN that trains on a few labelled photos, on an ordinary computer.",
+        epilog="example: frcnn demo",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(
+        where: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, example: str
+    ) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = where.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"example: {example}",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        return added
+
+    demo = command(commands, "demo", _demo, "draw a toy data set, train on it, measure and show", "frcnn demo")
+    demo.add_argument("--out", type=Path, help="new folder for data and RUN (default: runs/demo, numbered)")
+
+    data = commands.add_parser("data", help="make a data set", epilog="example: frcnn data toy my_toy --seed 1")
+    sets = data.add_subparsers(title="data sets", required=True, metavar="NAME")
+    toy = command(
+        sets,
+        "toy",
+        _data_toy,
+        "draw refrigerator shelves with 16 classes of groceries",
+        "frcnn data toy my_toy",
+    )
+    toy.add_argument("out", type=Path, metavar="OUT", help="new folder")
+    toy.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
+
+    train = command(
+        commands,
+        "train",
+        _train,
+        "train a detector on a folder of images and boxes, and measure it on its test images",
+        "frcnn train my_photos --epochs 20 --set train.lr=0.005",
+    )
+    train.add_argument("data", type=Path, nargs="?", metavar="DATA", help="folder of images and boxes")
+    _add_settings(train)
+    train.add_argument("--weights", default="auto", metavar="FILE|auto|none", help="of the base model")
+    train.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
+    train.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")
+    train.add_argument("--seed", type=int, metavar="N", help="of everything random")
+    train.add_argument("--offline", action="store_true", help="never open a connection")
+    train.add_argument("--out", type=Path, metavar="RUN", help="new folder (default: runs/DATA-MODEL, numbered)")
+
+    evaluate = command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "measure a trained detector: average precision of each class, and pictures",
+        "frcnn evaluate runs/demo/run",
+    )
+    evaluate.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training")
+    evaluate.add_argument("--data", type=Path, help="other data than it was trained on")
+    evaluate.add_argument("--split", default="test", choices=("train", "test"), help="which images")
+    evaluate.add_argument("--json", metavar="FILE", help="write the result there ('-' prints it)")
+
+    predict = command(
+        commands,
+        "predict",
+        _predict,
+        "detect objects in images",
+        "frcnn predict runs/demo/run photo.jpg holiday/ --json detections.json",
+    )
+    predict.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training")
+    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER")
+    predict.add_argument("--min-score", type=_fraction, default=0.5, help="leave out detections under it")
+    predict.add_argument("--out", type=Path, metavar="DIR", help="folder for pictures (default: RUN/predictions)")
+    predict.add_argument("--json", metavar="FILE", help="write the detections there ('-' prints them alone)")
+
+    config = command(
+        commands,
+        "config",
+        _config,
+        "print all settings, merged, with a comment for each",
+        "frcnn config --base-model vgg16 --set train.epochs=5",
+    )
+    _add_settings(config)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base-model", metavar="NAME", help=f"one of {', '.join(base_model_names())}")
+    parser.add_argument("--recipe", metavar="NAME", help=f"one of {', '.join(recipe_names())}")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings, e.g. a RUN's config.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting; may be given several times",
+    )
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _version() -> str:
+    from frcnn import __version__
+
+    return __version__

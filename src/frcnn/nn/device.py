@@ -1,0 +1,27 @@
+"""Where the network runs, and in which precision."""
+
+import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is cuda where there is one, else cpu.
+
+    Raises:
+        ValueError: "cuda" where there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda: this machine has no CUDA card that PyTorch can use; take --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """ "auto" is bfloat16 where the processor computes it natively, else float32."""
+    if name == "auto":
+        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bf16()
+        return torch.bfloat16 if native else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+def _cpu_has_bf16() -> bool:
+    features = torch.cpu.get_capabilities()
+    return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
