@@ -8,23 +8,14 @@ them also reads real pictures annotated that way.
 and lights them.
 """
 
-import math
 import os
-import random
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter, ImageFont
-
+from frcnn.data.toy.pen import Rng
 from frcnn.data.toy.scenes import draw_scene
-from frcnn.data.toy.things import CLASSES, GROCERIES, Rng
+from frcnn.data.toy.things import CLASSES, GROCERIES
 
 
 def _deal(sizes: Sequence[int], rng: Rng) -> Iterator[list[str]]:

@@ -1,6 +1,7 @@
 """A pen that draws soft shapes on one transparent sprite."""
 
 import math
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter, ImageFont
 
+Rng = random.Random
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from frcnn.data.toy.pen import Pen
-from frcnn.data.toy.things import CLUTTER, KINDS, Kind, Rng
+from frcnn.data.toy.pen import Pen, Rng
+from frcnn.data.toy.things import CLUTTER, KINDS, Kind
 
 SUPERSAMPLE = 2
 MIN_SIDE = 36  # final pixels; a smaller object could not be named any more

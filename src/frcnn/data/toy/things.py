@@ -1,13 +1,10 @@
 """The things in the refrigerator, one function each: sixteen kinds of groceries, and clutter."""
 
 import math
-import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from frcnn.data.toy.pen import Pen, Point
-
-Rng = random.Random
+from frcnn.data.toy.pen import Pen, Point, Rng
 
 # ------------------------------------------------------------------------------------ the groceries
 

@@ -1,0 +1,82 @@
+"""What the property tests draw from: boxes, scores, image sizes, data sets."""
+
+import hypothesis.strategies as st
+import numpy as np
+import torch
+from hypothesis import HealthCheck, settings
+from torch import Tensor
+
+from frcnn.types import Prediction, Record
+
+# How fast the machine is just now is not what these tests are about.
+settings.register_profile("frcnn", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("frcnn")
+
+CLASSES = ("cat", "dog", "bird")
+
+
+def numbers(low: float, high: float) -> st.SearchStrategy[float]:
+    """float32 numbers, which a test can put into tensors as they are."""
+    return st.floats(low, high, width=32)
+
+
+@st.composite
+def boxes(
+    draw: st.DrawFn,
+    *,
+    min_count: int = 0,
+    max_count: int = 6,
+    low: float = -200.0,
+    high: float = 1000.0,
+    min_side: float = 0.0,
+    max_side: float = 500.0,
+) -> Tensor:
+    """(N, 4) float32, xyxy, anywhere: they may reach out of an image."""
+    corner, side = numbers(low, high), numbers(min_side, max_side)
+    rows = draw(st.lists(st.tuples(corner, corner, side, side), min_size=min_count, max_size=max_count))
+    corners, sides = torch.tensor(rows).reshape(-1, 4).split(2, dim=1)
+    return torch.cat((corners, corners + sides), dim=1)
+
+
+@st.composite
+def crowded_boxes(draw: st.DrawFn, *, min_count: int = 0, max_count: int = 12, min_side: int = 0) -> Tensor:
+    """(N, 4) whole pixels on a small square, so that overlaps, ties and equal boxes are frequent."""
+    corner, side = st.integers(0, 6), st.integers(min_side, 5)
+    rows = draw(st.lists(st.tuples(corner, corner, side, side), min_size=min_count, max_size=max_count))
+    corners, sides = torch.tensor(rows, dtype=torch.float32).reshape(-1, 4).split(2, dim=1)
+    return torch.cat((corners, corners + sides), dim=1)
+
+
+@st.composite
+def scored_boxes(draw: st.DrawFn, *, max_count: int = 12) -> tuple[Tensor, Tensor]:
+    """(N, 4) crowded boxes and (N,) scores with ties, some of them -inf."""
+    found = draw(crowded_boxes(max_count=max_count))
+    score = st.sampled_from((-float("inf"), -1.0, 0.0, 0.25, 0.5, 0.75, 1.0))
+    scores = draw(st.lists(score, min_size=len(found), max_size=len(found)))
+    return found, torch.tensor(scores)
+
+
+@st.composite
+def image_sizes(draw: st.DrawFn, *, count: int) -> Tensor:
+    """(B, 2) float32, (height, width)."""
+    side = st.integers(1, 2000)
+    rows = draw(st.lists(st.tuples(side, side), min_size=count, max_size=count))
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 2)
+
+
+@st.composite
+def evaluations(draw: st.DrawFn) -> tuple[list[Prediction], list[Record]]:
+    """Detections and objects of up to three images, of CLASSES, crowded."""
+    predictions, records = [], []
+    for number in range(draw(st.integers(0, 3))):
+        objects = draw(crowded_boxes(max_count=4, min_side=1)).numpy()
+        names = draw(st.tuples(*[st.sampled_from(CLASSES)] * len(objects)))
+        difficult = np.array(draw(st.tuples(*[st.booleans()] * len(objects))), bool)
+        records.append(Record(None, objects, names, difficult))  # type: ignore[arg-type]
+
+        found = draw(crowded_boxes(max_count=6, min_side=1)).numpy()
+        names = draw(st.tuples(*[st.sampled_from(CLASSES)] * len(found)))
+        scores = draw(st.lists(st.integers(0, 4), min_size=len(found), max_size=len(found)))
+        falling = np.array(sorted(scores, reverse=True), np.float32) / 4
+        predictions.append(Prediction(str(number), found, falling, names))
+    return predictions, records
