@@ -13,30 +13,30 @@ def sides(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_base_anchors_have_exact_areas_and_ratios_by_ratio_then_size() -> None:
-    width, height = sides(base_anchors((128, 256, 512), (0.5, 1, 2)))
+    width, height = sides(base_anchors((128.0, 256.0, 512.0), (0.5, 1.0, 2.0)))
     assert_close(width * height, torch.tensor([128.0, 256, 512]).square().repeat(3))
     assert_close(height / width, torch.tensor([0.5, 1, 2]).repeat_interleave(3))
 
 
 def test_base_anchors_are_centred_on_the_origin() -> None:
-    base = base_anchors((3, 50.5), (0.3, 1.7))
+    base = base_anchors((3.0, 50.5), (0.3, 1.7))
     assert_close(base[:, :2], -base[:, 2:])
 
 
 def test_ratio_is_height_over_width() -> None:
-    assert_close(base_anchors([16], [4]), torch.tensor([[-4.0, -16, 4, 16]]))  # tall
-    assert_close(base_anchors([16], [0.25]), torch.tensor([[-16.0, -4, 16, 4]]))  # wide
+    assert_close(base_anchors([16.0], [4.0]), torch.tensor([[-4.0, -16, 4, 16]]))  # tall
+    assert_close(base_anchors([16.0], [0.25]), torch.tensor([[-16.0, -4, 16, 4]]))  # wide
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_grid_goes_by_row_then_column_then_anchor(offset: float) -> None:
-    base = base_anchors((10, 20), (1,))
+    base = base_anchors((10.0, 20.0), (1.0,))
     grid = anchor_grid(base, (2, 3), stride=16, offset=offset)
     expected = [
         [(column + offset) * 16, (row + offset) * 16, size]
         for row in range(2)
         for column in range(3)
-        for size in (10, 20)
+        for size in (10.0, 20.0)
     ]
     centres = (grid[:, :2] + grid[:, 2:]) / 2
     width, height = sides(grid)
@@ -46,7 +46,7 @@ def test_grid_goes_by_row_then_column_then_anchor(offset: float) -> None:
 
 @pytest.mark.parametrize(("sizes", "ratios"), [(1, 1), (2, 1), (5, 3), (4, 4)])
 def test_any_number_of_anchors_per_cell(sizes: int, ratios: int) -> None:
-    base = base_anchors(range(8, 8 + sizes), range(1, 1 + ratios))
+    base = base_anchors([8.0 + i for i in range(sizes)], [1.0 + i for i in range(ratios)])
     assert base.shape == (sizes * ratios, 4)
     grid = anchor_grid(base, (5, 7), stride=8, offset=0.5)
     assert grid.shape == (5 * 7 * sizes * ratios, 4)
@@ -54,4 +54,4 @@ def test_any_number_of_anchors_per_cell(sizes: int, ratios: int) -> None:
 
 
 def test_grid_of_an_empty_map_is_empty() -> None:
-    assert anchor_grid(base_anchors([16], [1]), (0, 3), stride=16, offset=0.5).shape == (0, 4)
+    assert anchor_grid(base_anchors([16.0], [1.0]), (0, 3), stride=16, offset=0.5).shape == (0, 4)

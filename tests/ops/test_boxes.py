@@ -96,20 +96,20 @@ def test_rescale_scales_x_by_width_and_y_by_height() -> None:
     assert rescale(boxes, old, new).tolist() == [[[5, 4, 15, 8]], [[0.5, 2, 1.5, 4]]]
 
 
-@given(strategies.crowded_boxes(), st.integers(1, 2000))
-def test_flip_twice_is_identity(boxes: torch.Tensor, width: int) -> None:
+@given(strategies.crowded_boxes(), st.integers(1, 2000).map(float))
+def test_flip_twice_is_identity(boxes: torch.Tensor, width: float) -> None:
     assert_close(flip(flip(boxes, width), width), boxes, rtol=0, atol=0)
 
 
-@given(strategies.crowded_boxes(), st.integers(1, 2000))
-def test_flipped_boxes_keep_their_size(boxes: torch.Tensor, width: int) -> None:
+@given(strategies.crowded_boxes(), st.integers(1, 2000).map(float))
+def test_flipped_boxes_keep_their_size(boxes: torch.Tensor, width: float) -> None:
     flipped = flip(boxes, width)
     assert_close(flipped[:, 2:] - flipped[:, :2], boxes[:, 2:] - boxes[:, :2], rtol=0, atol=0)
 
 
 def test_flip_is_not_off_by_one_pixel() -> None:
     boxes = torch.tensor([[0.0, 5, 10, 15], [90, 5, 100, 15], [20, 1, 50, 2]])
-    assert flip(boxes, 100).tolist() == [[90, 5, 100, 15], [0, 5, 10, 15], [50, 1, 80, 2]]
+    assert flip(boxes, 100.0).tolist() == [[90, 5, 100, 15], [0, 5, 10, 15], [50, 1, 80, 2]]
 
 
 def test_inside_allows_the_border_and_nothing_beyond() -> None:

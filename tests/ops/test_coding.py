@@ -25,7 +25,9 @@ def test_decode_undoes_encode(boxes: Tensor, anchors: Tensor, normalisation: tup
     assert_close(decode(deltas, anchors, mean=mean, std=std), boxes, rtol=1e-4, atol=1e-2)
 
 
-@given(st.lists(strategies.numbers(-3, 3), min_size=4, max_size=4), strategies.boxes(min_count=1, max_count=1, min_side=8))
+@given(
+    st.lists(strategies.numbers(-3, 3), min_size=4, max_size=4), strategies.boxes(min_count=1, max_count=1, min_side=8)
+)
 def test_encode_undoes_decode(row: list[float], anchors: Tensor) -> None:
     deltas = torch.tensor([row])
     boxes = decode(deltas, anchors, mean=MEAN, std=STD)

@@ -17,13 +17,13 @@ LN2, LN3 = math.log(2), math.log(3)
 @pytest.mark.parametrize(
     ("difference", "sigma", "expected"),
     [
-        (0.0, 1, 0.0),
-        (0.5, 1, 0.125),
-        (1.0, 1, 0.5),
-        (-2.0, 1, 1.5),
-        (0.1, 3, 0.045),  # 0.5 * 9 * 0.01
-        (1 / 9, 3, 1 / 18),  # where the two pieces meet
-        (1.0, 3, 1 - 1 / 18),
+        (0.0, 1.0, 0.0),
+        (0.5, 1.0, 0.125),
+        (1.0, 1.0, 0.5),
+        (-2.0, 1.0, 1.5),
+        (0.1, 3.0, 0.045),  # 0.5 * 9 * 0.01
+        (1 / 9, 3.0, 1 / 18),  # where the two pieces meet
+        (1.0, 3.0, 1 - 1 / 18),
     ],
 )
 def test_smooth_l1_by_hand(difference: float, sigma: float, expected: float) -> None:
@@ -40,7 +40,7 @@ def test_smooth_l1_equals_its_formula(difference: float, sigma: float) -> None:
 def test_rpn_losses_by_hand() -> None:
     # Two undecided anchors: log 2 each. The object is off by 1 in dx: 1 - 1/18; the background's deltas do not count.
     deltas = torch.tensor([[1.0, 0, 0, 0], [9, 9, 9, 9]])
-    objectness, box = rpn_losses(torch.zeros(2), deltas, torch.tensor([1, 0]), torch.zeros(2, 4), sigma=3)
+    objectness, box = rpn_losses(torch.zeros(2), deltas, torch.tensor([1, 0]), torch.zeros(2, 4), sigma=3.0)
     assert_close(objectness, torch.tensor(LN2))
     assert_close(box, torch.tensor((1 - 1 / 18) / 2))
 
@@ -48,7 +48,7 @@ def test_rpn_losses_by_hand() -> None:
 def test_rpn_objectness_by_hand() -> None:
     # log(1 + e^-2) for the right one, log(1 + e^2) for the wrong one
     logits, nothing = torch.tensor([2.0, 2.0]), torch.zeros(2, 4)
-    objectness, _ = rpn_losses(logits, nothing, torch.tensor([1, 0]), nothing, sigma=3)
+    objectness, _ = rpn_losses(logits, nothing, torch.tensor([1, 0]), nothing, sigma=3.0)
     assert_close(objectness, torch.tensor((math.log1p(math.exp(-2)) + math.log1p(math.exp(2))) / 2))
 
 
@@ -59,7 +59,7 @@ def test_roi_losses_by_hand() -> None:
     deltas[0, 2] = torch.tensor([0.0, 2, 0, -0.5])
     deltas[1, 1] = 0
     labels = torch.tensor([2, 1, 0])
-    classification, box = roi_losses(torch.zeros(3, 3), deltas, labels, torch.zeros(3, 4), sigma=1)
+    classification, box = roi_losses(torch.zeros(3, 3), deltas, labels, torch.zeros(3, 4), sigma=1.0)
     assert_close(classification, torch.tensor(LN3))
     assert_close(box, torch.tensor((1.5 + 0.125) / 3))
 
@@ -68,13 +68,13 @@ def test_roi_classification_by_hand() -> None:
     logits = torch.tensor([[0.0, math.log(3), 0.0]])  # softmax (1/5, 3/5, 1/5)
     nothing = torch.zeros(1, 3, 4)
     for label, probability in ((0, 1 / 5), (1, 3 / 5)):
-        loss, _ = roi_losses(logits, nothing, torch.tensor([label]), torch.zeros(1, 4), sigma=1)
+        loss, _ = roi_losses(logits, nothing, torch.tensor([label]), torch.zeros(1, 4), sigma=1.0)
         assert_close(loss, torch.tensor(-math.log(probability)))
 
 
 def test_only_the_own_class_of_a_foreground_roi_has_a_box_gradient() -> None:
     deltas = torch.ones(2, 3, 4, requires_grad=True)
-    _, box = roi_losses(torch.zeros(2, 3), deltas, torch.tensor([2, 0]), torch.zeros(2, 4), sigma=1)
+    _, box = roi_losses(torch.zeros(2, 3), deltas, torch.tensor([2, 0]), torch.zeros(2, 4), sigma=1.0)
     box.backward()
     has_gradient = (deltas.grad != 0).any(dim=-1)
     assert has_gradient.tolist() == [[False, False, True], [False, False, False]]
@@ -84,7 +84,7 @@ def test_only_the_own_class_of_a_foreground_roi_has_a_box_gradient() -> None:
 def test_without_objects_the_losses_and_their_gradients_are_finite(samples: int) -> None:
     logits, deltas = torch.zeros(samples, requires_grad=True), torch.ones(samples, 4, requires_grad=True)
     labels, targets = torch.zeros(samples, dtype=torch.int64), torch.zeros(samples, 4)
-    objectness, box = rpn_losses(logits, deltas, labels, targets, sigma=3)
+    objectness, box = rpn_losses(logits, deltas, labels, targets, sigma=3.0)
     (objectness + box).backward()
     assert_close(objectness, torch.tensor(LN2 if samples else 0.0))
     assert box.item() == 0
@@ -93,7 +93,7 @@ def test_without_objects_the_losses_and_their_gradients_are_finite(samples: int)
     assert (deltas.grad == 0).all()
 
     logits, deltas = torch.zeros(samples, 3, requires_grad=True), torch.ones(samples, 3, 4, requires_grad=True)
-    classification, box = roi_losses(logits, deltas, labels, targets, sigma=1)
+    classification, box = roi_losses(logits, deltas, labels, targets, sigma=1.0)
     (classification + box).backward()
     assert_close(classification, torch.tensor(LN3 if samples else 0.0))
     assert box.item() == 0
@@ -105,7 +105,7 @@ def test_without_objects_the_losses_and_their_gradients_are_finite(samples: int)
 def test_unknown_targets_of_background_do_no_harm() -> None:
     # Background has no box: its target may be anything, even infinite.
     targets = torch.tensor([[0.0] * 4, [math.inf, math.nan, -math.inf, 0]])
-    _, box = rpn_losses(torch.zeros(2), torch.ones(2, 4), torch.tensor([1, 0]), targets, sigma=1)
+    _, box = rpn_losses(torch.zeros(2), torch.ones(2, 4), torch.tensor([1, 0]), targets, sigma=1.0)
     assert_close(box, torch.tensor(4 * 0.5 / 2))
-    _, box = roi_losses(torch.zeros(2, 2), torch.ones(2, 2, 4), torch.tensor([1, 0]), targets, sigma=1)
+    _, box = roi_losses(torch.zeros(2, 2), torch.ones(2, 2, 4), torch.tensor([1, 0]), targets, sigma=1.0)
     assert_close(box, torch.tensor(4 * 0.5 / 2))

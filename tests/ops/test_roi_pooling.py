@@ -47,7 +47,9 @@ def test_both_equal_torchvision(features: Tensor) -> None:
     rois = torch.tensor(numbered(ROIS))
     aligned = torchvision.ops.roi_align(features, rois, 7, 1 / STRIDE, aligned=True)
     assert_close(roi_align(features, ROIS, size=7, stride=STRIDE), aligned)
-    assert_close(roi_max_pool(features, ROIS, size=7, stride=STRIDE), torchvision.ops.roi_pool(features, rois, 7, 1 / STRIDE))
+    assert_close(
+        roi_max_pool(features, ROIS, size=7, stride=STRIDE), torchvision.ops.roi_pool(features, rois, 7, 1 / STRIDE)
+    )
 
 
 def test_roi_align_of_a_plane_gives_the_bins_centres() -> None:

@@ -54,7 +54,11 @@ def roi_max_pool(features: np.ndarray, rois: Sequence[Sequence[float]], size: in
             for column in range(size):
                 top, bottom = y1 + math.floor(row * bin_height), y1 + math.ceil((row + 1) * bin_height)
                 left, right = x1 + math.floor(column * bin_width), x1 + math.ceil((column + 1) * bin_width)
-                cells = features[int(image), :, max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-                if cells.size:
-                    pooled[k, :, row, column] = cells.max(axis=(1, 2))
+                cells = [
+                    features[int(image), :, y, x]
+                    for y in range(max(top, 0), min(bottom, height))
+                    for x in range(max(left, 0), min(right, width))
+                ]
+                if cells:
+                    pooled[k, :, row, column] = np.max(cells, axis=0)
     return pooled

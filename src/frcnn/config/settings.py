@@ -43,6 +43,9 @@ class BaseModelSettings(Settings):
         (1024, 1024), "widths of new fully connected layers at the end of the RoI head"
     )
     stride: Count | None = _set(None, "input pixels per cell of the feature map; empty: measured")
+    offset: Fraction | None = _set(
+        None, "where in its cell of stride pixels a feature looks: 0 corner, 0.5 centre; empty: measured"
+    )
     rpn_channels: Count = _set(256, "channels of the RPN's 3x3 convolution")
     roi_pooling: Literal["align", "max"] = _set("align", "RoIAlign, or the RoI max pooling of the tutorial")
     roi_size: Count = _set(7, "cells per side of a pooled RoI")
@@ -80,7 +83,6 @@ class AnchorSettings(Settings):
         (8.0, 16.0, 32.0), "sides of the square anchors, times base_size; fit them to your objects"
     )
     aspect_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = _set((0.5, 1.0, 2.0), "height / width")
-    offset: Fraction = _set(0.5, "where in its cell an anchor sits: 0.5 centre, 0 upper left corner")
 
 
 class ProposalSettings(Settings):

@@ -22,6 +22,8 @@ class BaseModel(NamedTuple):
     head: nn.Module
     """(R, channels, roi_size, roi_size) -> (R, ...) with `hidden` numbers for each of R RoIs"""
     stride: int
+    offset: float
+    """Where a cell of the feature map looks: its centre is at (i + offset) * stride input pixels."""
     channels: int
     hidden: int
     fixed: frozenset[str]
@@ -77,6 +79,7 @@ def cut(classifier: nn.Module, settings: BaseModelSettings) -> BaseModel:
         last_hidden = _find(names, "last_hidden_node", settings.last_hidden_node)
         head = _between(classifier, graph, names, pool, last_hidden)
     stride, channels = _measure_conv_layers(conv_layers, settings)
+    offset = settings.offset if settings.offset is not None else _centre(classifier, graph, source, last_conv) / stride
     hidden = _measure_head(head, channels, settings)
     if settings.dropout is not None:
         for module in head.modules():
@@ -89,7 +92,7 @@ def cut(classifier: nn.Module, settings: BaseModelSettings) -> BaseModel:
         before = list(graph.nodes)[: list(graph.nodes).index(first)]
         modules = {str(node.target) for node in before if node.op == "call_module"}
         fixed = frozenset(name for name, _ in conv_layers.named_parameters() if name.rpartition(".")[0] in modules)
-    return BaseModel(conv_layers, head, stride, channels, hidden, fixed)
+    return BaseModel(conv_layers, head, stride, offset, channels, hidden, fixed)
 
 
 class _Tracer(NodePathTracer):  # type: ignore[misc]
@@ -135,6 +138,29 @@ def _between(
             copies[node] = piece.node_copy(node, lambda n: copies[n])
     piece.output(copies[end])
     return fx.GraphModule(root, piece)
+
+
+def _centre(classifier: nn.Module, graph: fx.Graph, source: fx.Node, end: fx.Node) -> float:
+    """The input pixel (continuous) at the centre of what the first cell of `end` sees.
+
+    Not always the middle of the cell: a 3x3 convolution of stride 2 that is padded by 1 looks at the even pixels, so
+    after four of them a cell of 16 pixels sees its upper left corner; AlexNet, which hardly pads, its lower right one.
+    """
+    seen = {source: (0.5, 1)}  # the centre of the first cell, and the pixels from one cell to the next
+    for node in graph.nodes:
+        before = next((seen[given] for given in node.all_input_nodes if given in seen), None)
+        if node in seen or before is None:
+            continue
+        centre, pixels = before
+        layer = classifier.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            kernel, step, padding, dilation = (
+                value if isinstance(value, int) else value[0]
+                for value in (layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1))
+            )
+            centre, pixels = centre + (dilation * (kernel - 1) / 2 - int(padding)) * pixels, pixels * step
+        seen[node] = (centre, pixels)
+    return seen[end][0]
 
 
 @torch.no_grad()

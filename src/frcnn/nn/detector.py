@@ -69,9 +69,9 @@ class FasterRCNN(nn.Module):
         self.config = config
         self.classes = tuple(classes)
         self.backbone = base.conv_layers
-        self.rpn = RPN(base.channels, settings.rpn_channels, base.stride, rules.anchors)
+        self.rpn = RPN(base.channels, settings.rpn_channels, base.stride, base.offset, rules.anchors)
         self.roi_head = RoiHead(
-            partial(pool, size=settings.roi_size, stride=base.stride),
+            partial(pool, size=settings.roi_size, stride=base.stride, offset=base.offset),
             base.head,
             base.hidden,
             settings.fc_channels,

@@ -16,6 +16,10 @@ from frcnn.types import RpnOutput
 class RPN(nn.Module):
     """A 3x3 convolution, then objectness and box deltas by 1x1 convolutions.
 
+    Args:
+        stride, offset: cell i of the feature map looks at the input pixel (i + offset) * stride.
+        anchors: the boxes at each cell.
+
     Source:
         Ren et al. 2015, section 3.1; new layers start from N(0, 0.01²).
         Differs from the paper: one logit per anchor and a sigmoid instead of two and a softmax; the same
@@ -24,12 +28,12 @@ class RPN(nn.Module):
 
     base: Tensor
 
-    def __init__(self, in_channels: int, channels: int, stride: int, anchors: AnchorSettings) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, offset: float, anchors: AnchorSettings) -> None:
         super().__init__()
         sizes = [anchors.base_size * scale for scale in anchors.scales]
         self.register_buffer("base", base_anchors(sizes, anchors.aspect_ratios), persistent=False)
         self.stride = stride
-        self.offset = anchors.offset
+        self.offset = offset
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, len(self.base), 1)
         self.deltas = nn.Conv2d(channels, 4 * len(self.base), 1)
