@@ -48,7 +48,7 @@ def _demo(options: argparse.Namespace) -> None:
     write_toy(out / "data", seed=1)
     with _TrainingProgress() as progress:
         detector, run = train(
-            out / "data", out=out / "run", recipe="toy", offline=True, settings=["train.seed=1"],
+            out / "data", out=out / "run", offline=True, settings=["train.seed=1", "train.epochs=10"],
             on_step=progress, log=print,
         )  # fmt: skip
     _evaluate_and_draw(detector, run)

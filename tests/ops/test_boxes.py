@@ -1,15 +1,15 @@
 """Box arithmetic."""
 
 import pytest
+import strategies
 import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import boxes as oracle
 from torch.testing import assert_close
 
-import strategies
 from frcnn.ops.boxes import area, clip, flip, inside, iou, rescale
-from oracles import boxes as oracle
 
 
 def test_area_is_width_times_height_without_plus_one() -> None:

@@ -2,13 +2,13 @@
 
 import math
 
+import strategies
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-import strategies
 from frcnn.ops.coding import decode, encode
 
 ZEROS, ONES = torch.zeros(4), torch.ones(4)

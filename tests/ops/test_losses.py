@@ -3,13 +3,13 @@
 import math
 
 import pytest
+import strategies
 import torch
 from hypothesis import given
+from oracles import losses as oracle
 from torch.testing import assert_close
 
-import strategies
 from frcnn.ops.losses import roi_losses, rpn_losses, smooth_l1
-from oracles import losses as oracle
 
 LN2, LN3 = math.log(2), math.log(3)
 

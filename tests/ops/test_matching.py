@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
+import strategies
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import matching as oracle
 from torch import Tensor
 
-import strategies
 from frcnn.ops.boxes import iou
 from frcnn.ops.matching import match_anchors, match_rois
-from oracles import matching as oracle
 
 
 def anchors_matched(

@@ -1,10 +1,10 @@
 """The random, balanced sample."""
 
 import hypothesis.strategies as st
+import strategies  # noqa: F401  (its profile)
 import torch
 from hypothesis import given
 
-import strategies  # noqa: F401  (its profile)
 from frcnn.ops.sampling import sample
 
 

@@ -1,4 +1,5 @@
-"""RoI pooling, one bin at a time. A RoI is (image, x1, y1, x2, y2), input pixels."""
+"""RoI pooling, one bin at a time. A RoI is (image, x1, y1, x2, y2), input pixels; cell i of the feature map stands
+for pixel (i + offset) * stride."""
 
 import math
 from collections.abc import Sequence
@@ -6,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def roi_align(features: np.ndarray, rois: Sequence[Sequence[float]], size: int, stride: int) -> np.ndarray:
-    """Mask R-CNN, section 3: the mean of bilinear samples, nothing rounded. The centre of cell 0 is at half a
-    stride, so coordinates on the map are pixels / stride - 0.5."""
+def roi_align(
+    features: np.ndarray, rois: Sequence[Sequence[float]], size: int, stride: int, offset: float
+) -> np.ndarray:
+    """Mask R-CNN, section 3: the mean of bilinear samples, nothing rounded."""
     pooled = np.zeros((len(rois), features.shape[1], size, size))
     for k, (image, *box) in enumerate(rois):
-        x1, y1, x2, y2 = (value / stride - 0.5 for value in box)
+        x1, y1, x2, y2 = (value / stride - offset for value in box)
         bin_width, bin_height = (x2 - x1) / size, (y2 - y1) / size
         across, down = math.ceil(bin_width), math.ceil(bin_height)  # samples per bin
         for row in range(size):
@@ -42,13 +44,19 @@ def _bilinear(feature: np.ndarray, y: float, x: float) -> np.ndarray:
     return upper * (1 - (y - top)) + lower * (y - top)
 
 
-def roi_max_pool(features: np.ndarray, rois: Sequence[Sequence[float]], size: int, stride: int) -> np.ndarray:
+def round_half_up(value: float) -> int:
+    return math.floor(value + 0.5)
+
+
+def roi_max_pool(
+    features: np.ndarray, rois: Sequence[Sequence[float]], size: int, stride: int, offset: float
+) -> np.ndarray:
     """Fast R-CNN, section 2.1: the corners are rounded to whole cells (both belong to the RoI), a bin holds
     every cell that it touches, an empty bin gives 0."""
     height, width = features.shape[2:]
     pooled = np.zeros((len(rois), features.shape[1], size, size))
     for k, (image, *box) in enumerate(rois):
-        x1, y1, x2, y2 = (math.floor(value / stride + 0.5) for value in box)
+        x1, y1, x2, y2 = (round_half_up(value / stride - (offset - 0.5)) for value in box)
         bin_width, bin_height = max(x2 - x1 + 1, 1) / size, max(y2 - y1 + 1, 1) / size
         for row in range(size):
             for column in range(size):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from frcnn.types import Prediction, Record
 from oracles.boxes import iou
@@ -46,7 +47,7 @@ def voc_ap(
     if eleven_point:
         return sum(_best_precision(curve, level / 10) for level in range(11)) / 11
     recalls = sorted({0.0, *(recall for recall, _ in curve)})
-    return sum((high - low) * _best_precision(curve, high) for low, high in zip(recalls, recalls[1:], strict=False))
+    return sum((high - low) * _best_precision(curve, high) for low, high in pairwise(recalls))
 
 
 def _best_precision(curve: list[tuple[float, float]], recall: float) -> float:

@@ -39,32 +39,28 @@ def merge(
         FileNotFoundError: no such config file.
     """
     from_file = _read_yaml_file(file) if file is not None else {}
-    name = recipe or (None if file is not None else DEFAULT_RECIPE)
-    from_recipe = _preset("recipes", "recipe", name) if name else {}
-    # A recipe or a file may name the base model that it is made for by its preset's name alone.
-    model_name = base_model or _name_in(from_recipe) or _name_in(from_file)
-    if model_name is None or model_name in base_model_names():
-        model = _preset("base_models", "base model", model_name or DEFAULT_BASE_MODEL)
-    elif base_model is not None or "architecture" not in from_file.get("base_model", {}):
-        model = _preset("base_models", "base model", model_name)  # raises
-    else:
-        model = {}
-
-    values = _combine(model, from_recipe)
-    if base_model is not None and _name_in(from_recipe) not in (None, base_model):
-        raise ValueError(
-            f"recipe '{recipe}' is for base model '{_name_in(from_recipe)}', not '{base_model}'; "
-            f"leave out one of --recipe and --base-model"
-        )
-    if base_model is not None and _name_in(from_file) not in (None, base_model):
-        raise ValueError(
-            f"{file} is for base model '{_name_in(from_file)}', not '{base_model}'; "
-            f"leave out one of --config and --base-model"
-        )
-    values = _combine(values, from_file)
+    recipe_name = recipe or (None if file is not None else DEFAULT_RECIPE)
+    from_recipe = _preset("recipes", "recipe", recipe_name) if recipe_name else {}
+    from_set: dict[str, Any] = {}
     for override in overrides:
-        key, value = _parse(override)
-        values = _combine(values, _nest(key, value))
+        from_set = _combine(from_set, _nest(*_parse(override)))
+
+    for source, values in ((f"recipe '{recipe}'", from_recipe), (str(file), from_file)):
+        if base_model is not None and _name_in(values) not in (None, base_model):
+            raise ValueError(
+                f"{source} is for base model '{_name_in(values)}', not '{base_model}'; name one of the two"
+            )
+    name = base_model or _name_in(from_set) or _name_in(from_recipe) or _name_in(from_file) or DEFAULT_BASE_MODEL
+    described = {
+        **from_recipe.get("base_model", {}),
+        **from_file.get("base_model", {}),
+        **from_set.get("base_model", {}),
+    }
+    # A name that is no preset is a base model of the user's own, if the settings say what it is.
+    own = name not in base_model_names() and "architecture" in described
+    values = {} if own else _preset("base_models", "base model", name)
+    for part in (from_recipe, from_file, from_set):
+        values = _combine(values, part)
     return from_dict(values)
 
 
@@ -101,13 +97,24 @@ def recipe_names() -> list[str]:
 
 def nearest(name: str, names: Sequence[str]) -> str:
     """A hint for a message: the most similar name, or all of them."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if not close:  # the end of a dotted name says the most
-        last = {candidate.rsplit(".", 1)[-1]: candidate for candidate in names}
-        close = [last[m] for m in difflib.get_close_matches(name.rsplit(".", 1)[-1], list(last), n=1)]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"Did you mean '{close[0]}'?"
-    return f"Known: {', '.join(names)}." if len(names) <= 30 else "`frcnn config` lists them all."
+    return f"Known: {', '.join(names)}." if len(names) <= 30 else ""
+
+
+def _nearest_setting(name: str) -> str:
+    """The setting most similar by name, else the first whose description has all words of the name's end."""
+    fields = dict(_leaf_fields(Config, ""))
+    close = difflib.get_close_matches(name, [*fields, *NAMES], n=1, cutoff=0.75)
+    words = name.rpartition(".")[2].lower().split("_")
+    described = [key for key, text in fields.items() if all(word in f"{key} {text}".lower() for word in words)]
+    ends = difflib.get_close_matches(name.rpartition(".")[2], [key.rpartition(".")[2] for key in fields], n=1)
+    last = [key for key in fields if key.rpartition(".")[2] in ends]
+    for found in (close, described, last):
+        if found:
+            return f"Did you mean '{found[0]}'?"
+    return "`frcnn config` lists them all."
 
 
 def _preset_names(folder: str) -> list[str]:
@@ -160,9 +167,8 @@ def _parse(override: str) -> tuple[str, Any]:
             return renamed.key, renamed.convert(value)
         except (TypeError, AttributeError):
             raise ValueError(f"{name}: {value!r} is not a value that this setting takes") from None
-    known = [*_leaf_keys(Config, ""), *NAMES]
-    if name not in known:
-        raise ValueError(f"unknown setting '{name}'. {nearest(name, known)}")
+    if name not in dict(_leaf_fields(Config, "")):
+        raise ValueError(f"unknown setting '{name}'. {_nearest_setting(name)}")
     return name, value
 
 
@@ -199,28 +205,25 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _leaf_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+def _leaf_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    """The dotted name of every setting, and its description."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _leaf_keys(field.annotation, f"{prefix}{name}.")
+            yield from _leaf_fields(field.annotation, f"{prefix}{name}.")
         else:
-            yield prefix + name
+            yield prefix + name, field.description or ""
 
 
 def _reject_unknown(values: Mapping[str, Any], model: type[BaseModel], prefix: str) -> None:
     for name, value in values.items():
         field = model.model_fields.get(name)
         if field is None:
-            keys = list(_leaf_keys(Config, ""))
-            raise ValueError(f"unknown setting '{prefix}{name}'. {nearest(prefix + str(name), keys)}")
+            raise ValueError(f"unknown setting '{prefix}{name}'. {_nearest_setting(f'{prefix}{name}')}")
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            if not isinstance(value, dict | BaseModel):
-                raise ValueError(
-                    f"setting '{prefix}{name}' is a group; set one of its members, e.g. "
-                    f"'{next(_leaf_keys(field.annotation, f'{prefix}{name}.'))}'"
-                )
-            if isinstance(value, dict):
-                _reject_unknown(value, field.annotation, f"{prefix}{name}.")
+            if not isinstance(value, dict):
+                example, _ = next(_leaf_fields(field.annotation, f"{prefix}{name}."))
+                raise ValueError(f"setting '{prefix}{name}' is a group; set one of its members, e.g. '{example}'")
+            _reject_unknown(value, field.annotation, f"{prefix}{name}.")
 
 
 def _explain(problem: Any) -> str:

@@ -6,13 +6,21 @@ tutorial to these.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-Rgb = Annotated[tuple[float, float, float], Field()]
+Rgb = tuple[float, float, float]
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+PositiveList = Annotated[tuple[Positive, ...], BeforeValidator(_listed), Field(min_length=1)]
+"""A single number is a list of one."""
 
 
 def _set(default: Any, description: str) -> Any:
@@ -79,10 +87,10 @@ class AnchorSettings(Settings):
     """The boxes that the RPN starts from."""
 
     base_size: Positive = _set(16.0, "pixels")
-    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = _set(
+    scales: PositiveList = _set(
         (8.0, 16.0, 32.0), "sides of the square anchors, times base_size; fit them to your objects"
     )
-    aspect_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = _set((0.5, 1.0, 2.0), "height / width")
+    aspect_ratios: PositiveList = _set((0.5, 1.0, 2.0), "height / width")
 
 
 class ProposalSettings(Settings):
@@ -186,7 +194,7 @@ class TrainSettings(Settings):
     fast: bool = _set(False, "one epoch only, to check the set-up")
     epochs: Count = _set(20, "passes over the training images")
     batch_size: Count = _set(1, "images per step")
-    lr: Annotated[tuple[Positive, ...], Field(min_length=1)] = _set(
+    lr: PositiveList = _set(
         (0.001,) * 10 + (0.0001,) * 10 + (0.00001,), "learning rate of each epoch; the last one goes on"
     )
     lr_decay: Literal["none", "cosine"] = _set(
@@ -203,9 +211,9 @@ class TrainSettings(Settings):
     rpn: RpnTrainSettings = RpnTrainSettings()
     roi: RoiTrainSettings = RoiTrainSettings()
     rpn_epochs: Count = _set(16, "alternating: epochs of an RPN step")
-    rpn_lr: tuple[Positive, ...] = _set((0.001,) * 12 + (0.0001,) * 4, "alternating: rate of each such epoch")
+    rpn_lr: PositiveList = _set((0.001,) * 12 + (0.0001,) * 4, "alternating: rate of each such epoch")
     roi_epochs: Count = _set(8, "alternating: epochs of a detector step")
-    roi_lr: tuple[Positive, ...] = _set((0.001,) * 6 + (0.0001,) * 2, "alternating: rate of each such epoch")
+    roi_lr: PositiveList = _set((0.001,) * 6 + (0.0001,) * 2, "alternating: rate of each such epoch")
     draw_graph: bool = _set(False, "extra messages, and pictures of the model's graphs")
     graph_type: Literal["png", "pdf"] = _set("png", "of those pictures")
     export_native: bool = _set(False, "also store an evaluation model that runs without Python")

@@ -18,8 +18,8 @@ def _scheme(end_to_end: bool) -> str:
     return "end_to_end" if end_to_end else "alternating"
 
 
-def _architecture(name: str) -> str:
-    return name if ":" in name else f"torchvision:{name.lower()}"
+def _preset(name: str) -> str:
+    return name.lower()
 
 
 def _bgr_to_rgb(colour: list[float]) -> list[float]:
@@ -88,7 +88,7 @@ NAMES: dict[str, Renamed] = {
     "DATA.NUM_TRAIN_IMAGES": Renamed("data.num_train_images"),
     "DATA.NUM_TEST_IMAGES": Renamed("data.num_test_images"),
     "DATA.PROPOSAL_LAYER_SCALES": Renamed("detector.anchors.scales"),
-    "MODEL.BASE_MODEL": Renamed("base_model.architecture", _architecture),
+    "MODEL.BASE_MODEL": Renamed("base_model.name", _preset),
     "MODEL.BASE_MODEL_FILE": Renamed("base_model.weights"),
     "MODEL.IMG_PAD_COLOR": Renamed("base_model.mean", _bgr_to_rgb),
     "MODEL.FEATURE_NODE_NAME": Renamed("base_model.input_node"),

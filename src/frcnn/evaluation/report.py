@@ -88,7 +88,7 @@ def evaluate(
                     f"{record.image}: class '{name}' is unknown to the model, which knows: "
                     f"{', '.join(detector.classes)}"
                 )
-    predictions, seconds = _detect(detector, records, on_batch)
+    predictions, seconds = detect(detector, records, on_batch)
     results = detector.config.detector.results
     ap = voc_ap(
         predictions,
@@ -113,9 +113,12 @@ def evaluate(
 
 
 @torch.no_grad()
-def _detect(
-    detector: FasterRCNN, records: Sequence[Record], on_batch: Callable[[int, int], None]
+def detect(
+    detector: FasterRCNN,
+    records: Sequence[Record],
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Prediction], float]:
+    """The detector's predictions for these images, in order, and the seconds that detection took."""
     device = next(detector.parameters()).device
     settings = detector.config.detector.image
     batches = read_ahead(

@@ -1,0 +1,164 @@
+"""Train each recipe on the Grocery photos with several seeds, and write benchmarks/grocery.md.
+
+    python benchmarks/grocery.py DATA --weights WEIGHTS [--recipes NAME ...] [--seeds 1 2 3]
+    python benchmarks/grocery.py DATA --weights WEIGHTS --cross-validate
+
+DATA is the folder of the Grocery photos (github.com/Azure/ObjectDetectionUsingCntk), WEIGHTS one that holds
+alexnet_features.safetensors and vgg16_features.safetensors (torchvision's ImageNet weights of the conv layers). Results
+are kept in grocery.json beside this file, so recipes can be run one at a time.
+
+With --cross-validate the test images are not touched: four folds of the training photos are held out in turn. The
+settings of the recipes were chosen by it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import frcnn
+from frcnn.config import merge
+from frcnn.data.dataset import open_dataset
+from frcnn.evaluation.report import detect
+from frcnn.evaluation.voc_ap import mean_ap, voc_ap
+from frcnn.nn.device import choose_device, choose_precision
+from frcnn.training.loop import fit
+from frcnn.training.phases import end_to_end
+from frcnn.training.run import build
+
+HERE = Path(__file__).parent
+RECIPES = {
+    "default": ("auto", "efficientnet_lite0"),
+    "grocery-alexnet": ("alexnet_features.safetensors", "alexnet"),
+    "grocery-vgg16": ("vgg16_features.safetensors", "vgg16"),
+}
+FOLDS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--cross-validate", action="store_true")
+    options = parser.parse_args()
+    store = HERE / "grocery.json"
+    results = json.loads(store.read_text()) if store.is_file() else {}
+    for recipe in options.recipes:
+        for seed in options.seeds:
+            weights = RECIPES[recipe][0]
+            weights = weights if weights == "auto" else str(options.weights / weights)
+            run = cross_validate if options.cross_validate else train_and_test
+            outcome = run(options.data, recipe, weights, seed)
+            print(recipe, seed, outcome, flush=True)
+            kind = "folds" if options.cross_validate else "test"
+            results.setdefault(recipe, {}).setdefault(kind, {})[str(seed)] = outcome
+            results[recipe]["machine"] = machine()
+            store.write_text(json.dumps(results, indent=1) + "\n")
+            (HERE / "grocery.md").write_text(report(results))
+
+
+def train_and_test(data: Path, recipe: str, weights: str, seed: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.monotonic()
+        detector, _ = frcnn.train(
+            data,
+            out=Path(folder) / "run",
+            recipe=recipe,
+            weights=weights,
+            settings=[f"train.seed={seed}"],
+            offline=True,
+        )
+        seconds = time.monotonic() - start
+        evaluation = frcnn.evaluate(detector)
+    return {
+        "mean_ap": round(evaluation.mean_ap, 4),
+        "seconds": round(seconds, 1),
+        "seconds_per_image": round(evaluation.seconds_per_image, 3),
+    }
+
+
+def cross_validate(data: Path, recipe: str, weights: str, seed: int) -> dict[str, float]:
+    """Mean AP of all held-out photos together."""
+    config = merge(recipe=recipe, overrides=[f"train.seed={seed}"])
+    dataset = open_dataset(data, config.data)
+    photos = [record for record in dataset.train if record.names]
+    without_objects = [record for record in dataset.train if not record.names]
+    order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(0)).tolist()
+    device = choose_device("auto")
+    predictions, records, seconds = [], [], 0.0
+    for fold in range(FOLDS):
+        held_out = [photos[i] for i in order[fold::FOLDS]]
+        kept = [photos[i] for number, i in enumerate(order) if number % FOLDS != fold]
+        detector = build(config, dataset, weights, offline=True)
+        start = time.monotonic()
+        steps = fit(
+            detector,
+            kept + without_objects,
+            end_to_end(config.train),
+            device=device,
+            precision=choose_precision(config.train.precision, device),
+        )
+        for _ in steps:
+            pass
+        seconds += time.monotonic() - start
+        predictions += detect(detector, held_out)[0]
+        records += held_out
+    return {
+        "mean_ap": round(mean_ap(voc_ap(predictions, records, dataset.classes)), 4),
+        "seconds": round(seconds / FOLDS, 1),
+    }
+
+
+def machine() -> str:
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    name = names[0].partition(":")[2].strip() if names else platform.processor()
+    precision = "with" if choose_precision("auto", torch.device("cpu")) == torch.bfloat16 else "without"
+    return (
+        f"{os.cpu_count()} cores of a shared {name} ({precision} native bfloat16), no GPU, "
+        f"Python {platform.python_version()}, torch {torch.__version__.partition('+')[0]}"
+    )
+
+
+def report(results: dict[str, dict]) -> str:
+    lines = [
+        "# Grocery",
+        "",
+        "Real photos of a refrigerator by the authors of CNTK's tutorial",
+        "(github.com/Azure/ObjectDetectionUsingCntk): 20 training photos, 5 without objects, 5 test photos, 8 classes.",
+        "Mean AP at IoU 0.5 on the test photos (area under the curve). Made by `benchmarks/grocery.py`, which also",
+        "holds the cross-validation inside the training photos by which the settings were chosen.",
+        "",
+        "| base model | command | mean AP, mean of seeds | seeds 1, 2, 3 | training time | seconds a photo | "
+        "cross-validation |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for recipe, (weights, base_model) in RECIPES.items():
+        found = results.get(recipe, {})
+        runs = found.get("test", {})
+        if not runs:
+            continue
+        options = "" if recipe == "default" else f" --recipe {recipe}"
+        options += "" if weights == "auto" else f" --weights {weights}"
+        folds = ", ".join(f"{run['mean_ap']:.4f} (seed {seed})" for seed, run in sorted(found.get("folds", {}).items()))
+        ap = [run["mean_ap"] for _, run in sorted(runs.items())]
+        lines.append(
+            f"| {base_model} | `frcnn train grocery{options} --seed N` | **{statistics.mean(ap):.4f}** | "
+            f"{', '.join(f'{value:.4f}' for value in ap)} | "
+            f"{statistics.median(run['seconds'] for run in runs.values()):.0f} s | "
+            f"{statistics.median(run['seconds_per_image'] for run in runs.values()):.2f} | {folds or 'not run'} |"
+        )
+    machines = sorted({found["machine"] for found in results.values()})
+    lines += ["", f"Machine: {'; '.join(machines)}.", "Times are medians over the seeds; the machine is noisy.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

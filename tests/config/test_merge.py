@@ -1,0 +1,294 @@
+"""Where settings come from, which of them wins, and what is said of those that are wrong."""
+
+import importlib.resources
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+import strategies  # noqa: F401  (its profile)
+import yaml
+from hypothesis import given
+
+from frcnn.config import Config, base_model_names, dump, dump_yaml, from_dict, merge, recipe_names
+
+LINE = re.compile(r"(?P<pad> *)(?P<name>\w+):(?P<value>.*?)  +# (?P<comment>.+)")
+
+
+def leaves(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+@pytest.fixture
+def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Presets that say where they come from, in place of the package's own."""
+    texts = {
+        "base_models/efficientnet_lite0": "{base_model: {name: efficientnet_lite0}, train: {epochs: 2, seed: 2}}",
+        "base_models/other": "{base_model: {name: other}, train: {epochs: 22}}",
+        "recipes/default": "{train: {epochs: 3, batch_size: 3}}",
+        "recipes/for_other": "{base_model: {name: other}, train: {epochs: 33}}",
+    }
+    for name, text in texts.items():
+        path = tmp_path / "presets" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(importlib.resources, "files", lambda _: tmp_path)
+
+
+def nested(key: str, value: object) -> dict[str, object]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return {**value}  # type: ignore[dict-item]
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# ------------------------------------------------------------------------------------------------------- precedence
+
+
+@pytest.mark.usefixtures("presets")
+def test_defaults_then_base_model_then_recipe_then_file_then_set(tmp_path: Path) -> None:
+    def epochs(overrides: tuple[str, ...] = (), file: Path | None = None, recipe: str | None = "default") -> int:
+        return merge(recipe=recipe, file=file, overrides=overrides).train.epochs
+
+    file = written(tmp_path, "train: {epochs: 4}")
+    assert Config().train.epochs == 20
+    assert epochs(file=written(tmp_path, "train: {}"), recipe=None) == 2
+    assert epochs() == 3
+    file = written(tmp_path, "train: {epochs: 4}")
+    assert epochs(file=file) == 4
+    assert epochs(("train.epochs=5",), file) == 5
+    assert epochs(("train.epochs=5", "CNTK.E2E_MAX_EPOCHS=6"), file) == 6
+
+
+@pytest.mark.usefixtures("presets")
+def test_lower_levels_stay_where_higher_ones_say_nothing(tmp_path: Path) -> None:
+    train = merge(recipe="default", file=written(tmp_path, "train: {momentum: 0.5}")).train
+    assert (train.seed, train.batch_size, train.momentum, train.bias_lr_mult) == (2, 3, 0.5, 2.0)
+
+
+@pytest.mark.parametrize(("key", "value"), [*leaves(dump(Config()))])
+def test_one_setting_leaves_all_others_at_their_defaults(key: str, value: object) -> None:
+    assert from_dict(nested(key, value)) == Config()
+
+
+@pytest.mark.usefixtures("presets")
+def test_a_recipe_brings_its_base_model() -> None:
+    config = merge(recipe="for_other")
+    assert (config.base_model.name, config.train.epochs, config.train.seed) == ("other", 33, 3)
+    assert merge(recipe="for_other", base_model="other") == config
+
+
+@pytest.mark.usefixtures("presets")
+def test_a_recipe_for_another_base_model_is_refused() -> None:
+    message = "recipe 'for_other' is for base model 'other', not 'efficientnet_lite0'; leave out one of"
+    with pytest.raises(ValueError, match=message):
+        merge(recipe="for_other", base_model="efficientnet_lite0")
+
+
+def test_a_file_for_another_base_model_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path, "base_model: {name: vgg16}")
+    with pytest.raises(ValueError, match=r"config\.yaml is for base model 'vgg16', not 'alexnet'; leave out one of"):
+        merge(base_model="alexnet", file=file)
+
+
+def test_a_file_may_name_a_preset_alone(tmp_path: Path) -> None:
+    config = merge(file=written(tmp_path, "base_model: {name: vgg16}"))
+    assert config.base_model == merge(base_model="vgg16").base_model
+
+
+def test_a_file_may_bring_its_own_base_model(tmp_path: Path) -> None:
+    file = written(tmp_path, "base_model: {name: mine, architecture: 'timm:resnet18', last_conv_node: layer3}")
+    base_model = merge(file=file).base_model
+    assert (base_model.name, base_model.architecture) == ("mine", "timm:resnet18")
+
+
+def test_a_file_that_names_an_unknown_base_model_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown base model 'vgg61'. Did you mean 'vgg16'"):
+        merge(file=written(tmp_path, "base_model: {name: vgg61}"))
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize("base_model", base_model_names())
+def test_every_preset_is_valid_and_comes_back_from_its_yaml(tmp_path: Path, base_model: str, recipe: str) -> None:
+    config = merge(base_model=base_model, recipe=recipe)
+    assert config.base_model.name == base_model
+    assert merge(file=written(tmp_path, dump_yaml(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"base_model": "alexnett"}, "unknown base model 'alexnett'. Did you mean 'alexnet'?"),
+        ({"recipe": "tutoral"}, "unknown recipe 'tutoral'. Did you mean 'tutorial'?"),
+        ({"recipe": "zzz"}, "unknown recipe 'zzz'. Known: default, tutorial."),
+    ],
+)
+def test_unknown_presets_are_named_with_the_nearest(arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        merge(**arguments)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------------ YAML
+
+
+def test_yaml_has_every_setting_with_a_comment() -> None:
+    path: list[str] = []
+    seen = {}
+    for line in dump_yaml(merge()).splitlines():
+        match = LINE.fullmatch(line)
+        assert match, f"no comment: {line}"
+        path = [*path[: len(match["pad"]) // 2], match["name"]]
+        if match["value"]:
+            seen[".".join(path)] = match["comment"]
+    assert list(seen) == [key for key, _ in leaves(dump(merge()))]
+    assert all(len(comment) > 3 and comment != "None" for comment in seen.values())
+
+
+def test_yaml_comes_back_as_the_same_settings(tmp_path: Path) -> None:
+    config = merge(
+        base_model="vgg16",
+        overrides=(
+            "train.lr=[0.001]*10+[0.0001]*10+[0.00001]",
+            "train.weight_decay=1e-7",
+            "data.path='C:\\photos #1: mine'",
+            "base_model.name=mine",
+            "data.max_boxes=50",
+            "base_model.last_hidden_node=null",
+            "detector.anchors.scales=[0.5]",
+        ),
+    )
+    assert merge(file=written(tmp_path, dump_yaml(config))) == config
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",)), max_size=20))
+def test_any_text_comes_back_from_yaml(text: str) -> None:
+    config = from_dict({"data": {"name": text, "path": "after"}})
+    assert from_dict(yaml.safe_load(dump_yaml(config))) == config
+
+
+@given(st.floats(min_value=1e-12, max_value=1e12), st.floats(0, 1))
+def test_any_number_comes_back_from_yaml(rate: float, fraction: float) -> None:
+    config = from_dict({"train": {"lr": [rate, rate], "weight_decay": fraction}})
+    assert from_dict(yaml.safe_load(dump_yaml(config))) == config
+
+
+def test_dump_is_plain_values_that_come_back() -> None:
+    config = merge(base_model="alexnet")
+    assert from_dict(dump(config)) == config
+    assert yaml.safe_load(yaml.safe_dump(dump(config))) == dump(config)
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing\.yaml: no such config file"):
+        merge(file=tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [1", "not a YAML file"), ("- 1\n- 2", "settings by name"), ("", "by name")]
+)
+def test_a_file_that_holds_no_settings(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"config\.yaml: .*{message}"):
+        merge(file=written(tmp_path, text))
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(ValueError, match=r"photo\.jpg: not a YAML file"):
+        merge(file=path)
+
+
+def test_unknown_key_in_a_file_is_named_with_the_nearest(tmp_path: Path) -> None:
+    message = r"unknown setting 'train\.momentun'\. Did you mean 'train\.momentum'\?"
+    with pytest.raises(ValueError, match=message):
+        merge(file=written(tmp_path, "train: {momentun: 0.5}"))
+
+
+@pytest.mark.parametrize("value", ["3", "[1, 2]", ""])
+def test_a_group_takes_no_value(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ValueError, match=r"setting 'train\.rpn' is a group.*'train\.rpn\.fg_iou'"):
+        merge(file=written(tmp_path, f"train:\n  rpn: {value}"))
+
+
+# -------------------------------------------------------------------------------------------------------- overrides
+
+
+def overridden(*overrides: str) -> Config:
+    return merge(overrides=overrides)
+
+
+def test_values_are_yaml() -> None:
+    config = overridden(
+        "train.epochs=7",
+        "train.weight_decay = 1e-4",
+        "train.flip=false",
+        "train.clip_norm=null",
+        "detector.anchors.scales=[4, 8, 12]",
+        "detector.box_deltas.means=(0.1, 0.2, 0.3, 0.4)",
+        "data.path=C:/a=b",
+        "train.device=cpu",
+    )
+    assert config.train.epochs == 7
+    assert config.train.weight_decay == 1e-4
+    assert config.train.flip is False
+    assert config.train.clip_norm is None
+    assert config.detector.anchors.scales == (4.0, 8.0, 12.0)
+    assert config.detector.box_deltas.means == (0.1, 0.2, 0.3, 0.4)
+    assert config.data.path == "C:/a=b"
+    assert config.train.device == "cpu"
+
+
+def test_list_arithmetic() -> None:
+    assert overridden("train.lr=[0.001]*10+[0.0001]*10+[0.00001]").train.lr == (0.001,) * 10 + (0.0001,) * 10 + (1e-5,)
+    assert overridden("train.lr=[1, 2]*2").train.lr == (1.0, 2.0, 1.0, 2.0)
+    assert overridden("train.lr=[1e-3] * 2 + [1e-4]").train.lr == (1e-3, 1e-3, 1e-4)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[0.1]*x",
+        "[0.1]*2.5",
+        "[0.1]*10+0.1",
+        "[0.1]*",
+        "[print(1)]*2",
+        "[0.1]**2",
+        "[0.1]*-1",
+        "[[1]]*2",
+        "[0.1]*1000001",
+    ],
+)
+def test_what_is_not_a_list_of_numbers_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match=r"train\.lr: cannot read .*write a list"):
+        overridden(f"train.lr={value}")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", "unknown setting 'train.epoch'. Did you mean 'train.epochs'?"),
+        ("traim.epochs=3", "unknown setting 'traim.epochs'. Did you mean 'train.epochs'?"),
+        ("momentum=0.5", "unknown setting 'momentum'. Did you mean 'train.momentum'?"),
+        ("TRAIN.RPN_BATCHSIZ=3", "unknown setting 'TRAIN.RPN_BATCHSIZ'. Did you mean 'TRAIN.RPN_BATCHSIZE'?"),
+        ("train.rpn=3", "unknown setting 'train.rpn'."),
+        ("train.epochs", "'train.epochs': a setting is written KEY=VALUE"),
+        ("train.epochs=[1", "train.epochs: cannot read the value '[1'"),
+        ("train.epochs=0", "setting 'train.epochs' = 0: input should be greater than or equal to 1"),
+    ],
+)
+def test_wrong_overrides_are_explained(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        overridden(override)

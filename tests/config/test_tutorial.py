@@ -1,0 +1,119 @@
+"""The names of CNTK's tutorial: each is accepted, means what it says, and is documented."""
+
+import ast
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from frcnn.config import Config, dump, merge
+from frcnn.config.tutorial import NAMES
+
+# What our setting holds after the tutorial's own value is set, where that is not the value itself.
+CONVERTED: dict[tuple[str, str], object] = {
+    ("CNTK.TRAIN_E2E", "True"): "end_to_end",
+    ("CNTK.E2E_LR_PER_SAMPLE", "[0.001]*10+[0.0001]*10+[0.00001]"): [0.001] * 10 + [0.0001] * 10 + [0.00001],
+    ("CNTK.RPN_LR_PER_SAMPLE", "[0.001]*12+[0.0001]*4"): [0.001] * 12 + [0.0001] * 4,
+    ("CNTK.FRCN_LR_PER_SAMPLE", "[0.001]*6+[0.0001]*2"): [0.001] * 6 + [0.0001] * 2,
+    ("MODEL.BASE_MODEL", "AlexNet"): "torchvision:alexnet",
+    ("MODEL.BASE_MODEL", "VGG16"): "torchvision:vgg16",
+    ("MODEL.IMG_PAD_COLOR", "[103,116,123]"): [123, 116, 103],
+}
+
+
+def leaves(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def literal(text: str) -> object:
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.fixture(scope="module")
+def rows(shared: Path) -> list[dict[str, str]]:
+    with (shared / "tutorial" / "parameters.tsv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def values_of(row: dict[str, str]) -> list[str]:
+    """The tutorial's values, "[4, 8, 12] (Grocery); [8, 16, 32]" being two of them."""
+    return [re.sub(r" \(\w+\)$", "", value.strip()) for value in row["tutorial value"].split(";")]
+
+
+def test_all_names_of_the_tutorial_are_known(rows: list[dict[str, str]]) -> None:
+    assert sorted(NAMES) == sorted(row["tutorial name"] for row in rows)
+
+
+def test_each_name_points_to_a_setting_of_its_own() -> None:
+    keys = [renamed.key for renamed in NAMES.values()]
+    assert set(keys) <= {key for key, _ in leaves(dump(Config()))}
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_tutorials_own_values_are_taken(rows: list[dict[str, str]]) -> None:
+    for row in rows:
+        name = row["tutorial name"]
+        for value in values_of(row):
+            settings = dict(leaves(dump(merge(overrides=[f"{name}={value}"]))))
+            assert settings[NAMES[name].key] == CONVERTED.get((name, value), literal(value)), (name, value)
+
+
+def test_the_tutorials_values_are_the_defaults_of_how_it_learns(rows: list[dict[str, str]]) -> None:
+    tutorial = merge(recipe="tutorial")
+    for row in rows:
+        if row["group"] in ("learning", "loss", "train", "test", "detector"):
+            override = f"{row['tutorial name']}={row['tutorial value']}"
+            assert merge(recipe="tutorial", overrides=[override]) == tutorial, override
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["CNTK.DEBUG_OUTPUT=True", "CNTK.TRAIN_E2E=False", "STORE_EVAL_MODEL_WITH_NATIVE_UDF=True"],
+)
+def test_what_is_not_there_yet_says_so(override: str) -> None:
+    with pytest.raises(ValueError, match="is not there yet"):
+        merge(overrides=[override])
+
+
+def test_the_tutorials_prefix_is_accepted() -> None:
+    assert merge(overrides=["__C.CNTK.E2E_MAX_EPOCHS=3"]).train.epochs == 3
+
+
+def test_colour_goes_from_bgr_to_rgb() -> None:
+    assert merge(overrides=["MODEL.IMG_PAD_COLOR=[103,116,123]"]).base_model.mean == (123.0, 116.0, 103.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("AlexNet", "torchvision:alexnet"), ("timm:resnet18", "timm:resnet18")]
+)
+def test_base_model_is_torchvisions_unless_it_says_otherwise(value: str, expected: str) -> None:
+    assert merge(overrides=[f"MODEL.BASE_MODEL={value}"]).base_model.architecture == expected
+
+
+@pytest.mark.parametrize("override", ["MODEL.IMG_PAD_COLOR=5", "MODEL.BASE_MODEL=5"])
+def test_a_value_that_cannot_be_converted_is_named(override: str) -> None:
+    name, value = override.split("=")
+    with pytest.raises(ValueError, match=rf"{re.escape(name)}: {value} is not a value that this setting takes"):
+        merge(overrides=[override])
+
+
+@pytest.mark.parametrize("override", ["CNTK.E2E_MAX_EPOCHS=0", "MODEL.IMG_PAD_COLOR=[1,2]"])
+def test_a_value_out_of_range_is_named_by_our_key(override: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(NAMES[override.split("=")[0]].key)):
+        merge(overrides=[override])
+
+
+def test_documentation_has_a_row_for_each_name() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\|\s*`([^`]+)`\s*\|\s*`([^`]+)`\s*\|", text, flags=re.MULTILINE))
+    assert documented == {name: renamed.key for name, renamed in NAMES.items()}
