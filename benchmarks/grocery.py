@@ -13,14 +13,13 @@ settings of the recipes were chosen by it.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from machine import machine
 
 import frcnn
 from frcnn.config import merge
@@ -115,16 +114,6 @@ def cross_validate(data: Path, recipe: str, weights: str, seed: int) -> dict[str
         "mean_ap": round(mean_ap(voc_ap(predictions, records, dataset.classes)), 4),
         "seconds": round(seconds / FOLDS, 1),
     }
-
-
-def machine() -> str:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    name = names[0].partition(":")[2].strip() if names else platform.processor()
-    precision = "with" if choose_precision("auto", torch.device("cpu")) == torch.bfloat16 else "without"
-    return (
-        f"{os.cpu_count()} cores of a shared {name} ({precision} native bfloat16), no GPU, "
-        f"Python {platform.python_version()}, torch {torch.__version__.partition('+')[0]}"
-    )
 
 
 def report(results: dict[str, dict]) -> str:

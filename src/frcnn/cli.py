@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Modules that need torch are imported by the commands that use them: help and settings come at once.
 
+DEMO_SETTINGS = ("train.epochs=10", "train.seed=1")
 _PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal for a progress bar
 
 
@@ -48,9 +49,8 @@ def _demo(options: argparse.Namespace) -> None:
     write_toy(out / "data", seed=1)
     with _TrainingProgress() as progress:
         detector, run = train(
-            out / "data", out=out / "run", offline=True, settings=["train.seed=1", "train.epochs=10"],
-            on_step=progress, log=print,
-        )  # fmt: skip
+            out / "data", out=out / "run", settings=DEMO_SETTINGS, offline=True, on_step=progress, log=print
+        )
     _evaluate_and_draw(detector, run)
     print(f"Next: frcnn predict {run} PHOTO.jpg; frcnn train YOUR_DATA")
 

@@ -17,8 +17,8 @@ CONVERTED: dict[tuple[str, str], object] = {
     ("CNTK.E2E_LR_PER_SAMPLE", "[0.001]*10+[0.0001]*10+[0.00001]"): [0.001] * 10 + [0.0001] * 10 + [0.00001],
     ("CNTK.RPN_LR_PER_SAMPLE", "[0.001]*12+[0.0001]*4"): [0.001] * 12 + [0.0001] * 4,
     ("CNTK.FRCN_LR_PER_SAMPLE", "[0.001]*6+[0.0001]*2"): [0.001] * 6 + [0.0001] * 2,
-    ("MODEL.BASE_MODEL", "AlexNet"): "torchvision:alexnet",
-    ("MODEL.BASE_MODEL", "VGG16"): "torchvision:vgg16",
+    ("MODEL.BASE_MODEL", "AlexNet"): "alexnet",
+    ("MODEL.BASE_MODEL", "VGG16"): "vgg16",
     ("MODEL.IMG_PAD_COLOR", "[103,116,123]"): [123, 116, 103],
 }
 
@@ -93,11 +93,9 @@ def test_colour_goes_from_bgr_to_rgb() -> None:
     assert merge(overrides=["MODEL.IMG_PAD_COLOR=[103,116,123]"]).base_model.mean == (123.0, 116.0, 103.0)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [("AlexNet", "torchvision:alexnet"), ("timm:resnet18", "timm:resnet18")]
-)
-def test_base_model_is_torchvisions_unless_it_says_otherwise(value: str, expected: str) -> None:
-    assert merge(overrides=[f"MODEL.BASE_MODEL={value}"]).base_model.architecture == expected
+@pytest.mark.parametrize("name", ["AlexNet", "VGG16"])
+def test_base_model_brings_its_preset(name: str) -> None:
+    assert merge(overrides=[f"MODEL.BASE_MODEL={name}"]) == merge(base_model=name.lower())
 
 
 @pytest.mark.parametrize("override", ["MODEL.IMG_PAD_COLOR=5", "MODEL.BASE_MODEL=5"])
@@ -113,7 +111,22 @@ def test_a_value_out_of_range_is_named_by_our_key(override: str) -> None:
         merge(overrides=[override])
 
 
-def test_documentation_has_a_row_for_each_name() -> None:
+def documented() -> list[tuple[str, str, str]]:
+    """(tutorial's name, our key, default) of each row of the table."""
     text = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text(encoding="utf-8")
-    documented = dict(re.findall(r"^\|\s*`([^`]+)`\s*\|\s*`([^`]+)`\s*\|", text, flags=re.MULTILINE))
-    assert documented == {name: renamed.key for name, renamed in NAMES.items()}
+    return re.findall(r"^\|\s*`([^`]+)`\s*\|\s*`([^`]+)`\s*\|\s*(.*?)\s*\|", text, flags=re.MULTILINE)
+
+
+def test_documentation_has_one_row_for_each_name() -> None:
+    rows = [(name, key) for name, key, _ in documented()]
+    assert sorted(rows) == sorted((name, renamed.key) for name, renamed in NAMES.items())
+
+
+def test_documented_defaults_are_the_defaults() -> None:
+    defaults = dict(leaves(dump(Config())))
+    for _, key, default in documented():
+        if default == "preset":
+            assert key.startswith("base_model.")
+            continue
+        value = "null" if default == "`empty`" else default.strip("`")
+        assert dict(leaves(dump(merge(overrides=[f"{key}={value}"]))))[key] == defaults[key], key

@@ -83,7 +83,8 @@ def train(
 
     run.mkdir(parents=True, exist_ok=True)
     write_text(run / "config.yaml", dump_yaml(merged))
-    torch.use_deterministic_algorithms(merged.train.deterministic)
+    if merged.train.deterministic:
+        torch.use_deterministic_algorithms(True)
     with (run / "metrics.jsonl").open("w", encoding="utf-8", buffering=1) as metrics:
         for report in fit(detector, dataset.train, end_to_end(merged.train), device=device, precision=precision):
             metrics.write(json.dumps(report._asdict()) + "\n")

@@ -1,0 +1,51 @@
+"""What `frcnn demo` does, with several seeds (of the drawings and of the training), and write benchmarks/toy.md.
+
+python benchmarks/toy.py [--seeds 1 2 3]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from machine import machine
+
+import frcnn
+from frcnn.cli import DEMO_SETTINGS
+from frcnn.data.toy import write_toy
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    rows = []
+    for seed in parser.parse_args().seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.monotonic()
+            data = Path(folder) / "data"
+            write_toy(data, seed=seed)
+            settings = [*DEMO_SETTINGS, f"train.seed={seed}"]
+            detector, _ = frcnn.train(data, out=Path(folder) / "run", settings=settings, offline=True)
+            mean_ap = frcnn.evaluate(detector).mean_ap
+            rows.append((seed, mean_ap, time.monotonic() - start))
+            print(*rows[-1], flush=True)
+    lines = [
+        "# Toy",
+        "",
+        "The drawn data set (32 training images, 4 without objects, 8 test images, 16 classes) and the settings of",
+        "`frcnn demo`; the seed is that of the drawings and of the training. Made by `benchmarks/toy.py`.",
+        "",
+        "| seed | mean AP at IoU 0.5 | draw, train and evaluate |",
+        "| --- | --- | --- |",
+        *(f"| {seed} | {mean_ap:.4f} | {seconds:.0f} s |" for seed, mean_ap, seconds in rows),
+        f"| mean | **{statistics.mean(row[1] for row in rows):.4f}** | |",
+        "",
+        f"Machine: {machine()}.",
+        "",
+    ]
+    (Path(__file__).parent / "toy.md").write_text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
