@@ -65,10 +65,14 @@ def train(
     if data is None:
         raise ValueError("no data: name a folder, or set data.path")
     merged = _with_data_path(merged, Path(data).resolve())
-    run = run_folder(out, f"{merged.data.name or Path(data).resolve().name}-{merged.base_model.name}")
-    if merged.train.skip_if_trained and (run / MODEL_FILE).is_file():
-        log(f"{run} holds a trained model already; training is skipped (train.skip_if_trained)")
-        return load(run), run
+    name = f"{merged.data.name or Path(data).resolve().name}-{merged.base_model.name}"
+    if merged.train.skip_if_trained:
+        run = Path(out) if out is not None else Path("runs") / name
+        if (run / MODEL_FILE).is_file():
+            log(f"{run} holds a trained model already; training is skipped (train.skip_if_trained)")
+            return load(run), run
+    else:
+        run = run_folder(out, name)
     _require_free(run)
 
     dataset = open_dataset(Path(data), merged.data)
