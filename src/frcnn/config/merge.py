@@ -29,7 +29,7 @@ def merge(
 
     Args:
         base_model: preset name; None takes the recipe's, else efficientnet_lite0.
-        recipe: preset name; None takes "default" (unless `file` says everything already).
+        recipe: preset name; None takes "default".
         file: YAML, e.g. the config.yaml of a RUN.
         overrides: "key=value", our dotted names or the tutorial's; values are YAML, and a list may be
             written as in the tutorial: "[0.001]*10+[0.0001]*10".
@@ -38,30 +38,22 @@ def merge(
         ValueError: an unknown preset or key (with the nearest name), or a value out of range.
         FileNotFoundError: no such config file.
     """
-    from_file = _read_yaml_file(file) if file is not None else {}
-    recipe_name = recipe or (None if file is not None else DEFAULT_RECIPE)
-    from_recipe = _preset("recipes", "recipe", recipe_name) if recipe_name else {}
-    from_set: dict[str, Any] = {}
-    for override in overrides:
-        from_set = _combine(from_set, _nest(*_parse(override)))
+    recipe = recipe or DEFAULT_RECIPE
+    sources = [(f"recipe '{recipe}'", _preset("recipes", "recipe", recipe))]
+    sources += [(str(file), _read_yaml_file(file))] if file is not None else []
+    sources += [(f"'{override}'", _nest(*_parse(override))) for override in overrides]
+    given: dict[str, Any] = {}
+    for source, values in sources:
+        named = _name_in(values)
+        if base_model is not None and named not in (None, base_model):
+            raise ValueError(f"{source} is for base model '{named}', not '{base_model}'; name one of the two")
+        given = _combine(given, values)
 
-    for source, values in ((f"recipe '{recipe}'", from_recipe), (str(file), from_file)):
-        if base_model is not None and _name_in(values) not in (None, base_model):
-            raise ValueError(
-                f"{source} is for base model '{_name_in(values)}', not '{base_model}'; name one of the two"
-            )
-    name = base_model or _name_in(from_set) or _name_in(from_recipe) or _name_in(from_file) or DEFAULT_BASE_MODEL
-    described = {
-        **from_recipe.get("base_model", {}),
-        **from_file.get("base_model", {}),
-        **from_set.get("base_model", {}),
-    }
+    named = _name_in(given)
+    name = base_model or named or DEFAULT_BASE_MODEL
     # A name that is no preset is a base model of the user's own, if the settings say what it is.
-    own = name not in base_model_names() and "architecture" in described
-    values = {} if own else _preset("base_models", "base model", name)
-    for part in (from_recipe, from_file, from_set):
-        values = _combine(values, part)
-    return from_dict(values)
+    own = name == named and name not in base_model_names() and "architecture" in given["base_model"]
+    return from_dict(given if own else _combine(_preset("base_models", "base model", name), given))
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
@@ -125,7 +117,7 @@ def _preset_names(folder: str) -> list[str]:
 def _preset(folder: str, kind: str, name: str) -> dict[str, Any]:
     names = _preset_names(folder)
     if name not in names:
-        raise ValueError(f"unknown {kind} '{name}'. {nearest(name, names)} There are: {', '.join(names)}.")
+        raise ValueError(f"unknown {kind} '{name}'. {nearest(name, names)}")
     text = (resources.files("frcnn") / "presets" / folder / f"{name}.yaml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text) or {})
 

@@ -102,6 +102,13 @@ class ProposalSettings(Settings):
     min_size: NotNegative = _set(16.0, "least width and height, pixels of the original image")
 
 
+class TrainProposalSettings(ProposalSettings):
+    """From the RPN's output to proposals, in training."""
+
+    pre_nms_top_n: Count = _set(12000, "boxes kept before NMS")
+    post_nms_top_n: Count = _set(2000, "boxes kept after NMS")
+
+
 class BoxDeltaSettings(Settings):
     """How the RoI head's box targets are normalised."""
 
@@ -134,7 +141,7 @@ class DetectorSettings(Settings):
 
     image: ImageSettings = ImageSettings()
     anchors: AnchorSettings = AnchorSettings()
-    train_proposals: ProposalSettings = ProposalSettings(pre_nms_top_n=12000, post_nms_top_n=2000)
+    train_proposals: TrainProposalSettings = TrainProposalSettings()
     test_proposals: ProposalSettings = ProposalSettings()
     box_deltas: BoxDeltaSettings = BoxDeltaSettings()
     results: ResultSettings = ResultSettings()

@@ -1,0 +1,177 @@
+"""The folders of CNTK's tutorial: what is read, and one clear error for each thing that is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import draw_image, train_tiny, write_annotated, write_tiny
+
+from frcnn.config import DataSettings
+from frcnn.data.dataset import read_split
+from frcnn.types import Record
+
+TSV = "positive/1.bboxes.tsv"
+LABELS = "positive/1.bboxes.labels.tsv"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_tiny(tmp_path / "data")
+
+
+def read(data: Path, split: str = "train", **settings: object) -> list[Record]:
+    return read_split(data, split, DataSettings.model_validate(settings))
+
+
+def test_training_images_are_those_of_positive_then_of_negative(data: Path) -> None:
+    records = read(data)
+    assert [record.image for record in records] == [
+        *(data / "positive" / f"{number}.png" for number in range(4)),
+        data / "negative" / "6.png",
+    ]
+    assert [record.names for record in records] == [("red", "blue")] * 4 + [()]
+    np.testing.assert_array_equal(records[1].boxes, [[10, 14, 50, 58], [58, 43, 98, 75]])
+    assert records[1].boxes.dtype == np.float32
+    assert records[4].boxes.shape == (0, 4)
+    assert not any(record.difficult.any() for record in records)
+
+
+def test_test_images_are_those_of_test_images(data: Path) -> None:
+    assert [record.image for record in read(data, "test")] == [data / "testImages" / f"{n}.png" for n in (4, 5)]
+
+
+def test_a_folder_without_test_images_or_negatives_has_none(tmp_path: Path) -> None:
+    write_annotated(tmp_path / "positive" / "1.png", [("red", (10, 10, 50, 50))])
+    assert read(tmp_path, "test") == []
+    assert len(read(tmp_path)) == 1
+
+
+def test_negatives_can_be_left_out(data: Path) -> None:
+    assert len(read(data, use_negative=False)) == 4
+
+
+def test_the_first_images_can_be_asked_for(data: Path) -> None:
+    assert [record.image.name for record in read(data, num_train_images=2)] == ["0.png", "1.png"]
+    assert [record.image.name for record in read(data, "test", num_test_images=1)] == ["4.png"]
+
+
+def test_numbered_images_are_in_order_of_number(tmp_path: Path) -> None:
+    for number in (10, 9, 2):
+        write_annotated(tmp_path / "positive" / f"{number}.png", [("red", (10, 10, 50, 50))])
+    assert [record.image.stem for record in read(tmp_path)] == ["2", "9", "10"]
+
+
+def test_other_files_and_hidden_suffix_cases_do_not_disturb(data: Path) -> None:
+    (data / "positive" / "notes.txt").write_text("hello")
+    (data / "positive" / "1.png").rename(data / "positive" / "1.PNG")
+    assert [record.image.name for record in read(data)][:4] == ["0.png", "1.PNG", "2.png", "3.png"]
+
+
+@pytest.mark.parametrize(
+    "text", ["10\t14\t50\t58\r\n\r\n58\t43\t98\t75\r\n\r\n", "\ufeff10 14 50 58\n58.0  43e0 98 75"], ids=["crlf", "bom"]
+)
+def test_what_other_programs_write_is_read_too(data: Path, text: str) -> None:
+    (data / TSV).write_bytes(text.encode())
+    np.testing.assert_array_equal(read(data)[1].boxes, [[10, 14, 50, 58], [58, 43, 98, 75]])
+
+
+def test_class_names_may_hold_any_letters(data: Path) -> None:
+    (data / LABELS).write_text("rote Grütze\n橙\n", encoding="utf-8")
+    assert read(data)[1].names == ("rote Grütze", "橙")
+
+
+def test_an_annotated_image_may_hold_no_objects(data: Path) -> None:
+    (data / TSV).write_text("")
+    (data / LABELS).write_text("")
+    assert read(data)[1].names == ()
+
+
+BAD_FILES = {
+    "missing boxes": (TSV, None, r"positive/1\.png: its annotation 1\.bboxes\.tsv is missing; annotate"),
+    "missing labels": (LABELS, None, r"positive/1\.png: its annotation 1\.bboxes\.labels\.tsv is missing; annotate"),
+    "too few labels": (LABELS, "red\n", r"1\.bboxes\.tsv has 2 boxes, but 1\.bboxes\.labels\.tsv has 1 labels; there"),
+    "too few boxes": (TSV, "1 2 30 40\n", r"1\.bboxes\.tsv has 1 boxes, but 1\.bboxes\.labels\.tsv has 2 labels"),
+    "text": (TSV, "1 2 30 40\n1 2 wide 40\n", r"1\.bboxes\.tsv, line 2: '1 2 wide 40' is not a box; four numbers"),
+    "three numbers": (TSV, "1 2 30\n", r"1\.bboxes\.tsv, line 1: '1 2 30' is not a box; four numbers are needed"),
+    "not UTF-8": (LABELS, b"red\nbl\xfce\n", r"1\.bboxes\.labels\.tsv: not UTF-8 text"),
+}
+BAD_BOXES = {
+    "NaN": ("nan 2 30 40", r"box \(nan, 2, 30, 40\) has a coordinate that is not a finite number"),
+    "infinite": ("1 2 inf 40", r"box \(1, 2, inf, 40\) has a coordinate that is not a finite number"),
+    "inverted x": ("30 2 1 40", r"x2 \(1\) must be greater than x1 \(30\)"),
+    "inverted y": ("1 40 30 2", r"y2 \(2\) must be greater than y1 \(40\)"),
+    "no width": ("30 2 30 40", r"x2 \(30\) must be greater than x1 \(30\)"),
+    "no height": ("1 40 30 40", r"y2 \(40\) must be greater than y1 \(40\)"),
+    "left of the image": ("-1 2 30 40", r"box \(-1, 2, 30, 40\) must lie inside the image \(128 x 96 pixels\)"),
+    "above the image": ("1 -0.5 30 40", r".* must lie inside the image \(128 x 96 pixels\)"),
+    "right of the image": ("1 2 128.5 40", r".* must lie inside the image \(128 x 96 pixels\)"),
+    "below the image": ("1 2 30 97", r".* must lie inside the image \(128 x 96 pixels\)"),
+}
+
+
+@pytest.mark.parametrize(("file", "content", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_annotation_file_stops_training_before_anything_is_written(
+    data: Path, file: str, content: str | bytes | None, message: str
+) -> None:
+    (data / file).unlink()
+    if content is not None:
+        (data / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=message):
+        train_tiny(data, data.parent / "run")
+    assert not (data.parent / "run").exists()
+
+
+@pytest.mark.parametrize("part", ["positive/1", "testImages/4"])
+@pytest.mark.parametrize(("box", "message"), BAD_BOXES.values(), ids=BAD_BOXES)
+def test_an_impossible_box_stops_training_before_anything_is_written(
+    data: Path, part: str, box: str, message: str
+) -> None:
+    (data / f"{part}.bboxes.tsv").write_text(f"1 2 30 40\n{box}\n")
+    with pytest.raises(ValueError, match=rf"{part}\.png, object 2 \('blue'\): {message}; correct or remove the box"):
+        train_tiny(data, data.parent / "run")
+    assert not (data.parent / "run").exists()
+
+
+@pytest.mark.parametrize("box", ["0 0 128 96", "127 95 128 96"])
+def test_a_box_may_reach_the_border(data: Path, box: str) -> None:
+    (data / TSV).write_text(f"1 2 30 40\n{box}\n")
+    assert len(read(data)) == 5
+
+
+def test_boxes_are_in_pixels_of_the_turned_image(tmp_path: Path) -> None:
+    """A portrait photo is stored lying down, with a tag; its annotations are of what a person sees."""
+    image = tmp_path / "positive" / "1.png"
+    write_annotated(image, [("red", (1, 2, 90, 120))])
+    with pytest.raises(ValueError, match=r"128 x 96 pixels"):
+        read(tmp_path)
+    turned = draw_image([])
+    turned.getexif()[0x0112] = 6
+    turned.save(image, exif=turned.getexif())
+    assert len(read(tmp_path)) == 1
+
+
+def test_every_bad_object_is_named_at_once(data: Path) -> None:
+    (data / TSV).write_text("30 2 1 40\n1 2 300 40\n")
+    (data / "positive" / "2.png").write_text("no image")
+    with pytest.raises(ValueError, match="object 1") as error:
+        read(data)
+    lines = str(error.value).splitlines()
+    assert [line.split(":")[0].removeprefix(f"{data}/positive/") for line in lines] == [
+        "1.png, object 1 ('red')",
+        "1.png, object 2 ('blue')",
+        "2.png",
+    ]
+
+
+def test_of_many_bad_objects_the_first_ten_are_named(data: Path) -> None:
+    (data / TSV).write_text("1 2 300 40\n" * 30)
+    (data / LABELS).write_text("red\n" * 30)
+    with pytest.raises(ValueError, match="and 20 more") as error:
+        read(data)
+    assert len(str(error.value).splitlines()) == 11
+
+
+def test_more_boxes_than_allowed_are_named(data: Path) -> None:
+    assert len(read(data, max_boxes=2)) == 5
+    with pytest.raises(ValueError, match=r"positive/0\.png: has 2 boxes, data\.max_boxes allows 1; raise it"):
+        read(data, max_boxes=1)

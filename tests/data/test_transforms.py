@@ -1,0 +1,81 @@
+"""From an image to the detector's input: sizes, mirroring, frames."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import strategies  # noqa: F401  (its profile)
+import torch
+from hypothesis import given
+from PIL import Image
+
+from frcnn.config import ImageSettings
+from frcnn.data.transforms import frame, input_size, resize
+
+FIT = ImageSettings(resize="fit", width=850, height=850)
+SHORTER = ImageSettings(resize="shorter_side", shorter_side=600, longer_side=1000)
+
+
+@pytest.mark.parametrize(
+    ("original", "expected"),
+    [
+        ((3264, 2448), (850, 638)),  # the tutorial's photos are portraits
+        ((2448, 3264), (638, 850)),
+        ((850, 850), (850, 850)),
+        ((85, 17), (850, 170)),  # small images grow
+        ((1, 5000), (1, 850)),
+    ],
+)
+def test_fit_scales_into_the_square(original: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert input_size(original, FIT) == expected
+
+
+@pytest.mark.parametrize(
+    ("original", "expected"),
+    [
+        ((375, 500), (600, 800)),  # a photo of Pascal VOC, Ren et al. 2015
+        ((500, 375), (800, 600)),
+        ((300, 600), (500, 1000)),  # else the longer side would have 1200
+        ((1, 5000), (1, 1000)),
+    ],
+)
+def test_shorter_side_is_the_papers_rule(original: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert input_size(original, SHORTER) == expected
+
+
+@given(st.tuples(st.integers(1, 9000), st.integers(1, 9000)), st.sampled_from((FIT, SHORTER)))
+def test_the_shape_is_kept_and_no_limit_exceeded(original: tuple[int, int], settings: ImageSettings) -> None:
+    height, width = input_size(original, settings)
+    assert 1 <= min(height, width)
+    assert max(height, width) <= (850 if settings is FIT else 1000)
+    scale = max(height, width) / max(original)
+    np.testing.assert_allclose((height, width), np.maximum(np.multiply(original, scale), 1), atol=1)
+
+
+def test_resizing_down_averages_what_it_drops() -> None:
+    """Without that, a chequered photo would turn black or white by chance."""
+    chequered = np.indices((80, 80)).sum(axis=0) % 2 * np.uint8(255)
+    image = Image.fromarray(chequered.astype(np.uint8)).convert("RGB")
+    small = resize(image, ImageSettings(resize="fit", width=10, height=10))
+    np.testing.assert_allclose(small[2:-2, 2:-2], 127.5, atol=3)
+
+
+def test_flip_mirrors_left_and_right() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8))
+    np.testing.assert_array_equal(resize(image, FIT, flip=True), resize(image, FIT)[:, ::-1])
+
+
+def test_images_stand_in_the_upper_left_corner_of_a_common_frame() -> None:
+    images = [np.full((20, 30, 3), 1, np.uint8), np.full((25, 10, 3), 2, np.uint8)]
+    frames = frame(images, [(40, 60), (50, 20)], SHORTER)
+    assert frames.images.shape == (2, 3, 25, 30)
+    for number, (height, width) in enumerate([(20, 30), (25, 10)]):
+        expected = torch.zeros(3, 25, 30, dtype=torch.uint8)
+        expected[:, :height, :width] = number + 1
+        torch.testing.assert_close(frames.images[number], expected)
+    torch.testing.assert_close(frames.image_sizes, torch.tensor([[20.0, 30], [25, 10]]))
+    torch.testing.assert_close(frames.original_sizes, torch.tensor([[40.0, 60], [50, 20]]))
+
+
+def test_fit_frames_all_have_the_settings_size() -> None:
+    settings = ImageSettings(resize="fit", width=40, height=30)
+    assert frame([np.zeros((30, 10, 3), np.uint8)], [(60, 20)], settings).images.shape == (1, 3, 30, 40)

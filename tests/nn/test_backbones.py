@@ -1,0 +1,197 @@
+"""Classifiers, cut: the pieces compute what the classifier computes."""
+
+import re
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from frcnn.config import BaseModelSettings, merge
+from frcnn.nn.backbones import build_classifier, cut
+
+CENTRES = {"alexnet": 15.5, "vgg16": 8.0, "efficientnet_lite0": 0.5}  # input pixels, see the oracle below
+
+
+def settings(base_model: str, **changes: object) -> BaseModelSettings:
+    return merge(base_model=base_model).base_model.model_copy(update=changes)
+
+
+@cache
+def classifier(base_model: str) -> nn.Module:
+    torch.manual_seed(0)
+    return build_classifier(settings(base_model).architecture)
+
+
+def image(side: int = 224) -> Tensor:
+    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_alexnets_pieces_in_a_row_are_alexnet_up_to_its_last_hidden_layer() -> None:
+    """On 224 pixels the pooled map has the head's 6 x 6 cells, so that nothing has to be resized."""
+    alexnet = classifier("alexnet")
+    base = cut(alexnet, settings("alexnet"))
+    features = base.conv_layers(image())
+    torch.testing.assert_close(features, alexnet.features[:12](image()))
+    pooled = alexnet.features[12](features)
+    assert pooled.shape == (1, base.channels, 6, 6)
+    torch.testing.assert_close(base.head(pooled), alexnet.classifier[:6](alexnet.features(image()).flatten(1)))
+    assert base.hidden == 4096
+
+
+@torch.no_grad()
+def test_vgg16s_pieces_in_a_row_are_vgg16_up_to_its_last_hidden_layer() -> None:
+    vgg16 = classifier("vgg16")
+    base = cut(vgg16, settings("vgg16"))
+    pooled = vgg16.features[30](base.conv_layers(image()))
+    torch.testing.assert_close(base.head(pooled), vgg16.classifier[:6](vgg16.features(image()).flatten(1)))
+    assert (base.channels, base.hidden) == (512, 4096)
+
+
+@torch.no_grad()
+def test_efficientnets_conv_layers_are_its_first_five_stages() -> None:
+    lite0 = classifier("efficientnet_lite0")
+    base = cut(lite0, settings("efficientnet_lite0"))
+    torch.testing.assert_close(base.conv_layers(image()), lite0.blocks[:5](lite0.bn1(lite0.conv_stem(image()))))
+    assert (base.channels, base.hidden) == (112, 112 * 7 * 7)
+
+
+@torch.no_grad()
+def test_the_stages_after_the_conv_layers_may_be_the_head() -> None:
+    lite0 = classifier("efficientnet_lite0")
+    base = cut(lite0, settings("efficientnet_lite0", last_hidden_node="global_pool"))
+    torch.testing.assert_close(
+        base.head(torch.rand(2, 112, 7, 7, generator=torch.Generator().manual_seed(0))),
+        lite0.forward_head(
+            lite0.bn2(
+                lite0.conv_head(
+                    lite0.blocks[5:](torch.rand(2, 112, 7, 7, generator=torch.Generator().manual_seed(0)))
+                )
+            ),
+            pre_logits=True,
+        ),
+    )
+
+
+@pytest.mark.parametrize("base_model", CENTRES)
+def test_stride_is_measured(base_model: str) -> None:
+    base = cut(classifier(base_model), settings(base_model))
+    assert base.stride == 16
+    assert cut(classifier(base_model), settings(base_model, stride=16)).stride == 16
+
+
+@pytest.mark.parametrize("base_model", CENTRES)
+def test_a_wrong_stride_is_an_error(base_model: str) -> None:
+    with pytest.raises(ValueError, match=r"base_model\.stride is 32, but node '.*' has stride 16; leave the setting"):
+        cut(classifier(base_model), settings(base_model, stride=32))
+
+
+@pytest.mark.parametrize("base_model", CENTRES)
+def test_offset_is_where_the_network_looks(base_model: str) -> None:
+    """Oracle: which pixels a cell answers to, on average, seen by the gradient of a network that only averages."""
+    torch.manual_seed(0)
+    averaging = build_classifier(settings(base_model).architecture)
+    for module in list(averaging.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.MaxPool2d):
+                setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
+            if isinstance(child, nn.Conv2d):
+                nn.init.constant_(child.weight, 1 / child.weight[0].numel())
+                if child.bias is not None:
+                    nn.init.zeros_(child.bias)
+    base = cut(averaging, settings(base_model))
+    pixels = torch.full((1, 3, 480, 480), 0.01, requires_grad=True)
+    cell = 15
+    base.conv_layers(pixels)[0, :, cell, cell].sum().backward()
+    assert pixels.grad is not None
+    seen = pixels.grad[0, 0].sum(dim=0)
+    centre = (seen * (torch.arange(480) + 0.5)).sum() / seen.sum()
+    torch.testing.assert_close(centre, torch.tensor((cell + base.offset) * base.stride), atol=0.05, rtol=0)
+    assert base.offset * base.stride == CENTRES[base_model]
+    assert cut(averaging, settings(base_model, offset=0.25)).offset == 0.25
+
+
+@pytest.mark.parametrize(
+    ("node", "wrong", "right"),
+    [
+        ("last_conv_node", "features.111", "features.11"),
+        ("pool_node", "feature.12", "features.12"),
+        ("last_hidden_node", "clasifier.5", "classifier.5"),
+        ("train_from_node", "features.66", "features.6"),
+        ("input_node", "xx", "x"),
+    ],
+)
+def test_a_wrong_node_name_is_answered_with_the_nearest(node: str, wrong: str, right: str) -> None:
+    expected = rf"base_model\.{node}: there is no node '{re.escape(wrong)}'\. Did you mean '{re.escape(right)}'\?"
+    with pytest.raises(ValueError, match=expected):
+        cut(classifier("alexnet"), settings("alexnet", **{node: wrong}))
+
+
+def test_nodes_in_the_wrong_order_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"does not follow from 'classifier\.5' alone; cut it elsewhere"):
+        cut(classifier("alexnet"), settings("alexnet", pool_node="classifier.5", last_hidden_node="features.12"))
+
+
+def test_a_node_that_is_no_feature_map_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"last_conv_node 'classifier\.5' does not give a feature map"):
+        cut(classifier("alexnet"), settings("alexnet", last_conv_node="classifier.5", pool_node=None))
+
+
+def test_a_roi_size_that_the_head_cannot_take_is_an_error() -> None:
+    """VGG16's head pools to 7 x 7 whatever it gets; a plain classifier without that has one size only."""
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 4, stride=4)
+            self.fc = nn.Linear(4 * 7 * 7, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.conv(x).flatten(1))
+
+    plain = BaseModelSettings(last_conv_node="conv", last_hidden_node="fc", roi_size=7)
+    assert cut(Plain(), plain).hidden == 10
+    with pytest.raises(ValueError, match=r"base_model\.roi_size 6 does not fit the head"):
+        cut(Plain(), plain.model_copy(update={"roi_size": 6}))
+
+
+@pytest.mark.parametrize(
+    ("base_model", "node", "fixed"),
+    [
+        ("alexnet", None, set()),
+        ("alexnet", "features.6", {"features.0", "features.3"}),
+        ("alexnet", "features.5", {"features.0", "features.3"}),  # a pooling layer: those before it
+        ("vgg16", "features.10", {"features.0", "features.2", "features.5", "features.7"}),  # conv1 and conv2
+    ],
+)
+def test_train_from_node_fixes_exactly_the_earlier_layers(base_model: str, node: str | None, fixed: set[str]) -> None:
+    base = cut(classifier(base_model), settings(base_model, train_from_node=node))
+    assert base.fixed == {f"{name}.{kind}" for name in fixed for kind in ("weight", "bias")}
+
+
+def test_train_from_a_block_fixes_all_blocks_before_it() -> None:
+    base = cut(classifier("efficientnet_lite0"), settings("efficientnet_lite0", train_from_node="blocks.2"))
+    parts = {name for name, _ in base.conv_layers.named_parameters()}
+    assert base.fixed == {name for name in parts if not name.startswith(("blocks.2", "blocks.3", "blocks.4"))}
+
+
+def test_dropout_can_be_set() -> None:
+    for wanted, seen in ((None, {0.5}), (0.0, {0.0}), (0.2, {0.2})):
+        torch.manual_seed(0)
+        base = cut(build_classifier("torchvision:alexnet"), settings("alexnet", dropout=wanted))
+        assert {module.p for module in base.head.modules() if isinstance(module, nn.Dropout)} == seen
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ("alexnet", r"base_model\.architecture 'alexnet': must be torchvision:NAME or timm:NAME"),
+        ("keras:alexnet", r"must be torchvision:NAME or timm:NAME"),
+        ("torchvision:alexnett", r"torchvision has no model 'alexnett'\. Did you mean 'alexnet'\?"),
+        ("timm:efficientnet_lite00", r"timm has no model 'efficientnet_lite00'\. Did you mean 'efficientnet_lite0'\?"),
+    ],
+)
+def test_an_unknown_architecture_is_an_error(architecture: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_classifier(architecture)

@@ -1,0 +1,48 @@
+"""Where the network runs, and in which precision."""
+
+import pytest
+import torch
+
+from frcnn.nn.device import choose_device, choose_precision
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def machine(
+    monkeypatch: pytest.MonkeyPatch, *, cuda: bool = False, cpu_has: str | None = None, cuda_bf16: bool = False
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: cuda_bf16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {cpu_has: True} if cpu_has else {})
+
+
+@pytest.mark.parametrize(("name", "cuda", "chosen"), [("auto", True, CUDA), ("auto", False, CPU), ("cpu", True, CPU)])
+def test_auto_is_cuda_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, name: str, cuda: bool, chosen: torch.device
+) -> None:
+    machine(monkeypatch, cuda=cuda)
+    assert choose_device(name) == chosen
+
+
+def test_cuda_where_there_is_none_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, cuda=False)
+    with pytest.raises(ValueError, match=r"device cuda: this machine has no CUDA card .*; take --device cpu"):
+        choose_device("cuda")
+
+
+def test_precision_can_be_asked_for() -> None:
+    assert choose_precision("fp32", CPU) == torch.float32
+    assert choose_precision("bf16", CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize("feature", ["avx512_bf16", "amx_bf16", "arm_bf16", "avx512_f", None])
+def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch, feature: str | None) -> None:
+    machine(monkeypatch, cpu_has=feature)
+    native = feature is not None and "bf16" in feature
+    assert choose_precision("auto", CPU) == (torch.bfloat16 if native else torch.float32)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_asks_the_card_that_is_used(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    machine(monkeypatch, cuda=True, cuda_bf16=native, cpu_has=None if native else "amx_bf16")
+    assert choose_precision("auto", CUDA) == (torch.bfloat16 if native else torch.float32)

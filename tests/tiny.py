@@ -1,0 +1,143 @@
+"""A tiny data set of coloured rectangles, detectors that answer in milliseconds, and one RUN that all tests share."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from frcnn.config import Config, merge
+from frcnn.nn.detector import FasterRCNN
+from frcnn.training.run import train
+from frcnn.types import Batch, Target
+
+Box = tuple[float, float, float, float]
+
+CLASSES = ("blue", "red")
+COLOURS = {"blue": (30, 60, 220), "red": (220, 40, 30)}
+SIZE = (96, 128)  # (height, width)
+
+SETTINGS = (
+    "base_model.fc_channels=[16]",
+    "base_model.rpn_channels=16",
+    "detector.image.shorter_side=96",
+    "detector.image.longer_side=128",
+    "detector.anchors.scales=[1, 2, 4]",
+    "detector.train_proposals.pre_nms_top_n=200",
+    "detector.train_proposals.post_nms_top_n=40",
+    "detector.test_proposals.pre_nms_top_n=200",
+    "detector.test_proposals.post_nms_top_n=20",
+    "detector.results.max_detections=10",
+    "train.precision=fp32",
+    "train.epochs=2",
+    "train.warmup_steps=0",
+)
+
+
+# ----------------------------------------------------------------------------------------------------------- data set
+
+
+def draw_image(objects: Sequence[tuple[str, Box]], *, seed: int = 0, size: tuple[int, int] = SIZE) -> Image.Image:
+    """Filled rectangles on dark noise."""
+    noise = np.random.default_rng(seed).integers(0, 60, (*size, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    for name, (x1, y1, x2, y2) in objects:
+        ImageDraw.Draw(image).rectangle((x1, y1, x2 - 1, y2 - 1), fill=COLOURS[name])
+    return image
+
+
+def write_annotated(image: Path, objects: Sequence[tuple[str, Box]], *, seed: int = 0) -> None:
+    """An image with the two files that the tutorial's folders have beside it."""
+    image.parent.mkdir(parents=True, exist_ok=True)
+    draw_image(objects, seed=seed).save(image)
+    boxes = ["\t".join(f"{value:g}" for value in box) for _, box in objects]
+    image.with_name(f"{image.stem}.bboxes.tsv").write_text("\n".join(boxes) + "\n")
+    image.with_name(f"{image.stem}.bboxes.labels.tsv").write_text("\n".join(name for name, _ in objects) + "\n")
+
+
+def write_tiny(folder: Path) -> Path:
+    """Four training and two test images, each with one object of both classes, and one image without objects."""
+    for number in range(6):
+        part = "positive" if number < 4 else "testImages"
+        x, y = 6 + 4 * number, 8 + 6 * number
+        objects = [("red", (x, y, x + 40, y + 44)), ("blue", (x + 48, 50 - y / 2, x + 88, 82 - y / 2))]
+        write_annotated(folder / part / f"{number}.png", objects, seed=number)
+    (folder / "negative").mkdir()
+    draw_image([], seed=6).save(folder / "negative" / "6.png")
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------------------- detectors
+
+
+def tiny_config(*overrides: str) -> Config:
+    return merge(overrides=[*SETTINGS, *overrides])
+
+
+def tiny_detector(*overrides: str, seed: int = 0, classes: Sequence[str] = CLASSES) -> FasterRCNN:
+    """A detector with random weights; its new layers say more than those of a real start, so that outputs differ."""
+    torch.manual_seed(seed)
+    detector = FasterRCNN(tiny_config(*overrides), classes)
+    with torch.no_grad():
+        for layer in (detector.rpn.objectness, detector.rpn.deltas, detector.roi_head.logits, detector.roi_head.deltas):
+            layer.weight.normal_(std=0.3)
+    return detector
+
+
+def random_inputs(*sizes: tuple[int, int], frame: tuple[int, int] = SIZE, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Noise of these sizes, each in the upper left corner of a frame, and the sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.zeros(len(sizes), 3, *frame, dtype=torch.uint8)
+    for image, (height, width) in zip(images, sizes, strict=True):
+        image[:, :height, :width] = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+    return images, torch.tensor(sizes, dtype=torch.float32)
+
+
+def tiny_batch(*targets: Target, seed: int = 0) -> Batch:
+    """Noise with these targets."""
+    images, sizes = random_inputs(*[SIZE] * len(targets), seed=seed)
+    return Batch(images, sizes, sizes, list(targets), [f"{number}.png" for number in range(len(targets))])
+
+
+def target(*objects: tuple[int, Box], difficult: Sequence[bool] | None = None) -> Target:
+    """Objects as (label, box)."""
+    return Target(
+        torch.tensor([box for _, box in objects], dtype=torch.float32).reshape(-1, 4),
+        torch.tensor([label for label, _ in objects], dtype=torch.int64),
+        torch.tensor(difficult if difficult is not None else [False] * len(objects), dtype=torch.bool),
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+def train_tiny(data: Path, out: Path | None, *settings: str, **arguments: Any) -> tuple[FasterRCNN, Path]:
+    return train(data, out=out, weights="none", settings=[*SETTINGS, *settings], offline=True, **arguments)
+
+
+@cache
+def trained_run() -> Path:
+    """A RUN on the tiny data set, trained once for all tests; copy it before writing into it."""
+    folder = Path(mkdtemp(prefix="frcnn-tiny-"))
+    _, run = train_tiny(write_tiny(folder / "data"), folder / "run")
+    return run
+
+
+@contextmanager
+def no_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Opening a connection fails the test."""
+
+    def refuse(*_: object) -> None:
+        pytest.fail("a connection was opened")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("socket.socket.connect", refuse)
+        patch.setattr("socket.getaddrinfo", refuse)
+        yield
