@@ -7,7 +7,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Every jaxtyping annotation of the package is checked at every call made by the tests.
-with install_import_hook("frcnn.ops", "beartype.beartype"):
+with install_import_hook("frcnn.ops", "typechecker.check"):
     import frcnn.ops.anchors
     import frcnn.ops.boxes
     import frcnn.ops.coding

@@ -131,7 +131,9 @@ def test_damage_of_any_kind_is_a_named_error_or_none(
         content[place] = data.draw(st.integers(0, 255))
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     for read in (read_image, verify_image):
+        message = f"photo.{suffix}: "
         try:
             read(path)
         except ValueError as error:
-            assert f"photo.{suffix}: " in str(error)
+            message = str(error)
+        assert f"photo.{suffix}: " in message

@@ -75,7 +75,11 @@ BAD = {
     "no box file": ("train_roi_file.txt", None, r"train_roi_file\.txt: this map file is missing"),
     "no test box file": ("test_roi_file.txt", None, r"test_roi_file\.txt: this map file is missing"),
     "spaces for tabs": ("train_img_file.txt", "0 images/a.png 0\n", r"train_img_file\.txt, line 1: .* 3 columns"),
-    "index in words": ("class_map.txt", "red\tone\n", r"class_map\.txt: the index of class 'red' is 'one', not a whole"),
+    "index in words": (
+        "class_map.txt",
+        "red\tone\n",
+        r"class_map\.txt: the index of class 'red' is 'one', not a whole",
+    ),
     "missing image": ("train_img_file.txt", "0\timages/z.png\t0\n2\timages/c.png\t0\n", r"z\.png: no such image"),
     "box outside": (
         "train_roi_file.txt",

@@ -45,7 +45,7 @@ def test_shorter_side_is_the_papers_rule(original: tuple[int, int], expected: tu
 @given(st.tuples(st.integers(1, 9000), st.integers(1, 9000)), st.sampled_from((FIT, SHORTER)))
 def test_the_shape_is_kept_and_no_limit_exceeded(original: tuple[int, int], settings: ImageSettings) -> None:
     height, width = input_size(original, settings)
-    assert 1 <= min(height, width)
+    assert min(height, width) >= 1
     assert max(height, width) <= (850 if settings is FIT else 1000)
     scale = max(height, width) / max(original)
     np.testing.assert_allclose((height, width), np.maximum(np.multiply(original, scale), 1), atol=1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from frcnn.config import BaseModelSettings, merge
-from frcnn.nn.backbones import build_classifier, cut
+from frcnn.nn.backbones import BaseModel, build_classifier, cut
 
 CENTRES = {"alexnet": 15.5, "vgg16": 8.0, "efficientnet_lite0": 0.5}  # input pixels, see the oracle below
 
@@ -23,15 +23,24 @@ def classifier(base_model: str) -> nn.Module:
     return build_classifier(settings(base_model).architecture)
 
 
-def image(side: int = 224) -> Tensor:
-    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+@cache
+def preset(base_model: str) -> BaseModel:
+    return cut(classifier(base_model), settings(base_model))
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def image() -> Tensor:
+    return noise(1, 3, 224, 224)
 
 
 @torch.no_grad()
 def test_alexnets_pieces_in_a_row_are_alexnet_up_to_its_last_hidden_layer() -> None:
     """On 224 pixels the pooled map has the head's 6 x 6 cells, so that nothing has to be resized."""
     alexnet = classifier("alexnet")
-    base = cut(alexnet, settings("alexnet"))
+    base = preset("alexnet")
     features = base.conv_layers(image())
     torch.testing.assert_close(features, alexnet.features[:12](image()))
     pooled = alexnet.features[12](features)
@@ -43,7 +52,7 @@ def test_alexnets_pieces_in_a_row_are_alexnet_up_to_its_last_hidden_layer() -> N
 @torch.no_grad()
 def test_vgg16s_pieces_in_a_row_are_vgg16_up_to_its_last_hidden_layer() -> None:
     vgg16 = classifier("vgg16")
-    base = cut(vgg16, settings("vgg16"))
+    base = preset("vgg16")
     pooled = vgg16.features[30](base.conv_layers(image()))
     torch.testing.assert_close(base.head(pooled), vgg16.classifier[:6](vgg16.features(image()).flatten(1)))
     assert (base.channels, base.hidden) == (512, 4096)
@@ -52,7 +61,7 @@ def test_vgg16s_pieces_in_a_row_are_vgg16_up_to_its_last_hidden_layer() -> None:
 @torch.no_grad()
 def test_efficientnets_conv_layers_are_its_first_five_stages() -> None:
     lite0 = classifier("efficientnet_lite0")
-    base = cut(lite0, settings("efficientnet_lite0"))
+    base = preset("efficientnet_lite0")
     torch.testing.assert_close(base.conv_layers(image()), lite0.blocks[:5](lite0.bn1(lite0.conv_stem(image()))))
     assert (base.channels, base.hidden) == (112, 112 * 7 * 7)
 
@@ -61,30 +70,20 @@ def test_efficientnets_conv_layers_are_its_first_five_stages() -> None:
 def test_the_stages_after_the_conv_layers_may_be_the_head() -> None:
     lite0 = classifier("efficientnet_lite0")
     base = cut(lite0, settings("efficientnet_lite0", last_hidden_node="global_pool"))
-    torch.testing.assert_close(
-        base.head(torch.rand(2, 112, 7, 7, generator=torch.Generator().manual_seed(0))),
-        lite0.forward_head(
-            lite0.bn2(
-                lite0.conv_head(
-                    lite0.blocks[5:](torch.rand(2, 112, 7, 7, generator=torch.Generator().manual_seed(0)))
-                )
-            ),
-            pre_logits=True,
-        ),
-    )
+    pooled = noise(2, 112, 7, 7)
+    expected = lite0.forward_head(lite0.bn2(lite0.conv_head(lite0.blocks[5:](pooled))), pre_logits=True)
+    torch.testing.assert_close(base.head(pooled), expected)
 
 
 @pytest.mark.parametrize("base_model", CENTRES)
 def test_stride_is_measured(base_model: str) -> None:
-    base = cut(classifier(base_model), settings(base_model))
-    assert base.stride == 16
-    assert cut(classifier(base_model), settings(base_model, stride=16)).stride == 16
+    assert preset(base_model).stride == 16
 
 
-@pytest.mark.parametrize("base_model", CENTRES)
-def test_a_wrong_stride_is_an_error(base_model: str) -> None:
-    with pytest.raises(ValueError, match=r"base_model\.stride is 32, but node '.*' has stride 16; leave the setting"):
-        cut(classifier(base_model), settings(base_model, stride=32))
+def test_a_wrong_stride_is_an_error() -> None:
+    assert cut(classifier("alexnet"), settings("alexnet", stride=16)).stride == 16
+    with pytest.raises(ValueError, match=r"base_model\.stride is 32, but node 'features\.11' has stride 16; leave the"):
+        cut(classifier("alexnet"), settings("alexnet", stride=32))
 
 
 @pytest.mark.parametrize("base_model", CENTRES)
@@ -101,15 +100,19 @@ def test_offset_is_where_the_network_looks(base_model: str) -> None:
                 if child.bias is not None:
                     nn.init.zeros_(child.bias)
     base = cut(averaging, settings(base_model))
-    pixels = torch.full((1, 3, 480, 480), 0.01, requires_grad=True)
-    cell = 15
+    cell = 15 if base_model == "efficientnet_lite0" else 7  # far enough from the border for all it sees
+    side = 32 * cell
+    pixels = torch.full((1, 3, side, side), 0.01, requires_grad=True)
     base.conv_layers(pixels)[0, :, cell, cell].sum().backward()
     assert pixels.grad is not None
     seen = pixels.grad[0, 0].sum(dim=0)
-    centre = (seen * (torch.arange(480) + 0.5)).sum() / seen.sum()
+    centre = (seen * (torch.arange(side) + 0.5)).sum() / seen.sum()
     torch.testing.assert_close(centre, torch.tensor((cell + base.offset) * base.stride), atol=0.05, rtol=0)
     assert base.offset * base.stride == CENTRES[base_model]
-    assert cut(averaging, settings(base_model, offset=0.25)).offset == 0.25
+
+
+def test_offset_can_be_set() -> None:
+    assert cut(classifier("alexnet"), settings("alexnet", offset=0.25)).offset == 0.25
 
 
 @pytest.mark.parametrize(
@@ -157,17 +160,22 @@ def test_a_roi_size_that_the_head_cannot_take_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("base_model", "node", "fixed"),
+    ("node", "fixed"),
     [
-        ("alexnet", None, set()),
-        ("alexnet", "features.6", {"features.0", "features.3"}),
-        ("alexnet", "features.5", {"features.0", "features.3"}),  # a pooling layer: those before it
-        ("vgg16", "features.10", {"features.0", "features.2", "features.5", "features.7"}),  # conv1 and conv2
+        (None, set()),
+        ("features.6", {"features.0", "features.3"}),
+        ("features.5", {"features.0", "features.3"}),  # a pooling layer: those before it
+        ("features.0", set()),
     ],
 )
-def test_train_from_node_fixes_exactly_the_earlier_layers(base_model: str, node: str | None, fixed: set[str]) -> None:
-    base = cut(classifier(base_model), settings(base_model, train_from_node=node))
+def test_train_from_node_fixes_exactly_the_earlier_layers(node: str | None, fixed: set[str]) -> None:
+    base = cut(classifier("alexnet"), settings("alexnet", train_from_node=node))
     assert base.fixed == {f"{name}.{kind}" for name in fixed for kind in ("weight", "bias")}
+
+
+def test_vgg16_keeps_conv1_and_conv2_as_in_the_paper() -> None:
+    layers = {name.rpartition(".")[0] for name in preset("vgg16").fixed}
+    assert layers == {"features.0", "features.2", "features.5", "features.7"}
 
 
 def test_train_from_a_block_fixes_all_blocks_before_it() -> None:
@@ -177,9 +185,9 @@ def test_train_from_a_block_fixes_all_blocks_before_it() -> None:
 
 
 def test_dropout_can_be_set() -> None:
+    alexnet = build_classifier("torchvision:alexnet")
     for wanted, seen in ((None, {0.5}), (0.0, {0.0}), (0.2, {0.2})):
-        torch.manual_seed(0)
-        base = cut(build_classifier("torchvision:alexnet"), settings("alexnet", dropout=wanted))
+        base = cut(alexnet, settings("alexnet", dropout=wanted))
         assert {module.p for module in base.head.modules() if isinstance(module, nn.Dropout)} == seen
 
 

@@ -12,7 +12,9 @@ def rpn(scales: tuple[float, ...] = (1.0, 2.0), ratios: tuple[float, ...] = (0.5
     return RPN(4, 8, stride=16, offset=0.25, anchors=AnchorSettings(scales=scales, aspect_ratios=ratios))
 
 
-@pytest.mark.parametrize(("scales", "ratios"), [((8.0,), (1.0,)), ((1.0, 2.0), (0.5, 1.0, 2.0)), ((1, 2, 4, 8), (1, 2))])
+@pytest.mark.parametrize(
+    ("scales", "ratios"), [((8.0,), (1.0,)), ((1.0, 2.0), (0.5, 1.0, 2.0)), ((1, 2, 4, 8), (1, 2))]
+)
 def test_widths_follow_the_number_of_anchors(scales: tuple[float, ...], ratios: tuple[float, ...]) -> None:
     count = 5 * 7 * len(scales) * len(ratios)
     output = rpn(scales, ratios)(torch.rand(2, 4, 5, 7))

@@ -1,6 +1,6 @@
 """Anchors: the boxes that the region proposal network starts from.
 
-Letters: A anchors per cell, H x W cells of the feature map.
+Letters: A anchors per cell, H x W cells of the feature map, N = H * W * A.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def base_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Floa
 
 def anchor_grid(
     base: Float[Tensor, "A 4"], feature_size: tuple[int, int], *, stride: int, offset: float
-) -> Float[Tensor, "H*W*A 4"]:
+) -> Float[Tensor, "N 4"]:
     """Every base anchor at every cell of the feature map.
 
     Args:

@@ -1,4 +1,4 @@
-"""The four losses. Letters: S sampled anchors or RoIs."""
+"""The four losses. Letters: S sampled anchors or RoIs, K = 1 + C classes with the background."""
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -38,8 +38,8 @@ def rpn_losses(
 
 
 def roi_losses(
-    logits: Float[Tensor, "S 1+C"],
-    deltas: Float[Tensor, "S 1+C 4"],
+    logits: Float[Tensor, "S K"],
+    deltas: Float[Tensor, "S K 4"],
     labels: Int[Tensor, "S"],
     target_deltas: Float[Tensor, "S 4"],
     *,
