@@ -1,5 +1,7 @@
 """What the property tests draw from: boxes, scores, image sizes, data sets."""
 
+from pathlib import Path
+
 import hypothesis.strategies as st
 import numpy as np
 import torch
@@ -66,17 +68,19 @@ def image_sizes(draw: st.DrawFn, *, count: int) -> Tensor:
 
 @st.composite
 def evaluations(draw: st.DrawFn) -> tuple[list[Prediction], list[Record]]:
-    """Detections and objects of up to three images, of CLASSES, crowded."""
+    """Detections and objects of up to three images, of CLASSES; most detections are near an object."""
     predictions, records = [], []
     for number in range(draw(st.integers(0, 3))):
-        objects = draw(crowded_boxes(max_count=4, min_side=1)).numpy()
+        objects = draw(crowded_boxes(max_count=4, min_side=2)).numpy()
         names = draw(st.tuples(*[st.sampled_from(CLASSES)] * len(objects)))
-        difficult = np.array(draw(st.tuples(*[st.booleans()] * len(objects))), bool)
-        records.append(Record(None, objects, names, difficult))  # type: ignore[arg-type]
+        difficult = np.array(draw(st.tuples(*[st.sampled_from((False, False, True))] * len(objects))), bool)
+        records.append(Record(Path(f"{number}.jpg"), objects, names, difficult))
 
-        found = draw(crowded_boxes(max_count=6, min_side=1)).numpy()
-        names = draw(st.tuples(*[st.sampled_from(CLASSES)] * len(found)))
+        anywhere = st.tuples(st.just(np.array([0, 0, 4, 4], np.float32)), st.sampled_from(CLASSES))
+        candidates = [st.just((box, name)) for box, name in zip(objects, names, strict=True)]
+        found = draw(st.lists(st.tuples(st.one_of(*candidates, anywhere), st.integers(0, 2)), max_size=6))
+        boxes = np.array([box + np.array((shift, 0, shift, 0)) for (box, _), shift in found], np.float32).reshape(-1, 4)
         scores = draw(st.lists(st.integers(0, 4), min_size=len(found), max_size=len(found)))
         falling = np.array(sorted(scores, reverse=True), np.float32) / 4
-        predictions.append(Prediction(str(number), found, falling, names))
+        predictions.append(Prediction(f"{number}.jpg", boxes, falling, tuple(name for (_, name), _ in found)))
     return predictions, records

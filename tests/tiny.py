@@ -87,7 +87,7 @@ def tiny_detector(*overrides: str, seed: int = 0, classes: Sequence[str] = CLASS
     detector = FasterRCNN(tiny_config(*overrides), classes)
     with torch.no_grad():
         for layer in (detector.rpn.objectness, detector.rpn.deltas, detector.roi_head.logits, detector.roi_head.deltas):
-            layer.weight.normal_(std=0.3)
+            layer.weight.normal_(std=0.2)
     return detector
 
 

@@ -115,6 +115,20 @@ def test_a_class_of_difficult_objects_only_has_no_ap() -> None:
     assert math.isnan(voc_ap([detections(("cat", 0.9, A))], [objects(("cat", A), difficult=(0,))], ["cat"])["cat"])
 
 
+def test_precision_at_a_recall_is_the_best_there_or_beyond() -> None:
+    # Wrong, right, right: recall 0, 1/2, 1; precision 0, 1/2, 2/3, so 2/3 at every recall.
+    records = [objects(("cat", A), ("cat", B))]
+    predictions = [detections(("cat", 0.9, D), ("cat", 0.8, A), ("cat", 0.7, B))]
+    np.testing.assert_allclose(voc_ap(predictions, records, ["cat"])["cat"], 2 / 3)
+    np.testing.assert_allclose(voc_ap(predictions, records, ["cat"], eleven_point=True)["cat"], 2 / 3)
+
+
+def test_a_detection_that_only_touches_a_difficult_object_is_wrong() -> None:
+    records = [objects(("cat", A), ("cat", D), difficult=(1,))]
+    predictions = [detections(("cat", 0.9, [50, 57, 60, 67]), ("cat", 0.7, A))]
+    assert voc_ap(predictions, records, ["cat"]) == {"cat": 0.5}
+
+
 def test_detection_in_an_image_without_objects_is_wrong() -> None:
     records = [objects(), objects(("cat", A))]
     predictions = [detections(("cat", 0.9, A)), detections(("cat", 0.8, A))]

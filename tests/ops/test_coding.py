@@ -68,8 +68,8 @@ def test_the_limit_holds_after_denormalisation() -> None:
 
 def test_decode_is_float32_for_bfloat16_deltas() -> None:
     anchors = torch.tensor([[501.0, 503, 702, 905]])
-    boxes = decode(torch.zeros(1, 4, dtype=torch.bfloat16), anchors, mean=ZEROS, std=ONES)
-    assert_close(boxes, anchors)
+    deltas = torch.tensor([[0.3, -0.7, 0.11, 1.3]]).bfloat16()
+    assert_close(decode(deltas, anchors, mean=MEAN, std=STD), decode(deltas.float(), anchors, mean=MEAN, std=STD))
 
 
 def test_one_roi_serves_all_its_classes() -> None:

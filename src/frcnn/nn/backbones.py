@@ -4,6 +4,7 @@ The classifier comes from torchvision or timm. torch.fx records it as a graph of
 graph become modules of their own, with the classifier's own weights under the classifier's own names.
 """
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -108,7 +109,10 @@ def _find(names: dict[fx.Node, str], setting: str, wanted: str, *, last: bool = 
     """The node of that name, or the last (first) node inside the block of that name."""
     found = [node for node, name in names.items() if name == wanted or name.startswith(wanted + ".")]
     if not found:
-        known = list(dict.fromkeys(names.values()))
+        # a block's name stands for its nodes: "layer4" for "layer4.0.conv1", ...
+        known = list(
+            dict.fromkeys(block for name in names.values() for block in accumulate(name.split("."), "{}.{}".format))
+        )
         raise ValueError(f"base_model.{setting}: there is no node '{wanted}'. {nearest(wanted, known)}")
     return found[-1 if last else 0]
 
