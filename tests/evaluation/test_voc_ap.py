@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import strategies
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.voc_ap import voc_ap as oracle
 
@@ -146,7 +146,8 @@ def test_predictions_and_records_must_pair_up() -> None:
         voc_ap([detections()], [objects(), objects()], ["cat"])
 
 
-@given(strategies.evaluations(), st.sampled_from((0.25, 0.5, 1.0)), st.booleans())
+@settings(max_examples=200)
+@given(strategies.evaluations(), st.sampled_from((0.25, 0.5, 0.6, 1.0)), st.booleans())
 def test_ap_equals_a_loop_over_detections(
     images: tuple[list[Prediction], list[Record]], threshold: float, eleven_point: bool
 ) -> None:

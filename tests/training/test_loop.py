@@ -1,7 +1,6 @@
 """The training loop: what learns, what stays, and that the same seed gives the same detector."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
@@ -116,11 +115,11 @@ def test_the_gradient_is_no_longer_than_its_limit(records: list[Record]) -> None
 
 
 def test_one_image_is_learned_by_heart(records: list[Record]) -> None:
-    config = tiny_config("train.epochs=40", "train.lr=0.01", "train.flip=false")
+    config = tiny_config("train.epochs=40", "train.lr=0.01", "train.flip=false", "base_model.fc_channels=[64]")
     torch.manual_seed(0)
     detector = FasterRCNN(config, CLASSES, find_weights(config.base_model, "auto", offline=True))
     losses = [report.loss for report in trained(detector, records[:1])]
-    assert sum(losses[-5:]) < 0.2 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
     batch = load_batch(records[:1], detector.classes, detector.config.detector.image)
     with torch.no_grad():
         found = detector(batch.images, batch.image_sizes, batch.original_sizes)

@@ -23,5 +23,5 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def _cpu_has_bf16() -> bool:
-    features = torch.cpu.get_capabilities()
+    features = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell: float32 is safe
     return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))

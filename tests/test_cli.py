@@ -1,0 +1,316 @@
+"""The command line, as a user meets it."""
+
+import json
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+from tiny import CLASSES, SETTINGS, draw_image, trained_run, write_tiny
+
+from frcnn.cli import main
+from frcnn.config import merge
+from frcnn.data import toy
+
+FAST = [argument for setting in (*SETTINGS, "train.epochs=1") for argument in ("--set", setting)]
+TRAIN = ["--weights", "none", "--offline", *FAST]
+
+COMMANDS = ("", "demo", "data", "data toy", "train", "evaluate", "predict", "config")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A copy of the shared RUN, to write into."""
+    return Path(shutil.copytree(trained_run(), tmp_path / "run"))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photos" / "photo.png"
+    path.parent.mkdir()
+    draw_image([("red", (10, 12, 60, 70))]).save(path)
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def is_table(text: str) -> bool:
+    """The tutorial's table: a line for each class, then their mean."""
+    lines = [rf"AP for {name:>15} = [01]\.\d{{4}}" for name in CLASSES]
+    return re.search("^" + "\n".join([*lines, r"Mean AP = [01]\.\d{4}"]) + "$", text, flags=re.MULTILINE) is not None
+
+
+# --------------------------------------------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_and_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as status:
+        main([*command.split(), "--help"])
+    assert status.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: frcnn {command}".rstrip() in text
+    assert "example: frcnn " in text
+    assert "(default: None)" not in text  # says nothing, and often stands beside the default in words
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as status:
+        main(["--version"])
+    assert status.value.code == 0
+    assert re.fullmatch(r"frcnn \d+\.\d+.*\n", capsys.readouterr().out)
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+ERRORS = {
+    "no data": (["train", "nowhere"], "nowhere: no such folder of data"),
+    "no data named": (["train"], "no data: name a folder, or set data.path"),
+    "unknown setting": (["train", "data", "--set", "train.epoch=1"], "Did you mean 'train.epochs'?"),
+    "not a setting": (["train", "data", "--set", "epochs"], "a setting is written KEY=VALUE"),
+    "no weights file": (["train", "data", "--weights", "nowhere.pth"], "nowhere.pth: no such weights file"),
+    "out of range": (["train", "data", "--epochs", "0"], "train.epochs"),
+    "run exists": (["train", "data", "--out", "photos"], "photos: exists and is not overwritten"),
+    "no run to evaluate": (["evaluate", "nowhere"], "nowhere: no trained model there"),
+    "no run to predict": (["predict", "nowhere", "photos"], "nowhere: no trained model there"),
+    "no image": (["predict", "run", "nowhere.jpg"], "nowhere.jpg: no such image"),
+    "unknown recipe": (["config", "--recipe", "tutorials"], "Did you mean 'tutorial'?"),
+    "toy set exists": (["data", "toy", "photos"], "photos exists and is not empty"),
+    "demo exists": (["demo", "--out", "photos"], "photos: exists and is not overwritten"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), ERRORS.values(), ids=ERRORS)
+def test_an_error_is_one_message_without_a_traceback_and_changes_nothing(
+    tmp_path: Path,
+    run: Path,
+    photo: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tiny(tmp_path / "data")
+    before = contents(tmp_path)
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("frcnn: error: ")
+    assert output.err.count("\n") == 1
+    assert message in output.err
+    assert "Traceback" not in output.err
+    assert output.out == ""
+    assert contents(tmp_path) == before
+    assert run.exists()
+    assert photo.exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["predict", "run"], ["predict", "r", "i", "--min-score", "1.5"]])
+def test_a_wrong_command_line_shows_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as status:
+        main(arguments)
+    assert status.value.code == 2
+    assert "usage: frcnn" in capsys.readouterr().err
+
+
+def test_an_interruption_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("frcnn.training.run.train", interrupted)
+    assert main(["train", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "frcnn: interrupted; no half-written file is left\n"
+
+
+# ------------------------------------------------------------------------------------------------------ the main job
+
+
+def test_a_toy_set_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = partial(toy.write_toy, num_train=1, num_test=1, num_negative=1)
+    monkeypatch.setattr(toy, "write_toy", small)
+    assert main(["data", "toy", str(tmp_path / "toy"), "--seed", "1"]) == 0
+    assert {path.name for path in (tmp_path / "toy").iterdir()} == {"positive", "negative", "testImages"}
+    assert f"frcnn train {tmp_path / 'toy'}" in capsys.readouterr().out
+
+
+def test_train_evaluate_predict(tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, run = write_tiny(tmp_path / "data"), tmp_path / "run"
+
+    assert main(["train", str(data), "--out", str(run), *TRAIN]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert "5 training images, 8 objects, 2 classes" in output.out
+    assert re.search(r"end to end, epoch 1, step 5/5: loss \d+\.\d+, \d+\.\d+ images/s, 0 s left", output.out)
+    assert f"model in {run}" in output.out
+    assert is_table(output.out)
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert {"mean_ap", "ap", "metric", "images", "objects", "seconds_per_image"} <= set(evaluation)
+    assert set(evaluation["ap"]) == set(CLASSES)
+    assert evaluation["images"] == 2
+    assert evaluation["objects"] == {"blue": 2, "red": 2}
+    assert {path.name for path in (run / "images").iterdir()} == {"4-detections.jpg", "5-detections.jpg"}
+
+    (run / "evaluation.json").unlink()
+    assert main(["evaluate", str(run)]) == 0
+    assert is_table(capsys.readouterr().out)
+    again = json.loads((run / "evaluation.json").read_text())
+    assert again["ap"] == evaluation["ap"]
+
+    assert main(["predict", str(run), str(photo), "--min-score", "0"]) == 0
+    output = capsys.readouterr()
+    assert f"{photo}: 10 detections" in output.out
+    assert re.search(r"^  +(red|blue) 0\.\d{3}  -?\d+\.\d \d+\.\d \d+\.\d \d+\.\d$", output.out, flags=re.MULTILINE)
+    with Image.open(run / "predictions" / "photo-detections.jpg") as picture:
+        assert picture.size == (128, 96)
+
+
+def test_data_without_test_images_trains_and_says_that_nothing_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = write_tiny(tmp_path / "data"), tmp_path / "run"
+    shutil.rmtree(data / "testImages")
+    assert main(["train", str(data), "--out", str(run), *TRAIN]) == 0
+    assert "no test images, so nothing is measured" in capsys.readouterr().out
+    assert not (run / "evaluation.json").exists()
+
+
+def test_pictures_can_be_turned_off_or_hold_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_tiny(tmp_path / "data")
+    draw = {
+        "off": ["detector.draw.save=false"],
+        "more": ["detector.draw.background=true", "DRAW_UNREGRESSED_ROIS=true"],
+    }
+    for name, settings in draw.items():
+        extra = [argument for setting in settings for argument in ("--set", setting)]
+        assert main(["train", str(data), "--out", str(tmp_path / name), *TRAIN, *extra]) == 0
+    assert not (tmp_path / "off" / "images").exists()
+    assert len(list((tmp_path / "more" / "images").iterdir())) == 2
+    capsys.readouterr()
+
+
+def test_options_are_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    arguments = ["--epochs", "1", "--seed", "7", "--device", "cpu", "--out", str(run)]
+    assert main(["train", str(write_tiny(tmp_path / "data")), *TRAIN, *arguments]) == 0
+    capsys.readouterr()
+    train = merge(file=run / "config.yaml").train
+    assert (train.epochs, train.seed, train.device) == (1, 7, "cpu")
+
+
+# ------------------------------------------------------------------------------------------------------------ evaluate
+
+
+def test_another_split_or_other_data_leave_the_runs_own_result(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run)
+    other = write_tiny(tmp_path / "other")
+    for arguments, images in ((["--split", "train"], 5), (["--data", str(other)], 2)):
+        file = tmp_path / f"{images}.json"
+        assert main(["evaluate", str(run), *arguments, "--json", str(file)]) == 0
+        assert is_table(capsys.readouterr().out)
+        assert json.loads(file.read_text())["images"] == images
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["--split", "train"]])
+def test_evaluate_json_to_the_output_is_json_and_nothing_else(
+    run: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run), *arguments, "--json", "-"]) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["mean_ap"] <= 1
+
+
+# ------------------------------------------------------------------------------------------------------------- predict
+
+
+def test_predict_json_to_the_output_is_json_and_nothing_else(
+    run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(run), str(photo), str(photo.parent), "--min-score", "0.1", "--json", "-"]) == 0
+    output = capsys.readouterr()
+    images = json.loads(output.out)
+    assert [image["image"] for image in images] == [str(photo), str(photo)]
+    assert images[0]["detections"] == images[1]["detections"]
+    for detection in images[0]["detections"]:
+        assert set(detection) == {"class", "score", "box"}
+        assert detection["class"] in CLASSES
+        assert detection["score"] >= 0.1
+        assert len(detection["box"]) == 4
+    assert images[0]["detections"]
+    assert output.err == ""
+
+
+def test_predict_writes_json_and_pictures_where_it_is_told(
+    tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run)
+    file, folder = tmp_path / "found.json", tmp_path / "pictures"
+    assert main(["predict", str(run), str(photo), "--json", str(file), "--out", str(folder)]) == 0
+    capsys.readouterr()
+    assert json.loads(file.read_text())[0]["image"] == str(photo)
+    assert list(contents(folder)) == ["photo-detections.jpg"]
+    assert contents(run) == before
+
+
+def test_a_model_file_alone_predicts_and_leaves_no_pictures(
+    tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(tmp_path)
+    assert main(["predict", str(run / "model.safetensors"), str(photo)]) == 0
+    assert f"{photo}: " in capsys.readouterr().out
+    assert contents(tmp_path) == before
+
+
+def test_images_of_the_same_name_have_pictures_of_their_own(
+    run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        (photo.parent / name).mkdir()
+        shutil.copy(photo, photo.parent / name)
+    assert main(["predict", str(run), *(str(photo.parent / name) for name in ("one", "two"))]) == 0
+    capsys.readouterr()
+    assert set(contents(run / "predictions")) == {"photo-detections.jpg", "photo-2-detections.jpg"}
+
+
+@pytest.mark.parametrize("names", [["a.jpg"], ["a.jpg", "a-detections.jpg"]], ids=["plain", "named like a picture"])
+def test_predict_never_overwrites_an_input(
+    tmp_path: Path, run: Path, names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, name in enumerate(names):
+        draw_image([("red", (10, 12, 60, 70))], seed=number).save(photos / name)
+    before = contents(photos)
+    for _ in range(2):
+        status = main(["predict", str(run), str(photos), "--out", str(photos), "--min-score", "0"])
+        assert status in (0, 2)  # an error would do as well
+        after = contents(photos)
+        assert {name: after[name] for name in before} == before
+        before = after
+    capsys.readouterr()
+
+
+# -------------------------------------------------------------------------------------------------------------- config
+
+
+def test_config_prints_yaml_that_is_taken_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--base-model", "vgg16", "--set", "train.epochs=5"]) == 0
+    text = capsys.readouterr().out
+    values = yaml.safe_load(text)
+    assert values["base_model"]["name"] == "vgg16"
+    assert values["train"]["epochs"] == 5
+    (tmp_path / "mine.yaml").write_text(text)
+    assert merge(file=tmp_path / "mine.yaml") == merge(base_model="vgg16", overrides=["train.epochs=5"])
+    assert main(["config", "--config", str(tmp_path / "mine.yaml")]) == 0
+    assert capsys.readouterr().out == text
