@@ -56,6 +56,6 @@ def test_the_partial_file_is_hidden_beside_it_with_the_same_suffix(tmp_path: Pat
         partial.touch()
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        write_text(tmp_path / "missing" / "a.txt", "text")
+def test_a_missing_folder_is_made(tmp_path: Path) -> None:
+    write_text(tmp_path / "missing" / "a.txt", "text")
+    assert (tmp_path / "missing" / "a.txt").read_text() == "text"

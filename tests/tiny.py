@@ -1,5 +1,7 @@
 """A tiny data set of coloured rectangles, detectors that answer in milliseconds, and one RUN that all tests share."""
 
+import atexit
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -126,6 +128,7 @@ def train_tiny(data: Path, out: Path | None, *settings: str, **arguments: Any) -
 def trained_run() -> Path:
     """A RUN on the tiny data set, trained once for all tests; copy it before writing into it."""
     folder = Path(mkdtemp(prefix="frcnn-tiny-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     _, run = train_tiny(write_tiny(folder / "data"), folder / "run")
     return run
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from frcnn.files import whole_file, write_text
 
 if TYPE_CHECKING:
     from frcnn.config import DrawSettings
+    from frcnn.evaluation.report import Evaluation
     from frcnn.nn.detector import FasterRCNN
     from frcnn.training.loop import StepReport
     from frcnn.types import Prediction
@@ -32,8 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"frcnn: error: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        print(
+            "frcnn: error: out of memory; lower train.batch_size or detector.image.*, or use --device cpu",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
-        print("frcnn: interrupted; no half-written file is left", file=sys.stderr)
+        print("frcnn: interrupted; a RUN without model.safetensors is incomplete, delete it", file=sys.stderr)
         return 130
     return 0
 
@@ -93,14 +103,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     from frcnn.nn.checkpoint import load
 
     detector = load(options.run_folder)
-    own_test = options.data is None and options.split == "test"
-    if own_test and options.run_folder.is_dir():
-        _evaluate_and_draw(detector, options.run_folder, json_file=options.json)
-    else:
-        evaluation = _evaluated(detector, options.data, options.split)
-        print(evaluation.table())
-        if options.json is not None:
-            _write_json(options.json, evaluation.to_json())
+    own_test = options.data is None and options.split == "test" and options.run_folder.is_dir()
+    with _only_json(options.json):
+        if own_test:
+            evaluation = _evaluate_and_draw(detector, options.run_folder)
+        else:
+            evaluation = _evaluated(detector, options.data, options.split)
+            print(evaluation.table())
+    if options.json is not None:
+        _write_json(options.json, evaluation.to_json())
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -110,18 +121,16 @@ def _predict(options: argparse.Namespace) -> None:
     detector = load(options.run_folder)
     with _CountProgress("detecting", "image") as progress:
         predictions = predict(detector, options.images, min_score=options.min_score, on_image=progress)
-    if options.json == "-":
-        print(to_json(predictions), end="")
-        return
-    for prediction in predictions:
-        print(f"{prediction.image}: {len(prediction.names) or 'no'} detections")
-        for box, score, name in zip(prediction.boxes, prediction.scores, prediction.names, strict=True):
-            print(f"  {name:>15} {score:.3f}  {' '.join(f'{value:.1f}' for value in box)}")
     folder = options.out
     if folder is None and options.run_folder.is_dir():
         folder = options.run_folder / "predictions"
-    if folder is not None:
-        _save_pictures(detector, predictions, folder, min_score=options.min_score)
+    with _only_json(options.json):
+        for prediction in predictions:
+            print(f"{prediction.image}: {len(prediction.names) or 'no'} detections")
+            for box, score, name in zip(prediction.boxes, prediction.scores, prediction.names, strict=True):
+                print(f"  {name:>15} {score:.3f}  {' '.join(f'{value:.1f}' for value in box)}")
+        if folder is not None:
+            _save_pictures(detector, predictions, folder, min_score=options.min_score)
     if options.json is not None:
         _write_json(options.json, to_json(predictions))
 
@@ -137,20 +146,19 @@ def _has_test_images(detector: "FasterRCNN") -> bool:
     return bool(read_split(Path(str(detector.config.data.path)), "test", detector.config.data))
 
 
-def _evaluate_and_draw(detector: "FasterRCNN", run: Path, json_file: str | None = None) -> None:
+def _evaluate_and_draw(detector: "FasterRCNN", run: Path) -> "Evaluation":
     """Measure on the RUN's own test images; table, evaluation.json and images/."""
     evaluation = _evaluated(detector, None, "test")
     print(evaluation.table())
     print(f"({evaluation.metric}; {evaluation.images} images, {evaluation.seconds_per_image:.2f} s each)")
     write_text(run / "evaluation.json", evaluation.to_json())
-    if json_file is not None:
-        _write_json(json_file, evaluation.to_json())
     draw = detector.config.detector.draw
     if draw.save:
         _save_pictures(detector, evaluation.predictions, run / "images", min_score=draw.min_score, draw=draw)
+    return evaluation
 
 
-def _evaluated(detector: "FasterRCNN", data: Path | None, split: str) -> Any:
+def _evaluated(detector: "FasterRCNN", data: Path | None, split: str) -> "Evaluation":
     from frcnn.evaluation.report import evaluate
 
     with _CountProgress("evaluating", "image") as progress:
@@ -169,11 +177,11 @@ def _save_pictures(
     from frcnn.prediction import Evaluator
 
     folder.mkdir(parents=True, exist_ok=True)
+    evaluator = Evaluator(detector)
     used: set[str] = set()
     for prediction in predictions:
         background = unregressed = None
         if draw is not None and (draw.background or draw.unregressed):
-            evaluator = Evaluator(detector)
             boxes, probabilities = evaluator.process_image(prediction.image)
             is_background = probabilities.argmax(axis=1) == 0
             sure = ~is_background & (probabilities.max(axis=1) >= min_score)
@@ -193,6 +201,11 @@ def _save_pictures(
         with whole_file(folder / f"{name}-detections.jpg") as partial:
             picture.save(partial, quality=92)
     print(f"pictures in {folder}")
+
+
+def _only_json(file: str | None) -> AbstractContextManager[Any]:
+    """Where JSON goes to standard output, what people read goes to standard error."""
+    return redirect_stdout(sys.stderr) if file == "-" else nullcontext()
 
 
 def _write_json(file: str, text: str) -> None:
@@ -274,7 +287,6 @@ def _parser() -> argparse.ArgumentParser:
             help=text,
             description=text[0].upper() + text[1:] + ".",
             epilog=f"example: {example}",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         added.set_defaults(run=run)
         return added
@@ -292,7 +304,7 @@ def _parser() -> argparse.ArgumentParser:
         "frcnn data toy my_toy",
     )
     toy.add_argument("out", type=Path, metavar="OUT", help="new folder")
-    toy.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
+    toy.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
 
     train = command(
         commands,
@@ -303,7 +315,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("data", type=Path, nargs="?", metavar="DATA", help="folder of images and boxes")
     _add_settings(train)
-    train.add_argument("--weights", default="auto", metavar="FILE|auto|none", help="of the base model")
+    train.add_argument(
+        "--weights",
+        default="auto",
+        metavar="FILE|auto|none",
+        help="of the base model (default: auto, the first source that has them)",
+    )
     train.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
     train.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")
     train.add_argument("--seed", type=int, metavar="N", help="of everything random")
@@ -319,7 +336,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training")
     evaluate.add_argument("--data", type=Path, help="other data than it was trained on")
-    evaluate.add_argument("--split", default="test", choices=("train", "test"), help="which images")
+    evaluate.add_argument("--split", default="test", choices=("train", "test"), help="which images (default: test)")
     evaluate.add_argument("--json", metavar="FILE", help="write the result there ('-' prints it)")
 
     predict = command(
@@ -331,7 +348,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER")
-    predict.add_argument("--min-score", type=_fraction, default=0.5, help="leave out detections under it")
+    predict.add_argument(
+        "--min-score", type=_fraction, default=0.5, help="leave out detections under it (default: 0.5)"
+    )
     predict.add_argument("--out", type=Path, metavar="DIR", help="folder for pictures (default: RUN/predictions)")
     predict.add_argument("--json", metavar="FILE", help="write the detections there ('-' prints them alone)")
 

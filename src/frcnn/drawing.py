@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from frcnn.data.images import read_image
+from frcnn.data.images import read_image, to_rgb
 from frcnn.types import Prediction
 
 _GREY = (150, 150, 150)
@@ -43,7 +43,7 @@ def draw(
         background: (N, 4) boxes drawn in thin grey lines, e.g. RoIs that are background.
         unregressed: (N, 4) boxes drawn in thin white lines, e.g. RoIs before regression.
     """
-    picture = image.convert("RGB") if isinstance(image, Image.Image) else read_image(Path(image))
+    picture = to_rgb(image).copy() if isinstance(image, Image.Image) else read_image(Path(image))
     colours = class_colours(classes if classes is not None else sorted(set(prediction.names)))
     pen = ImageDraw.Draw(picture)
     side = (picture.width * picture.height) ** 0.5

@@ -8,10 +8,12 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` when the block ends without an error.
+    """A path beside `path` to write to; it takes the place of `path` when the block ends without an error. The
+    folder is made if it is missing.
 
     The suffix is kept, since some writers go by it. A killed process leaves at most the hidden partial file.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield partial

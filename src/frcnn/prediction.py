@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from frcnn.data.images import IMAGE_SUFFIXES, read_image
+from frcnn.data.images import IMAGE_SUFFIXES, read_image, to_rgb
 from frcnn.data.loader import read_ahead
 from frcnn.data.transforms import Frames, frame, resize
 from frcnn.nn.checkpoint import load
@@ -137,7 +137,7 @@ def _on_device(detector: FasterRCNN, inputs: Frames) -> Frames:
 
 def _open(image: ImageLike) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return to_rgb(image)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"image: an array must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")

@@ -11,11 +11,15 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from frcnn.ops.boxes import iou
-from frcnn.ops.selection import nms, select_detections, select_proposals, valid_only
+from frcnn.ops.selection import nms, select_detections, select_proposals
 from frcnn.types import Detections, Proposals, RoiOutput, RpnOutput
 
 INF = float("inf")
 ZEROS, ONES = torch.zeros(4), torch.ones(4)
+
+
+def valid_only(values: Tensor, valid: Tensor) -> list[Tensor]:
+    return [image_values[image_valid] for image_values, image_valid in zip(values, valid, strict=True)]
 
 
 def kept(boxes: Tensor, scores: Tensor, iou_threshold: float, max_keep: int | None = None) -> list[int]:
@@ -338,8 +342,3 @@ def test_detections_equal_a_loop_over_images_and_classes() -> None:
             expected += [(label, round(scores[k].item(), 4), rois[image, k].tolist()) for k in keep]
         expected.sort(key=lambda detection: -detection[1])
         assert listed(found, image) == expected[:20]
-
-
-def test_valid_only_gives_a_list_by_image() -> None:
-    first, second = valid_only(torch.arange(6).view(2, 3), torch.tensor([[True, False, True], [False] * 3]))
-    assert (first.tolist(), second.tolist()) == ([0, 2], [])

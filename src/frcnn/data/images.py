@@ -26,7 +26,7 @@ def read_image(path: Path) -> Image.Image:
         raise FileNotFoundError(f"{path}: no such image") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(_unreadable(path, error)) from None
-    return _to_rgb(upright)
+    return to_rgb(upright)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -54,7 +54,8 @@ def verify_image(path: Path) -> tuple[int, int]:
     return size
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode as RGB, 8 bits: 16 bits scaled down, transparency dropped."""
     if image.mode.startswith("I"):  # 16 bits (or 32 that hold 16): Pillow's own conversion would cut off at 255
         grey = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray((grey // 257).astype(np.uint8)).convert("RGB")

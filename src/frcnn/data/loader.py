@@ -1,20 +1,20 @@
 """Batches for training and evaluation, read ahead by threads.
 
-Threads are enough: Pillow decodes and resizes without holding Python's lock, and threads share the records. What
-is random follows from (seed, epoch) alone, so the number of threads changes nothing.
+Threads are enough: Pillow decodes and resizes without holding Python's lock, and threads share the records. The order
+and the flips follow from (seed, epoch) alone, so the number of threads changes nothing.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import groupby, islice
 from typing import TypeVar
 
 import torch
 
 from frcnn.config import ImageSettings
-from frcnn.data.images import read_image
-from frcnn.data.transforms import frame, resize
+from frcnn.data.images import image_size, read_image
+from frcnn.data.transforms import frame, input_size, resize
 from frcnn.ops.boxes import flip as flip_boxes
 from frcnn.ops.boxes import rescale
 from frcnn.types import Batch, Record, Target
@@ -50,6 +50,20 @@ def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Runs of `size` items, in order; the last one may be shorter."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def batched_by_frame(records: Sequence[Record], size: int, settings: ImageSettings) -> Iterator[Sequence[Record]]:
+    """Runs of at most `size` records, in order, whose images fill frames of the same size.
+
+    A frame larger than its image changes the features near the border a little (layers see the padding), so a batch
+    gives what its images give alone only if no image is padded more than it would be alone.
+    """
+
+    def frame_size(record: Record) -> tuple[int, int] | None:
+        return None if settings.resize == "fit" else input_size(image_size(record.image), settings)
+
+    for _, equal in groupby(records, key=frame_size):
+        yield from batched(list(equal), size)
 
 
 def read_ahead(make: Callable[[T], R], items: Iterator[T], *, workers: int) -> Iterator[R]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from frcnn.data.dataset import read_split
-from frcnn.data.loader import batched, load_batch, read_ahead
+from frcnn.data.loader import batched_by_frame, load_batch, read_ahead
 from frcnn.evaluation.voc_ap import mean_ap, voc_ap
 from frcnn.nn.checkpoint import load
 from frcnn.nn.detector import FasterRCNN
@@ -30,7 +31,7 @@ class Evaluation(NamedTuple):
     images: int
     objects: dict[str, int]
     seconds_per_image: float
-    """Detection alone, without reading the image."""
+    """Of detection alone, without reading the image; the median."""
     predictions: list[Prediction]
     records: list[Record]
 
@@ -88,7 +89,7 @@ def evaluate(
                     f"{record.image}: class '{name}' is unknown to the model, which knows: "
                     f"{', '.join(detector.classes)}"
                 )
-    predictions, seconds = detect(detector, records, on_batch)
+    predictions, seconds_per_image = detect(detector, records, on_batch)
     results = detector.config.detector.results
     ap = voc_ap(
         predictions,
@@ -106,7 +107,7 @@ def evaluate(
         mean_ap(ap),
         len(records),
         counts,
-        seconds / len(records),
+        seconds_per_image,
         predictions,
         records,
     )
@@ -118,20 +119,21 @@ def detect(
     records: Sequence[Record],
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Prediction], float]:
-    """The detector's predictions for these images, in order, and the seconds that detection took."""
+    """The detector's predictions for these images, in order, and the median of the seconds an image (the first ones
+    warm up)."""
     device = next(detector.parameters()).device
     settings = detector.config.detector.image
     batches = read_ahead(
         partial(load_batch, classes=detector.classes, settings=settings),
-        batched(records, detector.config.train.batch_size),
+        batched_by_frame(records, detector.config.train.batch_size, settings),
         workers=detector.config.data.workers,
     )
     predictions: list[Prediction] = []
-    seconds = 0.0
+    seconds: list[float] = []
     for batch in batches:
         start = time.perf_counter()
         detections = detector(batch.images.to(device), batch.image_sizes.to(device), batch.original_sizes.to(device))
         predictions += detector.to_predictions(detections, batch.names)
-        seconds += time.perf_counter() - start
+        seconds += [(time.perf_counter() - start) / len(batch.images)] * len(batch.images)
         on_batch(len(predictions), len(records))
-    return predictions, seconds
+    return predictions, statistics.median(seconds)

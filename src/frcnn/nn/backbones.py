@@ -158,6 +158,11 @@ def _centre(classifier: nn.Module, graph: fx.Graph, source: fx.Node, end: fx.Nod
         centre, pixels = before
         layer = classifier.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            if isinstance(layer.padding, str) or type(layer).__name__ == "Conv2dSame":
+                raise ValueError(
+                    f"base model: layer '{node.target}' pads by the size of its input, so where a cell looks is not "
+                    f"known; set base_model.offset (0.5 is the centre of a cell)"
+                )
             kernel, step, padding, dilation = (
                 value if isinstance(value, int) else value[0]
                 for value in (layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1))

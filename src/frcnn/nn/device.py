@@ -17,11 +17,13 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """ "auto" is bfloat16 where the processor computes it natively, else float32."""
     if name == "auto":
-        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bf16()
+        native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
         return torch.bfloat16 if native else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
 
 
 def _cpu_has_bf16() -> bool:
-    features = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell: float32 is safe
+    features: dict[str, bool] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # older torch does not tell: float32 is safe
     return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))

@@ -3,7 +3,9 @@
 import importlib
 import os
 import pickle
+import struct
 import urllib.error
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from frcnn.config import BaseModelSettings
+
+_PICKLE = b"\x80"  # how PyTorch's files from before 2020 begin; newer ones are zip archives
 
 
 class BaseWeights(NamedTuple):
@@ -44,9 +48,9 @@ def find_weights(settings: BaseModelSettings, weights: str | None, *, offline: b
         FileNotFoundError: no source has them; the message says what was tried.
         ValueError: a damaged file, or one that is not a file of weights.
     """
-    if weights == "none":
-        return None
     file = settings.weights if weights in (None, "auto") else weights
+    if file == "none":
+        return None
     if file is not None:
         return BaseWeights(read_weights(Path(file)), file)
 
@@ -90,6 +94,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path}: damaged, or not a safetensors file ({error}); get it again") from None
+    if not zipfile.is_zipfile(path) and not path.read_bytes()[:1] == _PICKLE:
+        raise ValueError(f"{path}: damaged, or not a file of weights (.safetensors or PyTorch's); get it again")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -97,7 +103,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: holds more than tensors, and is not opened because it could run code. "
             f"Save the state dict alone, best as .safetensors"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, struct.error) as error:
         raise ValueError(f"{path}: damaged, or not a PyTorch file ({_reason(error)}); get it again") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]

@@ -24,6 +24,6 @@ def sample(labels: Int[Tensor, "N"], *, size: int, fg_fraction: float, generator
         order = torch.randperm(len(candidates), generator=generator)[:count]
         return candidates[order.to(candidates.device)]
 
-    foreground = draw((labels >= 1).nonzero().flatten(), round(size * fg_fraction))
+    foreground = draw((labels >= 1).nonzero().flatten(), int(size * fg_fraction))
     background = draw((labels == 0).nonzero().flatten(), size - len(foreground))
     return torch.cat((foreground, background))

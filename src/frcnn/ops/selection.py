@@ -4,7 +4,7 @@ Letters: B images, N anchors, K proposals, D detections, C classes, P problems s
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from frcnn.ops.boxes import clip, iou, rescale
@@ -155,8 +155,3 @@ def select_detections(
         labels.gather(1, best),
         valid,
     )
-
-
-def valid_only(values: Tensor, valid: Bool[Tensor, "B K"]) -> list[Tensor]:
-    """The entries of each image that count, as a list with one tensor per image."""
-    return [image_values[image_valid] for image_values, image_valid in zip(values, valid, strict=True)]

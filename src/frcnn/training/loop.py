@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import count
@@ -115,7 +116,7 @@ def make_optimizer(detector: FasterRCNN, phase: Phase, settings: TrainSettings) 
     Biases learn at `bias_lr_mult` times the rate, as in py-faster-rcnn and CNTK; layers without pretrained
     weights at `new_layers_lr_mult` times.
     """
-    groups = []
+    groups: dict[float, list[nn.Parameter]] = defaultdict(list)
     names = [part.value for part in phase.train]
     for name, parameter in detector.named_parameters():
         trained = name.partition(".")[0] in names and name not in detector.fixed
@@ -123,8 +124,9 @@ def make_optimizer(detector: FasterRCNN, phase: Phase, settings: TrainSettings) 
         if trained:
             bias = settings.bias_lr_mult if name.endswith("bias") else 1.0
             new = settings.new_layers_lr_mult if name in detector.fresh else 1.0
-            groups.append({"params": [parameter], "lr_mult": bias * new})
-    return SGD(groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
+            groups[bias * new].append(parameter)
+    rates = [{"params": parameters, "lr_mult": multiplier} for multiplier, parameters in groups.items()]
+    return SGD(rates, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
 
 
 def _set_rate(optimizer: Optimizer, rate: float) -> None:

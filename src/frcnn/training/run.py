@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -64,7 +65,7 @@ def train(
     data = data if data is not None else merged.data.path
     if data is None:
         raise ValueError("no data: name a folder, or set data.path")
-    merged = _with_data_path(merged, Path(data).resolve())
+    merged = _with_sources(merged, Path(data).resolve(), weights)
     name = f"{merged.data.name or Path(data).resolve().name}-{merged.base_model.name}"
     if merged.train.skip_if_trained:
         run = Path(out) if out is not None else Path("runs") / name
@@ -78,6 +79,8 @@ def train(
     dataset = open_dataset(Path(data), merged.data)
     detector = build(merged, dataset, weights, offline=offline, log=log)
     device = choose_device(merged.train.device)
+    if merged.train.deterministic and device.type == "cuda":
+        raise ValueError("train.deterministic works on the CPU only; add --device cpu")
     precision = choose_precision(merged.train.precision, device)
     log(
         f"{dataset.name}: {len(dataset.train)} training images, "
@@ -87,14 +90,25 @@ def train(
 
     run.mkdir(parents=True, exist_ok=True)
     write_text(run / "config.yaml", dump_yaml(merged))
-    if merged.train.deterministic:
-        torch.use_deterministic_algorithms(True)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(merged.train.deterministic or before)
+    try:
+        _fit(detector, dataset, run, device=device, precision=precision, on_step=on_step)
+    finally:
+        torch.use_deterministic_algorithms(before)
+    return detector, run
+
+
+def _fit(
+    detector: FasterRCNN, dataset: Dataset, run: Path, *, device: torch.device, precision: torch.dtype, on_step: OnStep
+) -> None:
+    """Train, with a line of metrics.jsonl for each step, and store the model."""
+    phases = end_to_end(detector.config.train)
     with (run / "metrics.jsonl").open("w", encoding="utf-8", buffering=1) as metrics:
-        for report in fit(detector, dataset.train, end_to_end(merged.train), device=device, precision=precision):
+        for report in fit(detector, dataset.train, phases, device=device, precision=precision):
             metrics.write(json.dumps(report._asdict()) + "\n")
             on_step(report)
     save(detector, run / MODEL_FILE)
-    return detector, run
 
 
 def build(
@@ -122,9 +136,13 @@ def run_folder(out: str | Path | None, name: str) -> Path:
     return next(folder for folder in candidates if not folder.exists())
 
 
-def _with_data_path(config: Config, data: Path) -> Config:
-    part = config.data.model_copy(update={"path": str(data)})
-    return config.model_copy(update={"data": part})
+def _with_sources(config: Config, data: Path, weights: str | None) -> Config:
+    """The settings with the data and weights that were named, so that config.yaml trains the same again."""
+    parts: dict[str, Any] = {"data": config.data.model_copy(update={"path": str(data)})}
+    if weights not in (None, "auto"):
+        source = weights if weights == "none" else str(Path(str(weights)).resolve())
+        parts["base_model"] = config.base_model.model_copy(update={"weights": source})
+    return config.model_copy(update=parts)
 
 
 def _require_free(run: Path) -> None:

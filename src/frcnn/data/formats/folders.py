@@ -31,6 +31,14 @@ def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     images = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    stems = {file.stem for file in images}
+    for file in folder.glob("*.bboxes.tsv"):
+        stem = file.name.removesuffix(".bboxes.tsv")
+        if stem not in stems:
+            raise ValueError(
+                f"{file}: there is no image {stem} that can be read ({', '.join(sorted(IMAGE_SUFFIXES))}); "
+                f"convert the image or remove the file"
+            )
     # 2.jpg before 10.jpg: shorter names first, so that numbers are in order
     return sorted(images, key=lambda file: (len(file.stem), file.name))
 

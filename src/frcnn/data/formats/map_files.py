@@ -24,10 +24,19 @@ def read(folder: Path, split: str, settings: DataSettings) -> list[Record]:
     if split == "test" and not image_file.is_file():
         return []
     classes = _classes(folder / settings.class_map_file)
-    rois = dict(_rois(roi_file, classes))
+    rois = {}
+    for index, entry in _rois(roi_file, classes):
+        if index in rois:
+            raise ValueError(f"{roi_file}: index {index} appears twice; put all boxes of an image into one line")
+        rois[index] = entry
     records = []
     for index, path, _ in _rows(image_file, columns=3):
-        boxes, names = rois.pop(index, ([], ()))
+        if index not in rois:
+            raise ValueError(
+                f"{image_file}: image {path} (index {index}) has no line in {roi_file.name}; write "
+                f"'{index} |roiAndLabel' if it holds no objects"
+            )
+        boxes, names = rois.pop(index)
         records.append(
             Record(folder / path, np.array(boxes, np.float32).reshape(-1, 4), names, np.zeros(len(names), bool))
         )
