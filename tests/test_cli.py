@@ -127,7 +127,7 @@ def test_an_interruption_is_no_traceback(
 
     monkeypatch.setattr("frcnn.training.run.train", interrupted)
     assert main(["train", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "frcnn: interrupted; no half-written file is left\n"
+    assert capsys.readouterr().err == "frcnn: interrupted; a RUN without model.safetensors is incomplete, delete it\n"
 
 
 # ------------------------------------------------------------------------------------------------------ the main job
@@ -248,7 +248,7 @@ def test_predict_json_to_the_output_is_json_and_nothing_else(
         assert detection["score"] >= 0.1
         assert len(detection["box"]) == 4
     assert images[0]["detections"]
-    assert output.err == ""
+    assert "detections" in output.err  # what people read does not disturb programs
 
 
 def test_predict_writes_json_and_pictures_where_it_is_told(

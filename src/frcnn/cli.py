@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +179,8 @@ def _save_pictures(
 
     folder.mkdir(parents=True, exist_ok=True)
     evaluator = Evaluator(detector)
-    used: set[str] = set()
+    predictions = list(predictions)
+    used = {Path(prediction.image).resolve() for prediction in predictions}  # an input is never overwritten
     for prediction in predictions:
         background = unregressed = None
         if draw is not None and (draw.background or draw.unregressed):
@@ -196,9 +198,10 @@ def _save_pictures(
             unregressed=unregressed,
         )
         stem = Path(prediction.image).stem
-        name = next(n for n in (stem, *(f"{stem}-{i}" for i in range(2, 10**6))) if n not in used)
-        used.add(name)
-        with whole_file(folder / f"{name}-detections.jpg") as partial:
+        names = (f"{stem}{ending}-detections.jpg" for ending in chain([""], (f"-{i}" for i in count(2))))
+        file = next(file for name in names if (file := (folder / name).resolve()) not in used)
+        used.add(file)
+        with whole_file(file) as partial:
             picture.save(partial, quality=92)
     print(f"pictures in {folder}")
 

@@ -12,7 +12,7 @@ from frcnn.data.dataset import read_split
 GOOD = {
     "class_map.txt": "__background__\t0\nred\t1\nblue\t2\n",
     "train_img_file.txt": "0\timages/a.png\t0\n1\timages/b.png\t0\n2\timages/c.png\t0\n",
-    "train_roi_file.txt": "0 |roiAndLabel 10 12 50 60 1 60.5 20 100 70 2\n2 |roiAndLabel 5 5 40 40 2\n",
+    "train_roi_file.txt": "0 |roiAndLabel 10 12 50 60 1 60.5 20 100 70 2\n1 |roiAndLabel\n2 |roiAndLabel 5 5 40 40 2\n",
     "test_img_file.txt": "0\timages/c.png\t0\n",
     "test_roi_file.txt": "0 |roiAndLabel 5.0 5.0 40.0 40.0 2.0\n",
 }
@@ -72,22 +72,34 @@ BAD = {
     "no bar": ("train_roi_file.txt", "0 1 2 30 40 1\n", r"line 1: must read 'index \|roiAndLabel'"),
     "text": ("train_roi_file.txt", "0 |roiAndLabel 1 2 30 wide 1\n", r"line 1: holds something that is not a number"),
     "box without image": ("train_roi_file.txt", "9 |roiAndLabel 1 2 30 40 1\n", r"index 9 has no image in train_img"),
-    "no box file": ("train_roi_file.txt", None, r"train_roi_file\.txt: this map file is missing"),
-    "no test box file": ("test_roi_file.txt", None, r"test_roi_file\.txt: this map file is missing"),
+    "no box file": ("train_roi_file.txt", None, r"train_roi_file\.txt: this file is missing"),
+    "no test box file": ("test_roi_file.txt", None, r"test_roi_file\.txt: this file is missing"),
     "spaces for tabs": ("train_img_file.txt", "0 images/a.png 0\n", r"train_img_file\.txt, line 1: .* 3 columns"),
     "index in words": (
         "class_map.txt",
         "red\tone\n",
         r"class_map\.txt: the index of class 'red' is 'one', not a whole",
     ),
-    "missing image": ("train_img_file.txt", "0\timages/z.png\t0\n2\timages/c.png\t0\n", r"z\.png: no such image"),
+    "missing image": (
+        "train_img_file.txt",
+        "0\timages/z.png\t0\n1\timages/b.png\t0\n2\timages/c.png\t0\n",
+        r"z\.png: no such image",
+    ),
     "box outside": (
         "train_roi_file.txt",
-        "0 |roiAndLabel 1 2 300 40 1\n",
+        "0 |roiAndLabel 1 2 300 40 1\n1 |roiAndLabel\n2 |roiAndLabel\n",
         r"a\.png, object 1 \('red'\): box \(1, 2, 300, 40\) must lie inside the image",
     ),
-    "not a number": ("train_roi_file.txt", "0 |roiAndLabel nan 2 30 40 1\n", r"not a finite number"),
-    "inverted": ("train_roi_file.txt", "0 |roiAndLabel 30 2 1 40 1\n", r"x2 \(1\) must be greater than x1 \(30\)"),
+    "not a number": (
+        "train_roi_file.txt",
+        "0 |roiAndLabel nan 2 30 40 1\n1 |roiAndLabel\n2 |roiAndLabel\n",
+        r"not a finite number",
+    ),
+    "inverted": (
+        "train_roi_file.txt",
+        "0 |roiAndLabel 30 2 1 40 1\n1 |roiAndLabel\n2 |roiAndLabel\n",
+        r"x2 \(1\) must be greater than x1 \(30\)",
+    ),
 }
 
 

@@ -12,7 +12,7 @@ def machine(
     monkeypatch: pytest.MonkeyPatch, *, cuda: bool = False, cpu_has: str | None = None, cuda_bf16: bool = False
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: cuda_bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: cuda_bf16)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {cpu_has: True} if cpu_has else {})
 
 

@@ -191,7 +191,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     content = path.read_bytes()
     for damaged in (b"", content[: len(content) // 2]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=rf"{name}: damaged, or not a .* file .*get it again"):
+        with pytest.raises(ValueError, match=rf"{name}: damaged, or not a .*file.*get it again"):
             read_weights(path)
 
 

@@ -43,8 +43,12 @@ def test_the_settings_are_taken_back_and_equal(run: Path) -> None:
     taken_back = merge(file=run / "config.yaml")
     assert taken_back == load(run).config
     assert taken_back.data.path == str(run.parent / "data")
-    without_path = taken_back.model_copy(update={"data": taken_back.data.model_copy(update={"path": None})})
-    assert without_path == tiny_config()
+    assert taken_back.base_model.weights == "none"
+    sources = {
+        "data": taken_back.data.model_copy(update={"path": None}),
+        "base_model": taken_back.base_model.model_copy(update={"weights": None}),
+    }
+    assert taken_back.model_copy(update=sources) == tiny_config()
 
 
 def test_a_run_can_be_repeated_from_its_settings_alone(run: Path, tmp_path: Path) -> None:

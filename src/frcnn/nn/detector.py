@@ -165,11 +165,15 @@ class FasterRCNN(nn.Module):
 
     def train(self, mode: bool = True) -> "FasterRCNN":
         super().train(mode)
+        self.freeze_batch_norm()
+        return self
+
+    def freeze_batch_norm(self) -> None:
+        """Put batch norm into evaluation mode, unless the settings let it train."""
         if self.config.base_model.freeze_batch_norm:
             for module in self.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
-        return self
 
     def _batch_norm_parameters(self) -> frozenset[str]:
         if not self.config.base_model.freeze_batch_norm:

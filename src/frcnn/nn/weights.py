@@ -167,6 +167,8 @@ def _download(url: str) -> Path:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
         return f"no connection ({error.reason})"
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -15,7 +15,7 @@ from torch.optim import SGD, Optimizer
 from frcnn.config import TrainSettings
 from frcnn.data.loader import batched, epoch_order, load_batch, read_ahead
 from frcnn.nn.detector import FasterRCNN
-from frcnn.training.phases import Phase
+from frcnn.training.phases import Part, Phase
 from frcnn.training.schedule import learning_rate
 from frcnn.training.step import Losses, TrainingStep
 from frcnn.types import Batch, Record, Target
@@ -66,6 +66,9 @@ def fit(
 
     for phase in phases:
         optimizer = make_optimizer(detector, phase, settings)
+        for part in Part:  # what is not trained also keeps its batch norm's statistics
+            getattr(detector, part.value).train(part in phase.train)
+        detector.freeze_batch_norm()
         for epoch in range(phase.epochs):
             number = next(epoch_numbers)
             flip = settings.flip and number % 2 == 1

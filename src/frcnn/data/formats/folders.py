@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from frcnn.config import DataSettings
+from frcnn.data.formats.lines import read_lines
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.types import Record
 
@@ -58,23 +59,16 @@ def _annotated(image: Path) -> Record:
             )
     boxes = [
         _box(line, f"{boxes_file}, line {number}")
-        for number, line in enumerate(_lines(boxes_file), start=1)
+        for number, line in enumerate(read_lines(boxes_file), start=1)
         if line.strip()
     ]
-    names = tuple(line.strip() for line in _lines(labels_file) if line.strip())
+    names = tuple(line.strip() for line in read_lines(labels_file) if line.strip())
     if len(boxes) != len(names):
         raise ValueError(
             f"{boxes_file} has {len(boxes)} boxes, but {labels_file.name} has {len(names)} labels; "
             f"there must be one line in each for every object"
         )
     return Record(image, np.array(boxes, np.float32).reshape(-1, 4), names, np.zeros(len(boxes), bool))
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
 def _box(line: str, where: str) -> list[float]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from frcnn.config import DataSettings
+from frcnn.data.formats.lines import read_lines
 from frcnn.types import Record
 
 
@@ -29,27 +30,27 @@ def read(folder: Path, split: str, settings: DataSettings) -> list[Record]:
         if index in rois:
             raise ValueError(f"{roi_file}: index {index} appears twice; put all boxes of an image into one line")
         rois[index] = entry
+    images = {index: path for index, path, _ in _rows(image_file, columns=3)}
+    for index in rois:
+        if index not in images:
+            raise ValueError(f"{roi_file}: index {index} has no image in {image_file.name}")
     records = []
-    for index, path, _ in _rows(image_file, columns=3):
+    for index, path in images.items():
         if index not in rois:
             raise ValueError(
                 f"{image_file}: image {path} (index {index}) has no line in {roi_file.name}; write "
                 f"'{index} |roiAndLabel' if it holds no objects"
             )
-        boxes, names = rois.pop(index)
+        boxes, names = rois[index]
         records.append(
             Record(folder / path, np.array(boxes, np.float32).reshape(-1, 4), names, np.zeros(len(names), bool))
         )
-    if rois:
-        raise ValueError(f"{roi_file}: index {next(iter(rois))} has no image in {image_file.name}")
     return records
 
 
 def _rows(file: Path, columns: int) -> list[list[str]]:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: this map file is missing")
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         if line.strip():
             rows.append(line.rstrip().split("\t"))
             if len(rows[-1]) != columns:
@@ -67,10 +68,8 @@ def _classes(file: Path) -> dict[int, str]:
 
 
 def _rois(file: Path, classes: dict[int, str]) -> list[tuple[str, tuple[list[list[float]], tuple[str, ...]]]]:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: this map file is missing")
     entries = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue
         where = f"{file}, line {number}"
