@@ -123,8 +123,8 @@ def report(results: dict[str, dict]) -> str:
         "Real photos of a refrigerator by the authors of CNTK's tutorial",
         "(github.com/Azure/ObjectDetectionUsingCntk): 20 training photos, 5 without objects, 5 test photos, 8 classes.",
         "Mean AP at IoU 0.5 on the test photos (area under the curve). Made by `benchmarks/grocery.py`. The",
-        "settings were chosen inside the training photos, with one seed: on two of four folds (AlexNet, EfficientNet-Lite0)",
-        "or one (VGG16's learning rate).",
+        "settings were chosen inside the training photos, with one seed: on two of four folds (AlexNet,",
+        "EfficientNet-Lite0) or one (VGG16's learning rate).",
         "",
         "| base model | command | mean AP, mean of seeds | seeds 1, 2, 3 | training time | seconds a photo | "
         "cross-validation |",
