@@ -314,3 +314,10 @@ def test_config_prints_yaml_that_is_taken_back(tmp_path: Path, capsys: pytest.Ca
     assert merge(file=tmp_path / "mine.yaml") == merge(base_model="vgg16", overrides=["train.epochs=5"])
     assert main(["config", "--config", str(tmp_path / "mine.yaml")]) == 0
     assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize("score", ["abc", "2", "nan"])
+def test_a_score_that_is_none_is_named(score: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", "run", "photo.jpg", "--min-score", score])
+    assert f"{score} is not a number between 0 and 1" in capsys.readouterr().err

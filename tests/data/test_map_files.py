@@ -80,6 +80,8 @@ BAD = {
         "red\tone\n",
         r"class_map\.txt: the index of class 'red' is 'one', not a whole",
     ),
+    "image index twice": ("train_img_file.txt", "0\timages/a.png\t0\n0\timages/b.png\t0\n", r"index 0 appears twice"),
+    "class index twice": ("class_map.txt", "red\t1\nblue\t1\n", r"class_map\.txt: index 1 appears twice"),
     "missing image": (
         "train_img_file.txt",
         "0\timages/z.png\t0\n1\timages/b.png\t0\n2\timages/c.png\t0\n",

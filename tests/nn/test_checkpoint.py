@@ -104,3 +104,13 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(
         save(detector, model)
     assert model.read_bytes() == before
     assert list(model.parent.iterdir()) == [model]
+
+
+@pytest.mark.parametrize("missing", ["format_version", "classes", "config"])
+def test_a_file_without_its_description_is_named(tmp_path: Path, missing: str) -> None:
+    metadata = {"format": "frcnn", "format_version": "1", "classes": "[]", "config": "{}"}
+    del metadata[missing]
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(1)}, file, metadata)
+    with pytest.raises(ValueError, match=rf"model\.safetensors: damaged, .*{missing}"):
+        load(file)

@@ -24,7 +24,7 @@ def read_image(path: Path) -> Image.Image:
             upright = ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(_unreadable(path, error)) from None
     return to_rgb(upright)
 
@@ -37,7 +37,7 @@ def image_size(path: Path) -> tuple[int, int]:
             transposed = image.getexif().get(_ORIENTATION) in _TRANSPOSED
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(_unreadable(path, error)) from None
     return (width, height) if transposed else (height, width)
 
@@ -49,7 +49,7 @@ def verify_image(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             image.draft("RGB", (image.width // 8, image.height // 8))  # JPEG only: all bytes, few pixels
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, TypeError, ValueError) as error:
         raise ValueError(_unreadable(path, error)) from None
     return size
 

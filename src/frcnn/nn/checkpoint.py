@@ -52,12 +52,16 @@ def load(run: str | Path, *, device: str = "auto") -> FasterRCNN:
         raise ValueError(f"{path}: damaged, or not a model file ({error})") from None
     if metadata.get("format") != "frcnn":
         raise ValueError(f"{path}: not a model of frcnn; weights of a base model go to `frcnn train --weights`")
-    version = int(metadata["format_version"])
+    try:
+        version = int(metadata["format_version"])
+        classes, settings = json.loads(metadata["classes"]), json.loads(metadata["config"])
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: damaged, its description cannot be read ({error})") from None
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{path}: has format {version}, this frcnn reads up to {FORMAT_VERSION}; install a newer frcnn"
         )
-    detector = FasterRCNN(from_dict(json.loads(metadata["config"])), json.loads(metadata["classes"]))
+    detector = FasterRCNN(from_dict(settings), classes)
     try:
         detector.load_state_dict(tensors)
     except RuntimeError as error:

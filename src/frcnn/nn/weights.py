@@ -103,7 +103,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: holds more than tensors, and is not opened because it could run code. "
             f"Save the state dict alone, best as .safetensors"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, struct.error) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        AssertionError,
+        struct.error,
+    ) as error:
         raise ValueError(f"{path}: damaged, or not a PyTorch file ({_reason(error)}); get it again") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]

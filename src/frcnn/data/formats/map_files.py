@@ -30,7 +30,11 @@ def read(folder: Path, split: str, settings: DataSettings) -> list[Record]:
         if index in rois:
             raise ValueError(f"{roi_file}: index {index} appears twice; put all boxes of an image into one line")
         rois[index] = entry
-    images = {index: path for index, path, _ in _rows(image_file, columns=3)}
+    images: dict[str, str] = {}
+    for index, path, _ in _rows(image_file, columns=3):
+        if index in images:
+            raise ValueError(f"{image_file}: index {index} appears twice; give every image its own")
+        images[index] = path
     for index in rois:
         if index not in images:
             raise ValueError(f"{roi_file}: index {index} has no image in {image_file.name}")
@@ -59,10 +63,12 @@ def _rows(file: Path, columns: int) -> list[list[str]]:
 
 
 def _classes(file: Path) -> dict[int, str]:
-    classes = {}
+    classes: dict[int, str] = {}
     for name, index in _rows(file, columns=2):
         if not index.strip().isdecimal():
             raise ValueError(f"{file}: the index of class '{name}' is '{index}', not a whole number")
+        if int(index) in classes:
+            raise ValueError(f"{file}: index {int(index)} appears twice; give every class its own")
         classes[int(index)] = name
     return classes
 
