@@ -1,11 +1,11 @@
-"""Train each recipe on the Grocery photos with several seeds, and write benchmarks/grocery.md.
+"""Train base models on the Grocery photos with several seeds, and write benchmarks/grocery.md.
 
-    python benchmarks/grocery.py DATA --weights WEIGHTS [--recipes NAME ...] [--seeds 1 2 3]
+    python benchmarks/grocery.py DATA --weights WEIGHTS [--base-models NAME ...] [--seeds 1 2 3]
     python benchmarks/grocery.py DATA --weights WEIGHTS --cross-validate
 
 DATA is the folder of the Grocery photos (github.com/Azure/ObjectDetectionUsingCntk), WEIGHTS one that holds
 alexnet_features.safetensors and vgg16_features.safetensors (torchvision's ImageNet weights of the conv layers). Results
-are kept in grocery.json beside this file, so recipes can be run one at a time.
+are kept in grocery.json beside this file, so base models can be run one at a time.
 
 With --cross-validate the test images are not touched: four folds of the training photos are held out in turn. The
 settings of the recipes were chosen on one seed and one or two folds of such a split, not on all four.
@@ -32,10 +32,13 @@ from frcnn.training.phases import end_to_end
 from frcnn.training.run import build
 
 HERE = Path(__file__).parent
-RECIPES = {
-    "default": ("auto", "efficientnet_lite0"),
-    "grocery-alexnet": ("alexnet_features.safetensors", "alexnet"),
-    "grocery-vgg16": ("vgg16_features.safetensors", "vgg16"),
+BASE_MODELS = {  # name: recipe, weights
+    "efficientnet_lite0": ("default", "auto"),
+    "efficientnet_lite1": ("default", "auto"),
+    "efficientnet_lite2": ("default", "auto"),
+    "efficientnet_lite0-fpn": ("default", "auto"),
+    "alexnet": ("grocery-alexnet", "alexnet_features.safetensors"),
+    "vgg16": ("grocery-vgg16", "vgg16_features.safetensors"),
 }
 FOLDS = 4
 
@@ -44,32 +47,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--base-models", nargs="+", choices=BASE_MODELS, default=list(BASE_MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--cross-validate", action="store_true")
     options = parser.parse_args()
     store = HERE / "grocery.json"
     results = json.loads(store.read_text()) if store.is_file() else {}
-    for recipe in options.recipes:
+    for name in options.base_models:
         for seed in options.seeds:
-            weights = RECIPES[recipe][0]
+            recipe, weights = BASE_MODELS[name]
             weights = weights if weights == "auto" else str(options.weights / weights)
             run = cross_validate if options.cross_validate else train_and_test
-            outcome = run(options.data, recipe, weights, seed)
-            print(recipe, seed, outcome, flush=True)
+            outcome = run(options.data, name, recipe, weights, seed)
+            print(name, seed, outcome, flush=True)
             kind = "folds" if options.cross_validate else "test"
-            results.setdefault(recipe, {}).setdefault(kind, {})[str(seed)] = outcome
-            results[recipe]["machine"] = machine()
+            results.setdefault(name, {}).setdefault(kind, {})[str(seed)] = outcome
+            results[name]["machine"] = machine()
             store.write_text(json.dumps(results, indent=1) + "\n")
             (HERE / "grocery.md").write_text(report(results))
 
 
-def train_and_test(data: Path, recipe: str, weights: str, seed: int) -> dict[str, float]:
+def train_and_test(data: Path, base_model: str, recipe: str, weights: str, seed: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         detector, _ = frcnn.train(
             data,
             out=Path(folder) / "run",
+            base_model=base_model,
             recipe=recipe,
             weights=weights,
             settings=[f"train.seed={seed}"],
@@ -84,9 +88,9 @@ def train_and_test(data: Path, recipe: str, weights: str, seed: int) -> dict[str
     }
 
 
-def cross_validate(data: Path, recipe: str, weights: str, seed: int) -> dict[str, float]:
+def cross_validate(data: Path, base_model: str, recipe: str, weights: str, seed: int) -> dict[str, float]:
     """Mean AP of all held-out photos together."""
-    config = merge(recipe=recipe, overrides=[f"train.seed={seed}"])
+    config = merge(base_model=base_model, recipe=recipe, overrides=[f"train.seed={seed}"])
     dataset = open_dataset(data, config.data)
     photos = [record for record in dataset.train if record.names]
     without_objects = [record for record in dataset.train if not record.names]
@@ -130,17 +134,18 @@ def report(results: dict[str, dict]) -> str:
         "cross-validation |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for recipe, (weights, base_model) in RECIPES.items():
-        found = results.get(recipe, {})
+    for name, (recipe, weights) in BASE_MODELS.items():
+        found = results.get(name, {})
         runs = found.get("test", {})
         if not runs:
             continue
-        options = "" if recipe == "default" else f" --recipe {recipe}"
+        options = f" --recipe {recipe}" if recipe != "default" else ""
+        options += f" --base-model {name}" if recipe == "default" and name != "efficientnet_lite0" else ""
         options += "" if weights == "auto" else f" --weights {weights}"
         folds = ", ".join(f"{run['mean_ap']:.4f} (seed {seed})" for seed, run in sorted(found.get("folds", {}).items()))
         ap = [run["mean_ap"] for _, run in sorted(runs.items())]
         lines.append(
-            f"| {base_model} | `frcnn train grocery{options} --seed N` | **{statistics.mean(ap):.4f}** | "
+            f"| {name} | `frcnn train grocery{options} --seed N` | **{statistics.mean(ap):.4f}** | "
             f"{', '.join(f'{value:.4f}' for value in ap)} | "
             f"{statistics.median(run['seconds'] for run in runs.values()):.0f} s | "
             f"{statistics.median(run['seconds_per_image'] for run in runs.values()):.2f} | {folds or 'not run'} |"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from frcnn.drawing import draw
     from frcnn.evaluation.report import Evaluation, evaluate
-    from frcnn.nn.checkpoint import load
+    from frcnn.nn.checkpoint import from_torchvision, load
     from frcnn.nn.detector import FasterRCNN
     from frcnn.prediction import Evaluator, predict
     from frcnn.training.run import train
@@ -29,6 +29,7 @@ _HOMES = {
     "Prediction": "frcnn.types",
     "draw": "frcnn.drawing",
     "evaluate": "frcnn.evaluation.report",
+    "from_torchvision": "frcnn.nn.checkpoint",
     "load": "frcnn.nn.checkpoint",
     "predict": "frcnn.prediction",
     "train": "frcnn.training.run",
@@ -41,6 +42,7 @@ __all__ = [
     "Prediction",
     "draw",
     "evaluate",
+    "from_torchvision",
     "load",
     "predict",
     "train",

@@ -1,8 +1,10 @@
 """The command line: the only place that prints and exits."""
 
 import argparse
+import json
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from itertools import chain, count
@@ -139,6 +141,58 @@ def _predict(options: argparse.Namespace) -> None:
 def _config(options: argparse.Namespace) -> None:
     merged = merge(base_model=options.base_model, recipe=options.recipe, file=options.config, overrides=options.set)
     print(dump_yaml(merged), end="")
+
+
+def _nodes(options: argparse.Namespace) -> None:
+    from frcnn.nn.survey import survey_nodes
+
+    name: str = options.name
+    is_architecture = name.startswith(("torchvision:", "timm:"))
+    base_model = None if is_architecture else merge(base_model=name).base_model
+    nodes = survey_nodes(name if base_model is None else base_model.architecture, options.image_size)
+    if options.json is not None:
+        _write_json(options.json, json.dumps([node._asdict() for node in nodes], indent=2) + "\n")
+        return
+    roles: dict[str, list[str]] = defaultdict(list)
+    for setting in ("input_node", "last_conv_node", "train_from_node", "pool_node", "last_hidden_node"):
+        given = getattr(base_model, setting, None)
+        for node in [given] if isinstance(given, str) else given or ():
+            roles[node].append(setting)
+    width = max(len(node.name) for node in nodes)
+    print(f"{'node':<{width}}  {'output':>17}  stride  parameters")
+    for node in nodes:
+        shape = " x ".join(map(str, node.shape))
+        notes = (["(block)"] if node.block else []) + [f"<- {role}" for role in roles[node.name]]
+        stride = node.stride if node.stride is not None else "-"
+        print(f"{node.name:<{width}}  {shape:>17}  {stride:>6}  {node.parameters:>10,}  {' '.join(notes)}".rstrip())
+    print(
+        f"(for an image of {options.image_size[0]} x {options.image_size[1]}; a block's name stands for its last node, "
+        f"as train_from_node for its first)"
+    )
+
+
+def _base_models(options: argparse.Namespace) -> None:
+    from frcnn.nn.survey import survey
+
+    names = options.names or base_model_names()
+    facts = []
+    with _CountProgress("looking at", "base model") as progress:
+        for name in names:
+            facts.append(survey(name))
+            progress(len(facts), len(names))
+    if options.json is not None:
+        _write_json(options.json, json.dumps([fact._asdict() for fact in facts], indent=2) + "\n")
+        return
+    width = max(len(fact.name) for fact in facts)
+    print(f"{'name':<{width}}  parameters  {'stride':<14}  GFLOP  weights")
+    for fact in facts:
+        strides = " ".join(map(str, fact.strides))
+        where = "here" if fact.here else "not here"
+        print(
+            f"{fact.name:<{width}}  {fact.parameters / 1e6:>8.1f} M  {strides:<14}  {fact.gflop:>5.0f}  {where:>8}, "
+            f"{fact.weights}"
+        )
+    print("(parameters of the detector for 20 classes; GFLOP of its layers for one image of 850 x 850 and its proposals)")
 
 
 def _has_test_images(detector: "FasterRCNN") -> bool:
@@ -321,8 +375,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--weights",
         default="auto",
-        metavar="FILE|auto|none",
-        help="of the base model (default: auto, the first source that has them)",
+        metavar="FILE|RUN|coco|auto|none",
+        help="of the base model or of a whole detector; coco: the one trained on COCO (default: auto, the first source "
+        "that has the base model's)",
     )
     train.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
     train.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")
@@ -337,7 +392,7 @@ def _parser() -> argparse.ArgumentParser:
         "measure a trained detector: average precision of each class, and pictures",
         "frcnn evaluate runs/demo/run",
     )
-    evaluate.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training")
+    evaluate.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training, or coco:NAME")
     evaluate.add_argument("--data", type=Path, help="other data than it was trained on")
     evaluate.add_argument("--split", default="test", choices=("train", "test"), help="which images (default: test)")
     evaluate.add_argument("--json", metavar="FILE", help="write the result there ('-' prints it)")
@@ -349,13 +404,36 @@ def _parser() -> argparse.ArgumentParser:
         "detect objects in images",
         "frcnn predict runs/demo/run photo.jpg holiday/ --json detections.json",
     )
-    predict.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training")
+    predict.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training, or coco:NAME")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER")
     predict.add_argument(
         "--min-score", type=_fraction, default=0.5, help="leave out detections under it (default: 0.5)"
     )
     predict.add_argument("--out", type=Path, metavar="DIR", help="folder for pictures (default: RUN/predictions)")
     predict.add_argument("--json", metavar="FILE", help="write the detections there ('-' prints them alone)")
+
+    nodes = command(
+        commands,
+        "nodes",
+        _nodes,
+        "list a classifier's nodes, to choose where to cut it into a base model",
+        "frcnn nodes torchvision:resnet50",
+    )
+    nodes.add_argument("name", metavar="NAME", help="a base model, its file, torchvision:NAME or timm:NAME")
+    nodes.add_argument(
+        "--image-size", type=_image_size, default=(224, 224), metavar="HxW", help="pixels (default: 224x224)"
+    )
+    nodes.add_argument("--json", metavar="FILE", help="write them there instead ('-' prints them)")
+
+    base_models = command(
+        commands,
+        "base-models",
+        _base_models,
+        "list the base models: size, stride, cost, and where their weights are",
+        "frcnn base-models resnet50 resnet50-fpn",
+    )
+    base_models.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
+    base_models.add_argument("--json", metavar="FILE", help="write them there instead ('-' prints them)")
 
     config = command(
         commands,
@@ -369,7 +447,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base-model", metavar="NAME", help=f"one of {', '.join(base_model_names())}")
+    parser.add_argument(
+        "--base-model", metavar="NAME", help="one that `frcnn base-models` lists, or a YAML file of your own"
+    )
     parser.add_argument("--recipe", metavar="NAME", help=f"one of {', '.join(recipe_names())}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings, e.g. a RUN's config.yaml")
     parser.add_argument(
@@ -389,6 +469,13 @@ def _fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number between 0 and 1")
     return value
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH in pixels, e.g. 480x640")
+    return int(height), int(width)
 
 
 def _version() -> str:

@@ -27,7 +27,7 @@ class Target(NamedTuple):
 class Batch(NamedTuple):
     """Images as the detector takes them, each in the upper left corner of its padded frame."""
 
-    images: UInt8[Tensor, "B 3 H W"]
+    images: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"]
     """RGB, 0..255."""
     image_sizes: Float[Tensor, "B 2"]
     """(height, width) of each image inside the frame, input pixels."""
@@ -39,12 +39,23 @@ class Batch(NamedTuple):
     """Where each image came from, for messages."""
 
 
+class Level(NamedTuple):
+    """Where the cells of a feature map look: cell i at the input pixel (i + offset) * stride."""
+
+    stride: int
+    """Input pixels per cell."""
+    offset: float
+    """0 is the upper left corner of the cell, 0.5 its centre."""
+
+
 class RpnOutput(NamedTuple):
-    """What the region proposal network says of every anchor."""
+    """What the region proposal network says of every anchor, level by level, finest first."""
 
     logits: Float[Tensor, "B N"]
     deltas: Float[Tensor, "B N 4"]
     anchors: Float[Tensor, "N 4"]
+    per_level: list[int]
+    """How many of the N anchors are of each level."""
 
 
 class Proposals(NamedTuple):

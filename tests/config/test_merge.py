@@ -28,10 +28,11 @@ def leaves(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, o
 def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Presets that say where they come from, in place of the package's own."""
     texts = {
-        "base_models/efficientnet_lite0": "{base_model: {name: efficientnet_lite0}, train: {epochs: 2, seed: 2}}",
+        "base_models/efficientnet_lite0": "{base_model: {name: efficientnet_lite0}, train: {seed: 2, lr: [2]}}",
         "base_models/other": "{base_model: {name: other}, train: {epochs: 22}}",
-        "recipes/default": "{train: {epochs: 3, batch_size: 3}}",
+        "recipes/default": "{train: {epochs: 3, batch_size: 3, lr: [3]}}",
         "recipes/empty": "{}",
+        "recipes/own_rate": "{train: {lr: [4]}}",
         "recipes/for_other": "{base_model: {name: other}, train: {epochs: 33}}",
     }
     for name, text in texts.items():
@@ -57,17 +58,19 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 @pytest.mark.usefixtures("presets")
-def test_defaults_then_base_model_then_recipe_then_file_then_set(tmp_path: Path) -> None:
+def test_defaults_then_default_recipe_then_base_model_then_named_recipe_then_file_then_set(tmp_path: Path) -> None:
     def epochs(overrides: tuple[str, ...] = (), file: Path | None = None, recipe: str | None = "default") -> int:
         return merge(recipe=recipe, file=file, overrides=overrides).train.epochs
 
     assert Config().train.epochs == 20
-    assert epochs(recipe="empty") == 2
+    assert epochs(recipe="empty") == 20
     assert epochs(recipe=None) == epochs() == 3
     file = written(tmp_path, "train: {epochs: 4}")
     assert epochs(file=file) == 4
     assert epochs(("train.epochs=5",), file) == 5
     assert epochs(("train.epochs=5", "CNTK.E2E_MAX_EPOCHS=6"), file) == 6
+    rates = {recipe: merge(recipe=recipe).train.lr for recipe in (None, "default", "empty", "own_rate")}
+    assert rates == {None: (2,), "default": (2,), "empty": (2,), "own_rate": (4,)}
 
 
 @pytest.mark.usefixtures("presets")
@@ -112,8 +115,41 @@ def test_a_file_may_bring_its_own_base_model(tmp_path: Path) -> None:
     assert (base_model.name, base_model.architecture) == ("mine", "timm:resnet18")
 
 
+def test_a_base_model_may_be_named_by_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "my_model.yaml"
+    file.write_text("base_model: {architecture: 'timm:resnet18', last_conv_node: layer3}\ntrain: {lr: [0.5]}")
+    config = merge(base_model=str(file))
+    assert config.base_model.name == "my_model"
+    assert config.base_model.last_conv_node == ("layer3",)
+    assert config.train.lr == (0.5,)
+    assert config.train.epochs == merge().train.epochs  # the default recipe is below it
+    assert merge(base_model=str(file), overrides=["train.lr=0.25"]).train.lr == (0.25,)
+
+
+def test_a_base_model_of_ones_own_must_say_where_it_is_cut(tmp_path: Path) -> None:
+    file = tmp_path / "my_model.yaml"
+    file.write_text("base_model: {architecture: 'timm:resnet18'}")
+    with pytest.raises(ValueError, match=r"my_model\.yaml: base_model\.last_conv_node is missing; `frcnn nodes"):
+        merge(base_model=str(file))
+    file.write_text("base_modell: {architecture: 'timm:resnet18'}")
+    with pytest.raises(ValueError, match=r"unknown setting 'base_modell'"):
+        merge(base_model=str(file))
+    with pytest.raises(FileNotFoundError, match=r"ghost\.yaml: no such config file"):
+        merge(base_model=str(tmp_path / "ghost.yaml"))
+
+
+def test_a_pyramid_is_named_by_its_end() -> None:
+    plain, pyramid = merge(base_model="resnet50"), merge(base_model="resnet50-fpn")
+    assert plain.base_model.last_conv_node == ("layer3",)
+    assert pyramid.base_model.last_conv_node == ("layer1", "layer2", "layer3", "layer4")
+    assert (pyramid.base_model.name, pyramid.base_model.last_hidden_node) == ("resnet50-fpn", None)
+    assert pyramid.base_model.weights_url == plain.base_model.weights_url
+    assert (plain.detector.anchors.base_size, pyramid.detector.anchors.base_size) == (16, None)
+    assert merge(file=None, overrides=["base_model.name=resnet50-fpn"]) == pyramid
+
+
 def test_a_file_that_names_an_unknown_base_model_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"unknown base model 'vgg61'\. Did you mean 'vgg16'"):
+    with pytest.raises(ValueError, match=r"unknown base model 'vgg61'\. Did you mean 'vgg1"):
         merge(file=written(tmp_path, "base_model: {name: vgg61}"))
 
 

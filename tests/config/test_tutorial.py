@@ -18,6 +18,8 @@ CONVERTED: dict[tuple[str, str], object] = {
     ("CNTK.RPN_LR_PER_SAMPLE", "[0.001]*12+[0.0001]*4"): [0.001] * 12 + [0.0001] * 4,
     ("CNTK.FRCN_LR_PER_SAMPLE", "[0.001]*6+[0.0001]*2"): [0.001] * 6 + [0.0001] * 2,
     ("MODEL.BASE_MODEL", "AlexNet"): "alexnet",
+    ("MODEL.LAST_CONV_NODE_NAME", "conv5.y"): ["conv5.y"],
+    ("MODEL.LAST_CONV_NODE_NAME", "relu5_3"): ["relu5_3"],
     ("MODEL.BASE_MODEL", "VGG16"): "vgg16",
     ("MODEL.IMG_PAD_COLOR", "[103,116,123]"): [123, 116, 103],
 }

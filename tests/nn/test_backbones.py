@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from frcnn.config import BaseModelSettings, merge
-from frcnn.nn.backbones import BaseModel, build_classifier, cut
+from frcnn.nn.backbones import BaseModel, build_classifier, cut, measure_head
 
 CENTRES = {"alexnet": 15.5, "vgg16": 8.0, "efficientnet_lite0": 0.5}  # input pixels, see the oracle below
 
 
 def settings(base_model: str, **changes: object) -> BaseModelSettings:
-    return merge(base_model=base_model).base_model.model_copy(update=changes)
+    return BaseModelSettings(**{**merge(base_model=base_model).base_model.model_dump(), **changes})
 
 
 @cache
@@ -41,29 +41,31 @@ def test_alexnets_pieces_in_a_row_are_alexnet_up_to_its_last_hidden_layer() -> N
     """On 224 pixels the pooled map has the head's 6 x 6 cells, so that nothing has to be resized."""
     alexnet = classifier("alexnet")
     base = preset("alexnet")
-    features = base.conv_layers(image())
+    (features,) = base.conv_layers(image())
     torch.testing.assert_close(features, alexnet.features[:12](image()))
     pooled = alexnet.features[12](features)
-    assert pooled.shape == (1, base.channels, 6, 6)
+    assert pooled.shape == (1, *base.channels, 6, 6)
     torch.testing.assert_close(base.head(pooled), alexnet.classifier[:6](alexnet.features(image()).flatten(1)))
-    assert base.hidden == 4096
+    assert measure_head(base.head, 256, 6) == 4096
 
 
 @torch.no_grad()
 def test_vgg16s_pieces_in_a_row_are_vgg16_up_to_its_last_hidden_layer() -> None:
     vgg16 = classifier("vgg16")
     base = preset("vgg16")
-    pooled = vgg16.features[30](base.conv_layers(image()))
+    pooled = vgg16.features[30](base.conv_layers(image())[0])
     torch.testing.assert_close(base.head(pooled), vgg16.classifier[:6](vgg16.features(image()).flatten(1)))
-    assert (base.channels, base.hidden) == (512, 4096)
+    assert base.channels == (512,)
+    assert measure_head(base.head, 512, 7) == 4096
 
 
 @torch.no_grad()
 def test_efficientnets_conv_layers_are_its_first_five_stages() -> None:
     lite0 = classifier("efficientnet_lite0")
     base = preset("efficientnet_lite0")
-    torch.testing.assert_close(base.conv_layers(image()), lite0.blocks[:5](lite0.bn1(lite0.conv_stem(image()))))
-    assert (base.channels, base.hidden) == (112, 112 * 7 * 7)
+    torch.testing.assert_close(base.conv_layers(image()), [lite0.blocks[:5](lite0.bn1(lite0.conv_stem(image())))])
+    assert base.channels == (112,)
+    assert measure_head(base.head, 112, 7) == 112 * 7 * 7
 
 
 @torch.no_grad()
@@ -77,11 +79,11 @@ def test_the_stages_after_the_conv_layers_may_be_the_head() -> None:
 
 @pytest.mark.parametrize("base_model", CENTRES)
 def test_stride_is_measured(base_model: str) -> None:
-    assert preset(base_model).stride == 16
+    assert preset(base_model).levels[0].stride == 16
 
 
 def test_a_wrong_stride_is_an_error() -> None:
-    assert cut(classifier("alexnet"), settings("alexnet", stride=16)).stride == 16
+    assert cut(classifier("alexnet"), settings("alexnet", stride=16)).levels[0].stride == 16
     with pytest.raises(ValueError, match=r"base_model\.stride is 32, but node 'features\.11' has stride 16; leave the"):
         cut(classifier("alexnet"), settings("alexnet", stride=32))
 
@@ -100,19 +102,20 @@ def test_offset_is_where_the_network_looks(base_model: str) -> None:
                 if child.bias is not None:
                     nn.init.zeros_(child.bias)
     base = cut(averaging, settings(base_model))
+    ((stride, offset),) = base.levels
     cell = 15 if base_model == "efficientnet_lite0" else 7  # far enough from the border for all it sees
     side = 32 * cell
     pixels = torch.full((1, 3, side, side), 0.01, requires_grad=True)
-    base.conv_layers(pixels)[0, :, cell, cell].sum().backward()
+    base.conv_layers(pixels)[0][0, :, cell, cell].sum().backward()
     assert pixels.grad is not None
     seen = pixels.grad[0, 0].sum(dim=0)
     centre = (seen * (torch.arange(side) + 0.5)).sum() / seen.sum()
-    torch.testing.assert_close(centre, torch.tensor((cell + base.offset) * base.stride), atol=0.05, rtol=0)
-    assert base.offset * base.stride == CENTRES[base_model]
+    torch.testing.assert_close(centre, torch.tensor((cell + offset) * stride), atol=0.05, rtol=0)
+    assert offset * stride == CENTRES[base_model]
 
 
 def test_offset_can_be_set() -> None:
-    assert cut(classifier("alexnet"), settings("alexnet", offset=0.25)).offset == 0.25
+    assert cut(classifier("alexnet"), settings("alexnet", offset=0.25)).levels[0].offset == 0.25
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ def test_nodes_in_the_wrong_order_are_an_error() -> None:
 
 def test_a_node_that_is_no_feature_map_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"last_conv_node 'classifier\.5' does not give a feature map"):
-        cut(classifier("alexnet"), settings("alexnet", last_conv_node="classifier.5", pool_node=None))
+        cut(classifier("alexnet"), settings("alexnet", last_conv_node="classifier.5", pool_node=None, last_hidden_node="classifier.6"))
 
 
 def test_a_roi_size_that_the_head_cannot_take_is_an_error() -> None:
@@ -154,9 +157,9 @@ def test_a_roi_size_that_the_head_cannot_take_is_an_error() -> None:
             return self.fc(self.conv(x).flatten(1))
 
     plain = BaseModelSettings(last_conv_node="conv", last_hidden_node="fc", roi_size=7)
-    assert cut(Plain(), plain).hidden == 10
+    assert measure_head(cut(Plain(), plain).head, 4, 7) == 10
     with pytest.raises(ValueError, match=r"base_model\.roi_size 6 does not fit the head"):
-        cut(Plain(), plain.model_copy(update={"roi_size": 6}))
+        measure_head(cut(Plain(), plain).head, 4, 6)
 
 
 @pytest.mark.parametrize(

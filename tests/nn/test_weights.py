@@ -257,7 +257,7 @@ def test_weights_of_conv_layers_alone_load_and_the_head_starts_fresh(shared: Pat
     config = merge(base_model="alexnet")
     detector = FasterRCNN(config, ("a", "b"), find_weights(config.base_model, str(file), offline=True))
     state = detector.state_dict()
-    conv = {f"backbone.{name}": tensor for name, tensor in load_file(file).items()}
+    conv = {f"backbone.conv_layers.{name}": tensor for name, tensor in load_file(file).items()}
     for name, tensor in conv.items():
         torch.testing.assert_close(state[name], tensor, rtol=0, atol=0)
     assert not detector.fresh & set(conv)

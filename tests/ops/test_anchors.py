@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from frcnn.ops.anchors import anchor_grid, base_anchors
 
@@ -31,7 +32,7 @@ def test_ratio_is_height_over_width() -> None:
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_grid_goes_by_row_then_column_then_anchor(offset: float) -> None:
     base = base_anchors((10.0, 20.0), (1.0,))
-    grid = anchor_grid(base, (2, 3), stride=16, offset=offset)
+    grid = anchor_grid(base, (2, 3), stride=(16, 16), offset=offset)
     expected = [
         [(column + offset) * 16, (row + offset) * 16, size]
         for row in range(2)
@@ -48,10 +49,22 @@ def test_grid_goes_by_row_then_column_then_anchor(offset: float) -> None:
 def test_any_number_of_anchors_per_cell(sizes: int, ratios: int) -> None:
     base = base_anchors([8.0 + i for i in range(sizes)], [1.0 + i for i in range(ratios)])
     assert base.shape == (sizes * ratios, 4)
-    grid = anchor_grid(base, (5, 7), stride=8, offset=0.5)
+    grid = anchor_grid(base, (5, 7), stride=(8, 8), offset=0.5)
     assert grid.shape == (5 * 7 * sizes * ratios, 4)
     assert grid.unique(dim=0).shape == grid.shape
 
 
 def test_grid_of_an_empty_map_is_empty() -> None:
-    assert anchor_grid(base_anchors([16.0], [1.0]), (0, 3), stride=16, offset=0.5).shape == (0, 4)
+    assert anchor_grid(base_anchors([16.0], [1.0]), (0, 3), stride=(16, 16), offset=0.5).shape == (0, 4)
+
+
+def test_the_stride_may_differ_by_direction() -> None:
+    grid = anchor_grid(base_anchors([2.0], [1.0]), (2, 2), stride=(10, 30), offset=0.0)
+    assert_close((grid[:, :2] + grid[:, 2:]) / 2, torch.tensor([[0.0, 0], [30, 0], [0, 10], [30, 10]]))
+
+
+def test_rounded_anchors_equal_torchvisions() -> None:
+    sizes, ratios = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
+    expected = AnchorGenerator().generate_anchors(sizes, ratios)
+    assert_close(base_anchors(sizes, ratios, rounded=True), expected)
+    assert not torch.equal(base_anchors(sizes, ratios), expected)

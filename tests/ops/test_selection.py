@@ -1,5 +1,8 @@
 """Non-maximum suppression, proposals and detections."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import strategies
 import torch
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from oracles import boxes as oracle
 from torch import Tensor
 from torch.testing import assert_close
+from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from frcnn.ops.boxes import iou
 from frcnn.ops.selection import nms, select_detections, select_proposals
@@ -150,10 +154,13 @@ def proposals(
     pre_nms_top_n: int = 1000,
     post_nms_top_n: int = 5,
     min_size: float = 0.0,
+    per_level: Sequence[int] | None = None,
+    **rules: Any,
 ) -> Proposals:
-    """Of images of one size; `logits` is (B, N)."""
+    """Of images of one size; `logits` is (B, N); one level unless `per_level` says otherwise."""
     count = len(logits)
-    rpn = RpnOutput(logits, torch.zeros(count, len(anchors), 4) if deltas is None else deltas, anchors)
+    deltas = torch.zeros(count, len(anchors), 4) if deltas is None else deltas
+    rpn = RpnOutput(logits, deltas, anchors, list(per_level or [len(anchors)]))
     return select_proposals(
         rpn,
         torch.tensor([image_size] * count),
@@ -162,6 +169,7 @@ def proposals(
         nms_iou=0.7,
         post_nms_top_n=post_nms_top_n,
         min_size=min_size,
+        **rules,
     )
 
 
@@ -201,6 +209,61 @@ def test_small_boxes_do_not_take_places_among_the_best() -> None:
     anchors = torch.tensor([[0.0, 0, 5, 5], [10, 10, 15, 15], [20, 20, 60, 60], [70, 70, 99, 99]])
     found = proposals(anchors, torch.tensor([[9.0, 8.0, 1.0, 2.0]]), pre_nms_top_n=2, min_size=16.0)
     assert_close(valid_only(found.boxes, found.valid)[0], anchors[[3, 2]])
+
+
+def test_small_boxes_may_take_places_among_the_best() -> None:
+    anchors = torch.tensor([[0.0, 0, 5, 5], [10, 10, 15, 15], [20, 20, 60, 60], [70, 70, 99, 99]])
+    logits = torch.tensor([[9.0, 8.0, 1.0, 2.0]])
+    found = proposals(anchors, logits, pre_nms_top_n=3, min_size=16.0, drop_small="after_top_n")
+    assert_close(valid_only(found.boxes, found.valid)[0], anchors[[3]])
+
+
+def test_proposals_of_little_objectness_are_dropped() -> None:
+    found = proposals(APART, torch.tensor([[0.0, 2.0, -1.0]]), min_score=0.5)
+    assert_close(valid_only(found.boxes, found.valid)[0], APART[[1, 0]])
+
+
+def test_levels_of_a_pyramid_do_not_compete_in_nms_nor_before_it() -> None:
+    anchors = torch.cat((APART, APART + 0.1))
+    logits = torch.tensor([[1.0, 2.0, 3.0, 6.0, 5.0, 4.0]])
+    assert proposals(anchors, logits, post_nms_top_n=6).valid.sum() == 3
+    found = proposals(anchors, logits, per_level=[3, 3], post_nms_top_n=6)
+    assert_close(found.boxes[0], anchors[[3, 4, 5, 2, 1, 0]])
+    best = proposals(anchors, logits, per_level=[3, 3], pre_nms_top_n=2, post_nms_top_n=6)
+    assert_close(valid_only(best.boxes, best.valid)[0], anchors[[3, 4, 2, 1]])  # two of each level
+    assert_close(proposals(anchors, logits, per_level=[3, 3], post_nms_top_n=4).boxes[0], anchors[[3, 4, 5, 2]])
+
+
+def test_proposals_of_a_pyramid_equal_torchvisions() -> None:
+    """torchvision drops small boxes after the best of each level are chosen."""
+    generator = torch.Generator().manual_seed(0)
+    per_level = [600, 150, 40, 8]
+    count = sum(per_level)
+    corners = torch.rand(count, 2, generator=generator) * 90
+    anchors = torch.cat((corners, corners + torch.rand(count, 2, generator=generator) * 20), dim=1)
+    logits, deltas = torch.randn(2, count, generator=generator), torch.randn(2, count, 4, generator=generator) / 4
+    network = RegionProposalNetwork(
+        None, None, 0.7, 0.3, 256, 0.5, {"testing": 100}, {"testing": 60}, 0.7, score_thresh=0.4
+    ).eval()
+    network.min_size = 4.0
+    decoded = network.box_coder.decode(deltas.view(-1, 4), [anchors, anchors]).view(2, -1, 4)
+    boxes, scores = network.filter_proposals(decoded, logits, [(100, 100)] * 2, per_level)
+    found = proposals(
+        anchors,
+        logits,
+        deltas=deltas,
+        per_level=per_level,
+        pre_nms_top_n=100,
+        post_nms_top_n=60,
+        min_size=4.0,
+        drop_small="after_top_n",
+        min_score=0.4,
+    )
+    for ours, theirs in zip(valid_only(found.boxes, found.valid), boxes, strict=True):
+        assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
+    for ours, theirs in zip(valid_only(found.scores, found.valid), scores, strict=True):
+        assert_close(ours, theirs)
+    assert found.valid.any()
 
 
 def test_pre_nms_top_n_keeps_the_best_before_nms() -> None:

@@ -56,9 +56,9 @@ STAYING = {
     ),
     "layers before a node": (
         ("base_model.train_from_node=blocks.2",),
-        ("backbone.conv_stem", "backbone.bn1", "backbone.blocks.0", "backbone.blocks.1"),
+        ("backbone.conv_layers.conv_stem", "backbone.conv_layers.bn1", "backbone.conv_layers.blocks.0", "backbone.conv_layers.blocks.1"),
     ),
-    "batch norm": ((), ("backbone.bn1", "backbone.blocks.0.0.bn1", "backbone.blocks.4.2.bn3")),
+    "batch norm": ((), ("backbone.conv_layers.bn1", "backbone.conv_layers.blocks.0.0.bn1", "backbone.conv_layers.blocks.4.2.bn3")),
 }
 
 
@@ -82,7 +82,7 @@ def test_batch_norm_that_is_not_frozen_learns(records: list[Record]) -> None:
     detector = tiny_detector("train.epochs=1", "base_model.freeze_batch_norm=false")
     before = state(detector)
     trained(detector, records[:2])
-    for name in ("backbone.bn1.weight", "backbone.bn1.bias", "backbone.bn1.running_mean"):
+    for name in ("backbone.conv_layers.bn1.weight", "backbone.conv_layers.bn1.bias", "backbone.conv_layers.bn1.running_mean"):
         assert not torch.equal(before[name], detector.state_dict()[name]), name
 
 

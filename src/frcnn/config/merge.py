@@ -1,4 +1,5 @@
-"""Merging settings: defaults < base-model preset < recipe < config file < `--set`; later ones win."""
+"""Merging settings: defaults < recipe "default" < base-model preset < named recipe < config file < `--set`; later ones
+win. The recipe "default" is what holds where a base model does not say otherwise; a recipe that is named wins over it."""
 
 import ast
 import difflib
@@ -16,6 +17,8 @@ from frcnn.config.tutorial import NAMES
 
 DEFAULT_BASE_MODEL = "efficientnet_lite0"
 DEFAULT_RECIPE = "default"
+_FPN = "-fpn"
+_YAML = (".yaml", ".yml")
 
 
 def merge(
@@ -28,7 +31,7 @@ def merge(
     """The settings of a training, checked.
 
     Args:
-        base_model: preset name; None takes the recipe's, else efficientnet_lite0.
+        base_model: name of a preset, or path of a YAML file like one; None takes the recipe's, else efficientnet_lite0.
         recipe: preset name; None takes "default".
         file: YAML, e.g. the config.yaml of a RUN.
         overrides: "key=value", our dotted names or the tutorial's; values are YAML, and a list may be
@@ -39,11 +42,12 @@ def merge(
         FileNotFoundError: no such config file.
     """
     recipe = recipe or DEFAULT_RECIPE
-    sources = [(f"recipe '{recipe}'", _preset("recipes", "recipe", recipe))]
+    sources = [(f"recipe '{recipe}'", _preset("recipes", "recipe", recipe))] if recipe != DEFAULT_RECIPE else []
     sources += [(str(file), _read_yaml_file(file))] if file is not None else []
     sources += [(f"'{override}'", _nest(*_parse(override))) for override in overrides]
+    own = _own_base_model(Path(base_model)) if base_model is not None and base_model.endswith(_YAML) else None
+    name = base_model if own is None else _name_in(own)
     given: dict[str, Any] = {}
-    name = base_model
     for source, values in sources:
         named = _name_in(values)
         if named is not None and name is not None and named != name:
@@ -53,8 +57,41 @@ def merge(
 
     name = name or DEFAULT_BASE_MODEL
     # A name that is no preset is a base model of the user's own, if the settings say what it is.
-    own = name not in base_model_names() and "architecture" in (given.get("base_model") or {})
-    return from_dict(given if own else _combine(_preset("base_models", "base model", name), given))
+    if own is None and name not in base_model_names() and "architecture" in (given.get("base_model") or {}):
+        own = {}
+    lower = _preset("recipes", "recipe", DEFAULT_RECIPE) if recipe == DEFAULT_RECIPE else {}
+    lower = _combine(lower, own if own is not None else base_model_preset(name))
+    return from_dict(_combine(lower, given))
+
+
+def base_model_preset(name: str) -> dict[str, Any]:
+    """The settings of a base model; NAME-fpn is the pyramid form of NAME: the section `fpn` of its file.
+
+    Raises:
+        ValueError: there is no such base model (with the nearest name).
+    """
+    if name not in base_model_names():
+        raise ValueError(
+            f"unknown base model '{name}'. {nearest(name, base_model_names())} A file of your own is named by its "
+            f"path, with {' or '.join(_YAML)} at the end."
+        )
+    plain = _preset("base_models", "base model", name.removesuffix(_FPN))
+    pyramid = plain.pop("fpn", None)
+    if not name.endswith(_FPN):
+        return plain
+    shared = _preset(".", "base model", "fpn")
+    return _combine(_combine(plain, shared), {"base_model": {**pyramid, "name": name}})
+
+
+def _own_base_model(path: Path) -> dict[str, Any]:
+    """A base model in the user's file."""
+    values = _read_yaml_file(path)
+    _reject_unknown(values, Config, "")
+    base = values.get("base_model") or {}
+    for key in ("architecture", "last_conv_node"):
+        if key not in base:
+            raise ValueError(f"{path}: base_model.{key} is missing; `frcnn nodes ARCHITECTURE` helps to find it")
+    return _combine(values, {"base_model": {"name": base.get("name", path.stem)}})
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
@@ -81,7 +118,9 @@ def dump_yaml(config: Config) -> str:
 
 
 def base_model_names() -> list[str]:
-    return _preset_names("base_models")
+    """Those that can be named: the presets, and their pyramid forms."""
+    names = _preset_names("base_models")
+    return sorted(names + [name + _FPN for name in names if "fpn" in _preset("base_models", "base model", name)])
 
 
 def recipe_names() -> list[str]:

@@ -15,12 +15,18 @@ Count = Annotated[int, Field(ge=1)]
 Rgb = tuple[float, float, float]
 
 
+GROUPS = 32
+"""Of group norm: Wu & He 2018, arXiv:1803.08494."""
+
+
 def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, int | float | str) and not isinstance(value, bool) else value
 
 
 PositiveList = Annotated[tuple[Positive, ...], BeforeValidator(_listed), Field(min_length=1)]
 """A single number is a list of one."""
+NodeList = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+"""A single name is a list of one."""
 
 
 def _set(default: Any, description: str) -> Any:
@@ -37,7 +43,9 @@ class BaseModelSettings(Settings):
     name: str = _set("efficientnet_lite0", "name of the preset, or of your own base model")
     architecture: str = _set("timm:efficientnet_lite0", "torchvision:NAME or timm:NAME; built there, not written again")
     input_node: str | None = _set(None, "node whose output is the input; empty: the model's own input")
-    last_conv_node: str = _set("blocks.4", "node whose output is the feature map")
+    last_conv_node: NodeList = _set(
+        ("blocks.4",), "node whose output is the feature map; several, finest first: a feature pyramid of their outputs"
+    )
     train_from_node: str | None = _set(
         None, "first node whose conv layers are trained, those before it are fixed; empty: all are trained"
     )
@@ -47,28 +55,44 @@ class BaseModelSettings(Settings):
     last_hidden_node: str | None = _set(
         None, "last node of the base model that the RoI head keeps; empty: none of its layers after pooling"
     )
+    conv_channels: tuple[Count, ...] = _set((), "channels of new 3x3 convolutions in the RoI head")
     fc_channels: tuple[Count, ...] = _set(
         (1024, 1024), "widths of new fully connected layers at the end of the RoI head"
     )
-    stride: Count | None = _set(None, "input pixels per cell of the feature map; empty: measured")
+    stride: Count | None = _set(None, "input pixels per cell of the (finest) feature map; empty: measured")
     offset: Fraction | None = _set(
         None, "where in its cell of stride pixels a feature looks: 0 corner, 0.5 centre; empty: measured"
     )
-    rpn_channels: Count = _set(256, "channels of the RPN's 3x3 convolution")
+    pyramid_channels: Count = _set(256, "channels of every level of a feature pyramid")
+    rpn_channels: Count = _set(256, "channels of the RPN's 3x3 convolutions")
+    rpn_convs: Count = _set(1, "3x3 convolutions of the RPN")
     roi_pooling: Literal["align", "max"] = _set("align", "RoIAlign, or the RoI max pooling of the tutorial")
     roi_size: Count = _set(7, "cells per side of a pooled RoI")
+    roi_samples: Count | None = _set(
+        None, "RoIAlign: samples per bin and direction; empty: as dense as the feature map (torchvision's detectors: 2)"
+    )
+    roi_min_side: NotNegative = _set(
+        0.0, "cells; RoIs smaller than this are pooled as if they were so large (torchvision's detectors: 1)"
+    )
     dropout: Fraction | None = _set(None, "probability in the base model's dropout layers; empty: its own")
+    norm: Literal["none", "batch", "group"] = _set(
+        "none", "normalisation after the new conv layers of pyramid and RoI head"
+    )
     freeze_batch_norm: bool = _set(True, "keep statistics, scale and shift of batch norm as they are")
-    mean: Rgb = _set((127.0, 127.0, 127.0), "RGB, 0..255: subtracted from the image, and the colour of padding")
-    std: Rgb = _set((128.0, 128.0, 128.0), "RGB, 0..255: the image is divided by it")
+    batch_norm_eps: NotNegative | None = _set(
+        None, "added to batch norm's variance; empty: the base model's own (torchvision's detectors differ from it)"
+    )
+    mean: Rgb = _set((123.675, 116.28, 103.53), "RGB, 0..255: subtracted from the image, and the colour of padding")
+    std: Rgb = _set((58.395, 57.12, 57.375), "RGB, 0..255: the image is divided by it")
     weights: str | None = _set(
-        None, "file with the base model's weights; 'none': random; empty: the first source that has them"
+        None, "file with weights of the base model or a detector; 'none': random; empty: the first source that has them"
     )
     weights_package: str | None = _set(None, "installed Python package that carries the weights")
     weights_url: str | None = _set(None, "where the weights can be downloaded")
     weights_keys: Literal["names", "order"] = _set(
         "names", "how tensors in the package find their places: by name, or by order and shape"
     )
+    coco_url: str | None = _set(None, "where weights of the whole detector, trained on COCO, can be downloaded")
 
 
 class ImageSettings(Settings):
@@ -81,31 +105,44 @@ class ImageSettings(Settings):
     height: Count = _set(850, "pixels (fit)")
     shorter_side: Count = _set(600, "pixels (shorter_side)")
     longer_side: Count = _set(1000, "at most so many pixels (shorter_side)")
+    divisor: Count = _set(1, "frames are padded to a multiple of so many pixels (shorter_side)")
+    interpolation: Literal["antialias", "point"] = _set(
+        "antialias", "antialias: whole pixels averaged when shrinking; point: bilinear at points, as torchvision's "
+        "detectors do"
+    )
 
 
 class AnchorSettings(Settings):
     """The boxes that the RPN starts from."""
 
-    base_size: Positive = _set(16.0, "pixels")
+    base_size: Positive | None = _set(16.0, "pixels; empty: the stride of the feature map, so each level has its own")
     scales: PositiveList = _set(
         (8.0, 16.0, 32.0), "sides of the square anchors, times base_size; fit them to your objects"
     )
     aspect_ratios: PositiveList = _set((0.5, 1.0, 2.0), "height / width")
+    rounded: bool = _set(False, "sides rounded to whole pixels, as torchvision's detectors do")
+    spacing: Literal["stride", "frame"] = _set(
+        "stride", "pixels between anchors: the stride, or frame size // map size, as torchvision's detectors do"
+    )
 
 
 class ProposalSettings(Settings):
     """From the RPN's output to proposals."""
 
     nms_iou: Fraction = _set(0.7, "NMS threshold")
-    pre_nms_top_n: Count = _set(6000, "boxes kept before NMS")
+    pre_nms_top_n: Count = _set(6000, "boxes kept before NMS, on each level of a pyramid")
     post_nms_top_n: Count = _set(300, "boxes kept after NMS")
     min_size: NotNegative = _set(16.0, "least width and height, pixels of the original image")
+    drop_small: Literal["first", "after_top_n"] = _set(
+        "first", "when boxes under min_size are dropped: first, or after pre_nms_top_n (as torchvision's detectors do)"
+    )
+    min_score: Fraction = _set(0.0, "boxes with less objectness are dropped")
 
 
 class TrainProposalSettings(ProposalSettings):
     """From the RPN's output to proposals, in training."""
 
-    pre_nms_top_n: Count = _set(12000, "boxes kept before NMS")
+    pre_nms_top_n: Count = _set(12000, "boxes kept before NMS, on each level of a pyramid")
     post_nms_top_n: Count = _set(2000, "boxes kept after NMS")
 
 
@@ -122,6 +159,7 @@ class ResultSettings(Settings):
 
     nms_iou: Fraction = _set(0.5, "NMS threshold within a class")
     min_score: Fraction = _set(0.0, "detections under this score are background")
+    min_size: NotNegative = _set(0.0, "least width and height of a detection, input pixels")
     max_detections: Count = _set(100, "at most so many per image")
     ap_iou: Annotated[float, Field(gt=0, le=1)] = _set(
         0.5, "a detection is right if its IoU with an object is at least this"
@@ -160,6 +198,12 @@ class DataSettings(Settings):
     train_roi_file: str = _set("train_roi_file.txt", "map files: their boxes")
     test_map_file: str = _set("test_img_file.txt", "map files: test images")
     test_roi_file: str = _set("test_roi_file.txt", "map files: their boxes")
+    train_set: str | None = _set(
+        None, "Pascal VOC, COCO: the set to train on, e.g. train2017; empty: trainval, or train where there is no test set"
+    )
+    test_set: str | None = _set(
+        None, "Pascal VOC, COCO: the set to measure on, e.g. val2017; empty: test, or val where there is none"
+    )
     num_train_images: Count | None = _set(None, "use the first so many training images; empty: all")
     num_test_images: Count | None = _set(None, "use the first so many test images; empty: all")
     use_negative: bool = _set(True, "train also on the images of the folder negative/, which hold no objects")
@@ -172,6 +216,7 @@ class RpnTrainSettings(Settings):
 
     fg_iou: Fraction = _set(0.7, "an anchor with this IoU or more is positive")
     bg_iou: Fraction = _set(0.3, "an anchor with less is negative")
+    inside_only: bool = _set(True, "anchors that cross the image's border do not train")
     clobber_positives: bool = _set(False, "an anchor that is both becomes negative")
     fg_fraction: Fraction = _set(0.5, "largest share of positive anchors in the sample")
     sample_size: Count = _set(256, "anchors sampled per image")
@@ -259,6 +304,11 @@ class Config(Settings):
                 f"train.roi.bg_iou_low ({roi.bg_iou_low}) must not be greater than "
                 f"train.roi.bg_iou_high ({roi.bg_iou_high})"
             )
-        if any(part <= 0 for part in self.base_model.std):
-            raise ValueError(f"base_model.std ({self.base_model.std}) must be positive")
+        base = self.base_model
+        if any(part <= 0 for part in base.std):
+            raise ValueError(f"base_model.std ({base.std}) must be positive")
+        if base.norm == "group":
+            for key, channels in (("pyramid_channels", (base.pyramid_channels,)), ("conv_channels", base.conv_channels)):
+                if any(count % GROUPS for count in channels):
+                    raise ValueError(f"base_model.{key} {list(channels)}: group norm needs multiples of {GROUPS}")
         return self

@@ -13,6 +13,7 @@ import torch
 
 from frcnn.data.dataset import read_split
 from frcnn.data.loader import batched_by_frame, load_batch, read_ahead
+from frcnn.evaluation.coco_ap import coco_ap
 from frcnn.evaluation.voc_ap import mean_ap, voc_ap
 from frcnn.nn.checkpoint import load
 from frcnn.nn.detector import FasterRCNN
@@ -28,6 +29,8 @@ class Evaluation(NamedTuple):
     """Class name -> average precision; NaN for a class without objects."""
     mean_ap: float
     """Over the classes that have objects."""
+    coco_ap: float
+    """COCO's AP: at IoU 0.50:0.95, mean over the classes that have objects."""
     images: int
     objects: dict[str, int]
     seconds_per_image: float
@@ -36,17 +39,18 @@ class Evaluation(NamedTuple):
     records: list[Record]
 
     def table(self) -> str:
-        """The tutorial's table."""
+        """The tutorial's table, and COCO's figure."""
         lines = [
             f"AP for {name:>15} = " + ("no objects" if math.isnan(value) else f"{value:.4f}")
             for name, value in self.ap.items()
         ]
-        return "\n".join([*lines, f"Mean AP = {self.mean_ap:.4f}"])
+        return "\n".join([*lines, f"Mean AP = {self.mean_ap:.4f}", f"COCO AP = {self.coco_ap:.4f}"])
 
     def to_json(self) -> str:
         """What evaluation.json holds; a class without objects has null."""
         plain = {
             "mean_ap": None if math.isnan(self.mean_ap) else self.mean_ap,
+            "coco_ap": None if math.isnan(self.coco_ap) else self.coco_ap,
             "ap": {name: None if math.isnan(value) else value for name, value in self.ap.items()},
             "metric": self.metric,
             "split": self.split,
@@ -105,6 +109,7 @@ def evaluate(
         f"Pascal VOC average precision ({form}) at IoU {results.ap_iou:g}",
         ap,
         mean_ap(ap),
+        mean_ap(coco_ap(predictions, records, detector.classes)),
         len(records),
         counts,
         seconds_per_image,

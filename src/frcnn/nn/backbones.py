@@ -1,34 +1,48 @@
 """Base models: any convolutional classifier, cut by node names into conv layers and a head for RoIs.
 
-The classifier comes from torchvision or timm. torch.fx records it as a graph of named nodes; two pieces of the
-graph become modules of their own, with the classifier's own weights under the classifier's own names.
+The classifier comes from torchvision or timm. Pieces of its graph become modules of their own, with the classifier's
+own weights under the classifier's own names.
 """
 
-from itertools import accumulate
+import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, fx, nn
-from torchvision.models.feature_extraction import NodePathTracer
+from torch import Tensor, nn
 
 from frcnn.config import BaseModelSettings
 from frcnn.config.merge import nearest
+from frcnn.nn import graph as graphs
+from frcnn.types import Level
 
 
 class BaseModel(NamedTuple):
     """A classifier, cut."""
 
     conv_layers: nn.Module
-    """(B, 3, H, W) -> (B, channels, H / stride, W / stride)"""
+    """(B, 3, H, W) -> a list of (B, channels, H / stride, W / stride), finest first"""
     head: nn.Module
-    """(R, channels, roi_size, roi_size) -> (R, ...) with `hidden` numbers for each of R RoIs"""
-    stride: int
-    offset: float
-    """Where a cell of the feature map looks: its centre is at (i + offset) * stride input pixels."""
-    channels: int
-    hidden: int
+    """(R, channels, roi_size, roi_size) -> (R, ...) for each of R RoIs"""
+    levels: tuple[Level, ...]
+    """Where the cells of each feature map look."""
+    channels: tuple[int, ...]
+    """Of each feature map."""
     fixed: frozenset[str]
     """Names of conv-layer parameters before `train_from_node`."""
+
+
+class Backbone(nn.Module):
+    """Images to feature maps: the base model's conv layers, and a pyramid (FPN) on them where there is one."""
+
+    def __init__(self, conv_layers: nn.Module, pyramid: nn.Module) -> None:
+        super().__init__()
+        self.conv_layers = conv_layers
+        self.pyramid = pyramid
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> (B, C, H_l, W_l) of each level, finest first."""
+        maps: list[Tensor] = self.pyramid(self.conv_layers(images))
+        return maps
 
 
 def build_classifier(architecture: str) -> nn.Module:
@@ -62,142 +76,113 @@ def cut(classifier: nn.Module, settings: BaseModelSettings) -> BaseModel:
 
     Raises:
         ValueError: a node does not exist (with the nearest name), does not follow from the one before, or
-            gives something of the wrong shape.
+            gives something of the wrong shape; or the classifier cannot be recorded as a graph.
     """
-    tracer = _Tracer()
-    graph = tracer.trace(classifier)
-    names = {node: str(name) for node, name in tracer.node_to_qualname.items()}
-
-    source = next(node for node in graph.nodes if node.op == "placeholder")
+    if settings.batch_norm_eps is not None:
+        for module in classifier.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eps = settings.batch_norm_eps
+    graph = graphs.record(classifier, settings.architecture)
+    source = graphs.source(graph)
     if settings.input_node is not None:
-        source = _find(names, "input_node", settings.input_node)
-    last_conv = _find(names, "last_conv_node", settings.last_conv_node)
-    pool = last_conv if settings.pool_node is None else _find(names, "pool_node", settings.pool_node)
+        source = graphs.find(graph, "input_node", settings.input_node)
+    ends = [graphs.find(graph, "last_conv_node", name) for name in settings.last_conv_node]
+    conv_layers = graphs.between(graph, source, ends, single=False)
 
-    conv_layers = _between(classifier, graph, names, source, last_conv)
     head: nn.Module = nn.Identity()
-    if settings.last_hidden_node is not None:
-        last_hidden = _find(names, "last_hidden_node", settings.last_hidden_node)
-        head = _between(classifier, graph, names, pool, last_hidden)
-    stride, channels = _measure_conv_layers(conv_layers, settings)
-    offset = settings.offset if settings.offset is not None else _centre(classifier, graph, source, last_conv) / stride
-    hidden = _measure_head(head, channels, settings)
+    if settings.last_hidden_node is None:
+        if not settings.fc_channels and not settings.conv_channels:
+            raise ValueError(
+                "base model: the cut leaves no head; name base_model.last_hidden_node, or give new layers in "
+                "base_model.fc_channels, e.g. [1024, 1024]"
+            )
+    elif len(ends) > 1:
+        raise ValueError(
+            f"base_model.last_hidden_node '{settings.last_hidden_node}': the base model's own layers do not fit the "
+            f"maps of a pyramid; leave it empty and give new ones in base_model.fc_channels, e.g. [1024, 1024]"
+        )
+    else:
+        pool = ends[-1] if settings.pool_node is None else graphs.find(graph, "pool_node", settings.pool_node)
+        last_hidden = graphs.find(graph, "last_hidden_node", settings.last_hidden_node)
+        if last_hidden is pool:
+            raise ValueError(
+                f"base_model.last_hidden_node '{settings.last_hidden_node}': the cut leaves no head, as RoI pooling "
+                f"comes after this very node; name a later one, or leave it empty and give base_model.fc_channels"
+            )
+        head = graphs.between(graph, pool, [last_hidden], single=True)
     if settings.dropout is not None:
         for module in head.modules():
             if isinstance(module, nn.Dropout):
                 module.p = settings.dropout
 
+    strides, channels = _measure(conv_layers, settings)
+    centres = graphs.centres(graph, source)
+    levels = []
+    for name, end, stride in zip(settings.last_conv_node, ends, strides, strict=True):
+        offset = settings.offset if settings.offset is not None else centres[end] / stride
+        if math.isnan(offset):
+            raise ValueError(
+                f"base model: a layer before '{name}' pads by the size of its input, so where a cell looks is not "
+                f"known; set base_model.offset (0.5 is the centre of a cell)"
+            )
+        levels.append(Level(stride, offset))
+
     fixed: frozenset[str] = frozenset()
     if settings.train_from_node is not None:
-        first = _find(names, "train_from_node", settings.train_from_node, last=False)
-        before = list(graph.nodes)[: list(graph.nodes).index(first)]
-        modules = {str(node.target) for node in before if node.op == "call_module"}
-        fixed = frozenset(name for name, _ in conv_layers.named_parameters() if name.rpartition(".")[0] in modules)
-    return BaseModel(conv_layers, head, stride, offset, channels, hidden, fixed)
-
-
-class _Tracer(NodePathTracer):  # type: ignore[misc]
-    """Looks into a classifier's own blocks, but not into layers: some (timm's batch norm and padded
-    convolutions) branch on their input and cannot be traced."""
-
-    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        is_layer = isinstance(module, nn.Conv2d | nn.modules.batchnorm._BatchNorm)
-        return is_layer or bool(super().is_leaf_module(module, qualified_name))
-
-
-def _find(names: dict[fx.Node, str], setting: str, wanted: str, *, last: bool = True) -> fx.Node:
-    """The node of that name, or the last (first) node inside the block of that name."""
-    found = [node for node, name in names.items() if name == wanted or name.startswith(wanted + ".")]
-    if not found:
-        # a block's name stands for its nodes: "layer4" for "layer4.0.conv1", ...
-        known = list(
-            dict.fromkeys(block for name in names.values() for block in accumulate(name.split("."), "{}.{}".format))
+        first = graphs.find(graph, "train_from_node", settings.train_from_node, last=False)
+        nodes = list(graph.graph.nodes)
+        before = {str(node.target) for node in nodes[: nodes.index(first)] if node.op in ("call_module", "get_attr")}
+        fixed = frozenset(
+            name for name, _ in conv_layers.named_parameters() if {name, name.rpartition(".")[0]} & before
         )
-        raise ValueError(f"base_model.{setting}: there is no node '{wanted}'. {nearest(wanted, known)}")
-    return found[-1 if last else 0]
+    return BaseModel(conv_layers, head, tuple(levels), channels, fixed)
 
 
-def _between(
-    root: nn.Module, graph: fx.Graph, names: dict[fx.Node, str], start: fx.Node, end: fx.Node
-) -> fx.GraphModule:
-    """The piece of the graph that computes `end` from the output of `start`."""
-    needed: set[fx.Node] = set()
-    stack = [end]
-    while stack:
-        node = stack.pop()
-        if node is start or node in needed:
-            continue
-        if node.op == "placeholder":
-            raise ValueError(
-                f"base model: node '{names.get(end, end.name)}' does not follow from '{names.get(start, start.name)}' "
-                f"alone; cut it elsewhere"
-            )
-        needed.add(node)
-        stack += node.all_input_nodes
+@torch.no_grad()
+def measure_head(head: nn.Module, channels: int, size: int) -> int:
+    """Numbers per RoI that the head makes of `channels` maps of `size` x `size` cells.
 
-    piece = fx.Graph()
-    copies = {start: piece.placeholder("x")}
-    for node in graph.nodes:
-        if node in needed:
-            copies[node] = piece.node_copy(node, lambda n: copies[n])
-    piece.output(copies[end])
-    return fx.GraphModule(root, piece)
-
-
-def _centre(classifier: nn.Module, graph: fx.Graph, source: fx.Node, end: fx.Node) -> float:
-    """The input pixel (continuous) at the centre of what the first cell of `end` sees.
-
-    Not always the middle of the cell: a 3x3 convolution of stride 2 that is padded by 1 looks at the even pixels, so
-    after four of them a cell of 16 pixels sees its upper left corner; AlexNet, which hardly pads, its lower right one.
+    Raises:
+        ValueError: it cannot take such maps.
     """
-    seen = {source: (0.5, 1)}  # the centre of the first cell, and the pixels from one cell to the next
-    for node in graph.nodes:
-        before = next((seen[given] for given in node.all_input_nodes if given in seen), None)
-        if node in seen or before is None:
-            continue
-        centre, pixels = before
-        layer = classifier.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-            if isinstance(layer.padding, str) or type(layer).__name__ == "Conv2dSame":
-                raise ValueError(
-                    f"base model: layer '{node.target}' pads by the size of its input, so where a cell looks is not "
-                    f"known; set base_model.offset (0.5 is the centre of a cell)"
-                )
-            kernel, step, padding, dilation = (
-                value if isinstance(value, int) else value[0]
-                for value in (layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1))
-            )
-            centre, pixels = centre + (dilation * (kernel - 1) / 2 - int(padding)) * pixels, pixels * step
-        seen[node] = (centre, pixels)
-    return seen[end][0]
-
-
-@torch.no_grad()
-def _measure_conv_layers(conv_layers: nn.Module, settings: BaseModelSettings) -> tuple[int, int]:
-    """Stride and channels, seen on two blank images (one is not enough: some networks do not pad)."""
-    sides = (256, 512)
-    maps = [conv_layers(torch.zeros(1, 3, side, side)) for side in sides]
-    if any(not isinstance(m, Tensor) or m.ndim != 4 for m in maps):
-        raise ValueError(f"base_model.last_conv_node '{settings.last_conv_node}' does not give a feature map")
-    cells = maps[1].shape[-1] - maps[0].shape[-1]
-    stride, rest = divmod(sides[1] - sides[0], max(cells, 1))
-    if cells < 1 or rest:
-        raise ValueError(
-            f"base_model.last_conv_node '{settings.last_conv_node}': the stride is not a whole number of pixels"
-        )
-    if settings.stride not in (None, stride):
-        raise ValueError(
-            f"base_model.stride is {settings.stride}, but node '{settings.last_conv_node}' has stride {stride}; "
-            f"leave the setting empty"
-        )
-    return stride, maps[0].shape[1]
-
-
-@torch.no_grad()
-def _measure_head(head: nn.Module, channels: int, settings: BaseModelSettings) -> int:
-    size = settings.roi_size
     try:
         hidden: Tensor = head(torch.zeros(1, channels, size, size))
     except RuntimeError as error:
         raise ValueError(f"base_model.roi_size {size} does not fit the head: {error}") from None
     return int(hidden[0].numel())
+
+
+@torch.no_grad()
+def _measure(conv_layers: nn.Module, settings: BaseModelSettings) -> tuple[list[int], tuple[int, ...]]:
+    """Strides and channels, seen on two blank images (one is not enough: some networks do not pad)."""
+    sides = (256, 512)
+    try:
+        small, large = (conv_layers(torch.zeros(1, 3, side, side)) for side in sides)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"base_model.architecture '{settings.architecture}' does not take images of any size ({error}); choose a "
+            f"convolutional one"
+        ) from None
+    strides: list[int] = []
+    for name, before, after in zip(settings.last_conv_node, small, large, strict=True):
+        if not isinstance(before, Tensor) or before.ndim != 4 or before.shape[1] != after.shape[1]:
+            raise ValueError(
+                f"base_model.last_conv_node '{name}' does not give a feature map (channels x height x width); name a "
+                f"convolutional layer or block (`frcnn nodes` shows what each node gives)"
+            )
+        cells = after.shape[-1] - before.shape[-1]
+        stride, rest = divmod(sides[1] - sides[0], max(cells, 1))
+        if cells < 1 or rest:
+            raise ValueError(f"base_model.last_conv_node '{name}': the stride is not a whole number of pixels")
+        if strides and stride % strides[-1]:
+            raise ValueError(
+                f"base_model.last_conv_node {list(settings.last_conv_node)}: the maps of a pyramid come finest first, "
+                f"each stride a multiple of the one before, but '{name}' has stride {stride} after {strides[-1]}"
+            )
+        strides.append(stride)
+    if settings.stride not in (None, strides[0]):
+        raise ValueError(
+            f"base_model.stride is {settings.stride}, but node '{settings.last_conv_node[0]}' has stride "
+            f"{strides[0]}; leave the setting empty"
+        )
+    return strides, tuple(one.shape[1] for one in small)

@@ -1,18 +1,22 @@
 """Model files: weights, class names and settings in one .safetensors file that describes itself."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
-from frcnn.config import dump, from_dict
+from frcnn.config import dump, from_dict, merge
 from frcnn.files import whole_file
 from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.device import choose_device
+from frcnn.nn.translation import MARK, coco_classes, from_torchvision_keys
+from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights
 
 FORMAT_VERSION = 1
-MODEL_FILE = "model.safetensors"
+COCO = "coco:"
 
 
 def save(detector: FasterRCNN, path: Path) -> None:
@@ -31,16 +35,52 @@ def save(detector: FasterRCNN, path: Path) -> None:
         save_file(tensors, partial, metadata)
 
 
+def from_torchvision(
+    state_dict: Mapping[str, Tensor], name: str, classes: Sequence[str] | None = None
+) -> FasterRCNN:
+    """One of torchvision's detectors as ours: the same detections, from the same weights.
+
+    Args:
+        state_dict: of torchvision's model.
+        name: torchvision's: fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2, fasterrcnn_mobilenet_v3_large_fpn or
+            fasterrcnn_mobilenet_v3_large_320_fpn.
+        classes: names of labels 1, 2, ...; None for COCO's, as torchvision's own weights have them.
+
+    Raises:
+        ValueError: the weights are of another detector, or the number of classes is another.
+    """
+    config = merge(base_model=name)
+    if MARK not in state_dict:
+        raise ValueError(f"the state dict is not one of a torchvision Faster R-CNN: it lacks {MARK}")
+    count = len(state_dict[MARK]) - 1
+    names = tuple(classes) if classes is not None else coco_classes(count)
+    if len(names) != count:
+        raise ValueError(f"classes: {len(names)} names, but the weights tell {count} apart; name them all, in order")
+    weights = DetectorWeights(from_torchvision_keys(state_dict), names, f"weights of {name}")
+    return FasterRCNN(config, names, weights)
+
+
+def _trained_on_coco(name: str) -> FasterRCNN:
+    config = merge(base_model=name)
+    weights = find_weights(config.base_model, "coco", offline=False)
+    assert isinstance(weights, DetectorWeights)
+    return FasterRCNN(config, weights.classes, weights)
+
+
 def load(run: str | Path, *, device: str = "auto") -> FasterRCNN:
     """The detector of a RUN folder or of a model file, ready to predict.
 
     Args:
+        run: also "coco:NAME", torchvision's detector NAME trained on COCO, e.g. "coco:fasterrcnn_resnet50_fpn"; its
+            weights are downloaded once.
         device: "auto" (cuda where there is one), "cpu" or "cuda".
 
     Raises:
         FileNotFoundError: there is no model.
         ValueError: a damaged file, one of something else, or one of a newer format.
     """
+    if str(run).startswith(COCO):
+        return _trained_on_coco(str(run).removeprefix(COCO)).to(choose_device(device))
     path = Path(run) / MODEL_FILE if Path(run).is_dir() else Path(run)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no trained model there; `frcnn train DATA --out {run}` makes one")

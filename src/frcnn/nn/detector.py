@@ -12,13 +12,14 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from frcnn.config import Config
-from frcnn.nn.backbones import build_classifier, cut
+from frcnn.nn.backbones import Backbone, build_classifier, cut, measure_head
+from frcnn.nn.fpn import FPN
 from frcnn.nn.roi_head import RoiHead
 from frcnn.nn.rpn import RPN
-from frcnn.nn.weights import BaseWeights, load_into
-from frcnn.ops.roi_pooling import roi_align, roi_max_pool
+from frcnn.nn.weights import BaseWeights, Weights, load_detector, load_into
+from frcnn.ops.roi_pooling import pool_rois, roi_align, roi_max_pool
 from frcnn.ops.selection import select_detections, select_proposals
-from frcnn.types import Detections, Prediction, Proposals, RoiOutput
+from frcnn.types import Detections, Level, Prediction, Proposals, RoiOutput
 
 
 class RawOutput(NamedTuple):
@@ -39,7 +40,7 @@ class FasterRCNN(nn.Module):
     Args:
         config: all settings; the detector needs `base_model` and `detector`.
         classes: names, without background.
-        weights: of the base model; None starts from random weights.
+        weights: of the base model, or of a detector; None starts from random weights.
 
     Attributes:
         classes: names; label i is classes[i - 1].
@@ -53,27 +54,37 @@ class FasterRCNN(nn.Module):
     delta_mean: Tensor
     delta_std: Tensor
 
-    def __init__(self, config: Config, classes: Sequence[str], weights: BaseWeights | None = None) -> None:
+    def __init__(self, config: Config, classes: Sequence[str], weights: Weights | None = None) -> None:
         super().__init__()
         settings, rules = config.base_model, config.detector
         classifier = build_classifier(settings.architecture)
         base = cut(classifier, settings)
-        # The pieces share their weights with the classifier that they were cut from, so loading fills them.
-        loaded = {name for name, _ in classifier.named_parameters()}
-        if weights is not None:
-            loaded -= load_into(classifier, weights, required=frozenset(base.conv_layers.state_dict()))
-        else:
-            loaded = set()
-
-        pool = {"align": roi_align, "max": roi_max_pool}[settings.roi_pooling]
         self.config = config
         self.classes = tuple(classes)
-        self.backbone = base.conv_layers
-        self.rpn = RPN(base.channels, settings.rpn_channels, base.stride, base.offset, rules.anchors)
+        levels, channels, pyramid = base.levels, base.channels[-1], nn.Identity()
+        if len(levels) > 1:
+            channels = settings.pyramid_channels
+            pyramid = FPN(base.channels, channels, settings.norm)
+            stride, offset = levels[-1]
+            levels = (*levels, Level(2 * stride, offset / 2))  # the FPN's last level: the same cells, every other one
+        self.backbone = Backbone(base.conv_layers, pyramid)
+        self.rpn = RPN(channels, settings.rpn_channels, settings.rpn_convs, levels, rules.anchors)
+        align = partial(roi_align, samples=settings.roi_samples)
+        pool = partial(
+            pool_rois,
+            levels=base.levels,
+            size=settings.roi_size,
+            pool={"align": align, "max": roi_max_pool}[settings.roi_pooling],
+            min_side=settings.roi_min_side,
+        )
+        hidden = measure_head(base.head, (channels, *settings.conv_channels)[-1], settings.roi_size)
         self.roi_head = RoiHead(
-            partial(pool, size=settings.roi_size, stride=base.stride, offset=base.offset),
+            pool,
+            channels,
+            settings.conv_channels,
+            settings.norm,
             base.head,
-            base.hidden,
+            hidden,
             settings.fc_channels,
             len(self.classes),
         )
@@ -86,15 +97,27 @@ class FasterRCNN(nn.Module):
         ):
             self.register_buffer(name, torch.tensor(value4), persistent=False)
 
-        self.fresh = frozenset(
-            name
-            for name, _ in self.named_parameters()
-            if name.removeprefix("backbone.").removeprefix("roi_head.head.") not in loaded
-        )
-        self.fixed = frozenset(f"backbone.{name}" for name in base.fixed) | self._batch_norm_parameters()
+        self.fresh = self._load(weights, classifier)
+        self.fixed = frozenset(f"backbone.conv_layers.{name}" for name in base.fixed) | self._batch_norm_parameters()
         # Channels last: measured on CPUs, convolutions and their gradients are up to twice as fast.
         self.to(memory_format=torch.channels_last)
         self.eval()
+
+    def _load(self, weights: Weights | None, classifier: nn.Module) -> frozenset[str]:
+        """Fill in the weights; the names of the parameters that they lack."""
+        names = [name for name, _ in self.named_parameters()]
+        if weights is None:
+            return frozenset(names)
+        if not isinstance(weights, BaseWeights):
+            return load_detector(self, weights, self.classes)
+        # The detector's pieces share their weights with the classifier that they were cut from.
+        lacking = load_into(classifier, weights, required=frozenset(self.backbone.conv_layers.state_dict()))
+        loaded = {name for name, _ in classifier.named_parameters()} - lacking
+        return frozenset(
+            name
+            for name in names
+            if name.removeprefix("backbone.conv_layers.").removeprefix("roi_head.head.") not in loaded
+        )
 
     def forward(
         self,
@@ -120,6 +143,7 @@ class FasterRCNN(nn.Module):
             std=self.delta_std,
             min_score=results.min_score,
             nms_iou=results.nms_iou,
+            min_size=results.min_size,
             max_detections=results.max_detections,
         )
 
@@ -137,8 +161,8 @@ class FasterRCNN(nn.Module):
         self, images: Tensor, image_sizes: Tensor, original_sizes: Tensor
     ) -> tuple[Proposals, RoiOutput]:
         features = self.backbone(self.normalize(images, image_sizes))
-        rules = self.config.detector.test_proposals
-        proposals = select_proposals(self.rpn(features), image_sizes, original_sizes, **rules.model_dump())
+        rules, frame_size = self.config.detector.test_proposals, (images.shape[-2], images.shape[-1])
+        proposals = select_proposals(self.rpn(features, frame_size), image_sizes, original_sizes, **rules.model_dump())
         return proposals, self.roi_head(features, proposals.boxes)
 
     def to_predictions(self, detections: Detections, names: Sequence[str]) -> list[Prediction]:

@@ -10,14 +10,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from frcnn.nn.fpn import conv_layer
 from frcnn.types import RoiOutput
 
 
 class RoiHead(nn.Module):
-    """RoI pooling, the base model's layers after its conv layers, then classes and a box for each class.
+    """RoI pooling, layers, then classes and a box for each class.
+
+    The layers are those of the base model after its conv layers, or new ones, or both.
 
     Args:
         pool: (features, rois) -> a map of fixed size for each RoI.
+        channels: of the pooled maps.
+        conv_channels: of new 3x3 convolutions right after pooling, e.g. (256, 256, 256, 256).
+        norm: after each of them: "none", "batch" or "group".
         head: the base model's layers; (B * K, channels, size, size) -> maps or vectors.
         hidden: numbers per RoI that `head` gives.
         fc_channels: widths of fully connected layers that follow `head`, e.g. (1024, 1024).
@@ -29,7 +35,10 @@ class RoiHead(nn.Module):
 
     def __init__(
         self,
-        pool: Callable[[Tensor, Tensor], Tensor],
+        pool: Callable[[Sequence[Tensor], Tensor], Tensor],
+        channels: int,
+        conv_channels: Sequence[int],
+        norm: str,
         head: nn.Module,
         hidden: int,
         fc_channels: Sequence[int],
@@ -37,6 +46,11 @@ class RoiHead(nn.Module):
     ) -> None:
         super().__init__()
         self.pool = pool
+        self.convs = nn.ModuleList(
+            conv_layer(before, after, 3, norm) for before, after in pairwise([channels, *conv_channels])
+        )
+        for layer in self.convs:
+            nn.init.kaiming_normal_(layer[0].weight, mode="fan_out", nonlinearity="relu")
         self.head = head
         widths = [hidden, *fc_channels]
         self.fc = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
@@ -46,11 +60,23 @@ class RoiHead(nn.Module):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Float[Tensor, "B F H W"], rois: Float[Tensor, "B K 4"]) -> RoiOutput:
+    def forward(self, features: Sequence[Tensor], rois: Float[Tensor, "B K 4"]) -> RoiOutput:
+        """What it says of every RoI.
+
+        Args:
+            features: (B, F, H, W) of each level, finest first.
+            rois: input pixels.
+        """
         batch, count, _ = rois.shape
-        hidden = self.head(self.pool(features, rois)).flatten(1)
+        logits, deltas = self.read(self.pool(features, rois))
+        return RoiOutput(logits.unflatten(0, (batch, count)), deltas.unflatten(0, (batch, count)))
+
+    def read(self, pooled: Float[Tensor, "R F S S"]) -> tuple[Float[Tensor, "R 1+C"], Float[Tensor, "R 1+C 4"]]:
+        """Logits and deltas of R pooled RoIs."""
+        hidden = pooled
+        for conv in self.convs:
+            hidden = torch.relu(conv(hidden))
+        hidden = self.head(hidden).flatten(1)
         for layer in self.fc:
             hidden = torch.relu(layer(hidden))
-        logits = self.logits(hidden).view(batch, count, self.logits.out_features)
-        deltas = self.deltas(hidden).view(batch, count, self.logits.out_features, 4)
-        return RoiOutput(logits, deltas)
+        return self.logits(hidden), self.deltas(hidden).unflatten(1, (-1, 4))

