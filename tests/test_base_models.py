@@ -1,0 +1,121 @@
+"""Every base model by name: it trains, is stored, loaded and measured; and one of each family learns a photo by heart."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny import write_annotated, write_tiny
+from torch import nn
+
+import frcnn
+from frcnn.config import base_model_names, merge
+from frcnn.data.images import read_image
+from frcnn.nn.backbones import build_classifier
+from frcnn.training.run import train
+
+SMALL = (
+    "detector.image.resize=shorter_side",
+    "detector.image.shorter_side=96",
+    "detector.image.longer_side=128",
+    "detector.image.divisor=1",
+    "detector.train_proposals.post_nms_top_n=40",
+    "detector.test_proposals.post_nms_top_n=20",
+    "detector.test_proposals.min_score=0",
+    "detector.results.min_score=0",
+    "train.roi.sample_size=8",
+    "train.precision=fp32",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.parametrize("name", base_model_names())
+def test_it_trains_two_steps_and_detects_the_same_after_loading(name: str, data: Path, tmp_path: Path) -> None:
+    steps: list[float] = []
+    detector, run = train(
+        data,
+        out=tmp_path / "run",
+        base_model=name,
+        weights="none",
+        settings=[*SMALL, "train.epochs=1", "data.num_train_images=2", "data.num_test_images=1"],
+        offline=True,
+        on_step=lambda report: steps.append(report.loss),
+    )
+    assert len(steps) == 2
+    assert all(math.isfinite(loss) for loss in steps)
+    before, after = frcnn.evaluate(detector), frcnn.evaluate(run)
+    assert len(before.predictions[0].boxes) > 0
+    for field in ("boxes", "scores"):
+        np.testing.assert_array_equal(getattr(before.predictions[0], field), getattr(after.predictions[0], field))
+    assert before.predictions[0].names == after.predictions[0].names
+    assert before.mean_ap == after.mean_ap
+    (run / "model.safetensors").unlink()  # half a gigabyte for some
+
+
+FAMILIES = (
+    "alexnet",
+    "vgg16",
+    "resnet18",
+    "resnet18-fpn",
+    "resnext50_32x4d-fpn",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "efficientnet_lite0-fpn",
+    "convnext_tiny",
+    "regnet_y_800mf",
+    "fasterrcnn_resnet50_fpn_v2",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+)
+
+
+@torch.no_grad()
+def random_weights(name: str, photo: Path, file: Path) -> Path:
+    """Of the classifier, with the photo's statistics in batch norm: frozen, it does what it does in trained weights."""
+    settings = merge(base_model=name).base_model
+    torch.manual_seed(0)
+    classifier = build_classifier(settings.architecture).train()
+    for module in classifier.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    pixels = torch.from_numpy(np.array(read_image(photo), dtype=np.float32))
+    image = ((pixels - torch.tensor(settings.mean)) / torch.tensor(settings.std)).permute(2, 0, 1)[None]
+    classifier(image.repeat(2, 1, 1, 1))
+    save_file(classifier.state_dict(), file)
+    return file
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_learns_one_image_by_heart(name: str, shared: Path, tmp_path: Path) -> None:
+    objects = [("red", (8, 10, 56, 60)), ("blue", (70, 30, 118, 84))]
+    for part in ("positive", "testImages"):
+        write_annotated(tmp_path / "data" / part / "photo.png", objects)
+    photo = tmp_path / "data" / "positive" / "photo.png"
+    features = shared / "weights" / f"{name}_features.safetensors"
+    weights = features if features.is_file() else random_weights(name, photo, tmp_path / "weights.safetensors")
+    detector, _ = train(
+        tmp_path / "data",
+        out=tmp_path / "run",
+        base_model=name,
+        weights=str(weights),
+        settings=[
+            *SMALL,
+            "train.epochs=100",
+            "train.flip=false",
+            "train.warmup_steps=10",
+            "train.roi.sample_size=16",
+            "train.seed=1",
+            "base_model.train_from_node=null",
+        ],
+        offline=True,
+    )
+    evaluation = frcnn.evaluate(detector)
+    assert evaluation.mean_ap == 1.0
+    assert (evaluation.predictions[0].scores[:2] > 0.5).all()
