@@ -75,9 +75,9 @@ def report(results: dict[str, dict]) -> str:
     lines = [
         "# Blood cells (BCCD)",
         "",
-        "364 microscope photos (github.com/Shenggan/BCCD_Dataset, MIT) in the original split: trained on train + val (292),",
-        "measured once on test (72 photos; 805 red cells, 71 white cells, 69 platelets). Average precision at IoU 0.5 (area",
-        "under the curve). Made by `benchmarks/bccd.py`; the number of epochs was chosen on val.",
+        "364 microscope photos (github.com/Shenggan/BCCD_Dataset, MIT) in the original split: trained on train + val",
+        "(292), measured once on test (72 photos; 805 red cells, 71 white cells, 69 platelets). Average precision at",
+        "IoU 0.5 (area under the curve). Made by `benchmarks/bccd.py`; its settings were chosen on val.",
         "",
         "| base model | command | mean AP, mean of seeds | seeds 1, 2, 3 | platelets | red cells | white cells | "
         "training time | seconds a photo |",

@@ -1,4 +1,4 @@
-"""Every base model by name: it trains, is stored, loaded and measured; and one of each family learns a photo by heart."""
+"""Every base model by name: it trains, is stored, loaded and measured; one of each family learns a photo by heart."""
 
 import math
 from pathlib import Path

@@ -16,6 +16,7 @@ def test_the_public_names() -> None:
         "Prediction",
         "draw",
         "evaluate",
+        "from_torchvision",
         "load",
         "predict",
         "train",

@@ -192,7 +192,9 @@ def _base_models(options: argparse.Namespace) -> None:
             f"{fact.name:<{width}}  {fact.parameters / 1e6:>8.1f} M  {strides:<14}  {fact.gflop:>5.0f}  {where:>8}, "
             f"{fact.weights}"
         )
-    print("(parameters of the detector for 20 classes; GFLOP of its layers for one image of 850 x 850 and its proposals)")
+    print(
+        "(parameters of the detector for 20 classes; GFLOP of its layers for one image of 850 x 850 and its proposals)"
+    )
 
 
 def _has_test_images(detector: "FasterRCNN") -> bool:

@@ -87,16 +87,21 @@ def test_it_equals_pycocotools(seed: int) -> None:
 
     records, predictions = [], []
     for _ in range(6):
-        objects = [(CLASSES[random.integers(2)], box(), bool(random.random() < 0.15)) for _ in range(random.integers(7))]
+        objects = [
+            (CLASSES[random.integers(2)], box(), bool(random.random() < 0.15)) for _ in range(random.integers(7))
+        ]
         near = [
-            (name, [value + random.uniform(-4, 4) for value in one], round(random.random(), 2)) for name, one, _ in objects
+            (name, [value + random.uniform(-4, 4) for value in one], round(random.random(), 2))
+            for name, one, _ in objects
         ] * 2
         noise = [(CLASSES[random.integers(3)], box(), round(random.random(), 2)) for _ in range(random.integers(1, 9))]
         records.append(record(*objects))
         predictions.append(prediction(*near, *noise))
     expected = oracle(predictions, records)
     assert any(0 < value < 1 for value in expected.values())
-    np.testing.assert_allclose(list(coco_ap(predictions, records, CLASSES).values()), list(expected.values()), atol=1e-9)
+    np.testing.assert_allclose(
+        list(coco_ap(predictions, records, CLASSES).values()), list(expected.values()), atol=1e-9
+    )
 
 
 def test_perfect_and_no_detections() -> None:

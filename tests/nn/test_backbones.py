@@ -141,7 +141,10 @@ def test_nodes_in_the_wrong_order_are_an_error() -> None:
 
 def test_a_node_that_is_no_feature_map_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"last_conv_node 'classifier\.5' does not give a feature map"):
-        cut(classifier("alexnet"), settings("alexnet", last_conv_node="classifier.5", pool_node=None, last_hidden_node="classifier.6"))
+        cut(
+            classifier("alexnet"),
+            settings("alexnet", last_conv_node="classifier.5", pool_node=None, last_hidden_node="classifier.6"),
+        )
 
 
 def test_a_roi_size_that_the_head_cannot_take_is_an_error() -> None:

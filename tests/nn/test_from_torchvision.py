@@ -1,28 +1,24 @@
 """torchvision's detectors as ours: the same detections, on real photos, from the same weights.
 
-The weights are random (those trained on COCO must be downloaded), but made so that hundreds of boxes survive: batch norm
+The weights are random (those trained on COCO must be downloaded), made so that hundreds of boxes survive: batch norm
 has the statistics of a photo, and the last layers are scaled until their scores spread. The branches of residual blocks
 speak softly, or fifty random layers would blow up the last bit of float32 into more than the tolerances.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny_detector
 from torch import Tensor, nn
 from torchvision.models import detection, get_model_weights
 
-import frcnn
 from frcnn.config import merge
 from frcnn.data.images import read_image
 from frcnn.data.transforms import frame, resize
 from frcnn.nn.checkpoint import from_torchvision
 from frcnn.nn.detector import FasterRCNN
-from frcnn.nn.translation import coco_classes
 from frcnn.types import Detections
 
 NAMES = (
@@ -43,9 +39,9 @@ def photos(shared: Path) -> list[Image.Image]:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def pair(request: pytest.FixtureRequest, photos: list[Image.Image]) -> Iterator[tuple[nn.Module, FasterRCNN]]:
+def pair(request: pytest.FixtureRequest, photos: list[Image.Image]) -> tuple[nn.Module, FasterRCNN]:
     theirs = random_detector(request.param, photos[0])
-    yield theirs, from_torchvision(theirs.state_dict(), request.param)
+    return theirs, from_torchvision(theirs.state_dict(), request.param)
 
 
 def tensor(photo: Image.Image) -> Tensor:

@@ -89,7 +89,7 @@ def test_the_first_source_that_has_them_wins(sources: Sources) -> None:
     sources.cached.unlink()
     assert found(sources) == (3.0, "package weights_of_net")
     sources.packaged.unlink()
-    assert found(sources) == (4.0, sources.settings.weights_url)
+    assert found(sources) == (4.0, str(sources.cached))  # downloaded, and kept there
 
 
 def test_none_means_random_weights(sources: Sources) -> None:

@@ -41,9 +41,7 @@ def numbered(rois: Tensor) -> list[list[float]]:
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_roi_align_equals_a_loop_over_bins(
-    features: Tensor, numbered_rois: Tensor, size: int, offset: float
-) -> None:
+def test_roi_align_equals_a_loop_over_bins(features: Tensor, numbered_rois: Tensor, size: int, offset: float) -> None:
     pooled = roi_align(features, numbered_rois, size, Level(STRIDE, offset))
     expected = oracle.roi_align(features.double().numpy(), numbered(ROIS), size, STRIDE, offset)
     np.testing.assert_allclose(pooled.numpy(), expected, rtol=1e-4, atol=1e-5)
@@ -113,7 +111,8 @@ def squares(*sides: float) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("side", "level"), [(1, 0), (111, 0), (112, 1), (223, 1), (224, 2), (447, 2), (448, 3), (895, 3), (896, 3), (5000, 3)]
+    ("side", "level"),
+    [(1, 0), (111, 0), (112, 1), (223, 1), (224, 2), (447, 2), (448, 3), (895, 3), (896, 3), (5000, 3)],
 )
 def test_levels_are_assigned_as_in_the_paper(side: float, level: int) -> None:
     """A RoI of ImageNet's 224 x 224 goes to the level of stride 16, half the side one level finer."""

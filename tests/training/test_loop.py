@@ -56,9 +56,17 @@ STAYING = {
     ),
     "layers before a node": (
         ("base_model.train_from_node=blocks.2",),
-        ("backbone.conv_layers.conv_stem", "backbone.conv_layers.bn1", "backbone.conv_layers.blocks.0", "backbone.conv_layers.blocks.1"),
+        (
+            "backbone.conv_layers.conv_stem",
+            "backbone.conv_layers.bn1",
+            "backbone.conv_layers.blocks.0",
+            "backbone.conv_layers.blocks.1",
+        ),
     ),
-    "batch norm": ((), ("backbone.conv_layers.bn1", "backbone.conv_layers.blocks.0.0.bn1", "backbone.conv_layers.blocks.4.2.bn3")),
+    "batch norm": (
+        (),
+        ("backbone.conv_layers.bn1", "backbone.conv_layers.blocks.0.0.bn1", "backbone.conv_layers.blocks.4.2.bn3"),
+    ),
 }
 
 
@@ -82,7 +90,11 @@ def test_batch_norm_that_is_not_frozen_learns(records: list[Record]) -> None:
     detector = tiny_detector("train.epochs=1", "base_model.freeze_batch_norm=false")
     before = state(detector)
     trained(detector, records[:2])
-    for name in ("backbone.conv_layers.bn1.weight", "backbone.conv_layers.bn1.bias", "backbone.conv_layers.bn1.running_mean"):
+    for name in (
+        "backbone.conv_layers.bn1.weight",
+        "backbone.conv_layers.bn1.bias",
+        "backbone.conv_layers.bn1.running_mean",
+    ):
         assert not torch.equal(before[name], detector.state_dict()[name]), name
 
 
@@ -96,13 +108,13 @@ def test_biases_learn_at_a_multiple_of_the_rate(records: list[Record]) -> None:
 
 def test_layers_without_pretrained_weights_learn_at_a_multiple_of_the_rate() -> None:
     detector = tiny_detector("train.new_layers_lr_mult=5", "train.bias_lr_mult=2")
-    detector.fresh = frozenset({"rpn.conv.weight", "rpn.conv.bias"})
+    detector.fresh = frozenset({"rpn.convs.0.weight", "rpn.convs.0.bias"})
     (phase,) = end_to_end(detector.config.train)
     optimizer = make_optimizer(detector, phase, detector.config.train)
     names = {parameter: name for name, parameter in detector.named_parameters()}
     factors = {names[p]: group["lr_mult"] for group in optimizer.param_groups for p in group["params"]}
-    assert factors["rpn.conv.weight"] == 5
-    assert factors["rpn.conv.bias"] == 10
+    assert factors["rpn.convs.0.weight"] == 5
+    assert factors["rpn.convs.0.bias"] == 10
     assert factors["rpn.deltas.weight"] == 1
     assert factors["rpn.deltas.bias"] == 2
     assert set(factors) == set(names.values()) - detector.fixed

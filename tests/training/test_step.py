@@ -144,7 +144,7 @@ def test_difficult_objects_are_neither_foreground_nor_background_for_the_rpn() -
     training = step()
     batch = tiny_batch(target((1, (10, 12, 60, 70)), difficult=[True]))
     detector = training.detector
-    rpn = detector.rpn(detector.backbone(detector.normalize(batch.images, batch.image_sizes)))
+    rpn = detector.rpn(detector.backbone(detector.normalize(batch.images, batch.image_sizes)), SIZE)
     objectness, box = training.rpn_losses(rpn, batch, torch.Generator())
 
     overlap = iou(rpn.anchors, batch.targets[0].boxes)[:, 0]

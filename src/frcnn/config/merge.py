@@ -1,5 +1,6 @@
 """Merging settings: defaults < recipe "default" < base-model preset < named recipe < config file < `--set`; later ones
-win. The recipe "default" is what holds where a base model does not say otherwise; a recipe that is named wins over it."""
+win. The recipe "default" is what holds where a base model does not say otherwise; a recipe that is named wins over it.
+"""
 
 import ast
 import difflib

@@ -107,8 +107,8 @@ class ImageSettings(Settings):
     longer_side: Count = _set(1000, "at most so many pixels (shorter_side)")
     divisor: Count = _set(1, "frames are padded to a multiple of so many pixels (shorter_side)")
     interpolation: Literal["antialias", "point"] = _set(
-        "antialias", "antialias: whole pixels averaged when shrinking; point: bilinear at points, as torchvision's "
-        "detectors do"
+        "antialias",
+        "antialias: whole pixels averaged when shrinking; point: bilinear at points, as torchvision's detectors do",
     )
 
 
@@ -199,7 +199,8 @@ class DataSettings(Settings):
     test_map_file: str = _set("test_img_file.txt", "map files: test images")
     test_roi_file: str = _set("test_roi_file.txt", "map files: their boxes")
     train_set: str | None = _set(
-        None, "Pascal VOC, COCO: the set to train on, e.g. train2017; empty: trainval, or train where there is no test set"
+        None,
+        "Pascal VOC, COCO: the set to train on, e.g. train2017; empty: trainval, or train where there is no test set",
     )
     test_set: str | None = _set(
         None, "Pascal VOC, COCO: the set to measure on, e.g. val2017; empty: test, or val where there is none"
@@ -308,7 +309,10 @@ class Config(Settings):
         if any(part <= 0 for part in base.std):
             raise ValueError(f"base_model.std ({base.std}) must be positive")
         if base.norm == "group":
-            for key, channels in (("pyramid_channels", (base.pyramid_channels,)), ("conv_channels", base.conv_channels)):
+            for key, channels in (
+                ("pyramid_channels", (base.pyramid_channels,)),
+                ("conv_channels", base.conv_channels),
+            ):
                 if any(count % GROUPS for count in channels):
                     raise ValueError(f"base_model.{key} {list(channels)}: group norm needs multiples of {GROUPS}")
         return self

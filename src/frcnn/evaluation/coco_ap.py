@@ -12,7 +12,7 @@ MAX_DETECTIONS = 100
 
 
 def coco_ap(predictions: Sequence[Prediction], records: Sequence[Record], classes: Sequence[str]) -> dict[str, float]:
-    """AP of each class at IoU 0.50:0.95, all sizes, at most 100 detections an image and class; NaN for one without objects.
+    """AP of each class at IoU 0.50:0.95, all sizes, at most 100 detections an image and class; NaN without objects.
 
     "Difficult" objects are COCO's crowds: any number of detections may lie in one (by the share of the detection that
     does), and they neither count nor count against.

@@ -35,9 +35,7 @@ def save(detector: FasterRCNN, path: Path) -> None:
         save_file(tensors, partial, metadata)
 
 
-def from_torchvision(
-    state_dict: Mapping[str, Tensor], name: str, classes: Sequence[str] | None = None
-) -> FasterRCNN:
+def from_torchvision(state_dict: Mapping[str, Tensor], name: str, classes: Sequence[str] | None = None) -> FasterRCNN:
     """One of torchvision's detectors as ours: the same detections, from the same weights.
 
     Args:

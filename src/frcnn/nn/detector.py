@@ -61,7 +61,8 @@ class FasterRCNN(nn.Module):
         base = cut(classifier, settings)
         self.config = config
         self.classes = tuple(classes)
-        levels, channels, pyramid = base.levels, base.channels[-1], nn.Identity()
+        levels, channels = base.levels, base.channels[-1]
+        pyramid: nn.Module = nn.Identity()
         if len(levels) > 1:
             channels = settings.pyramid_channels
             pyramid = FPN(base.channels, channels, settings.norm)
@@ -74,7 +75,7 @@ class FasterRCNN(nn.Module):
             pool_rois,
             levels=base.levels,
             size=settings.roi_size,
-            pool={"align": align, "max": roi_max_pool}[settings.roi_pooling],
+            pool=align if settings.roi_pooling == "align" else roi_max_pool,
             min_side=settings.roi_min_side,
         )
         hidden = measure_head(base.head, (channels, *settings.conv_channels)[-1], settings.roi_size)

@@ -171,7 +171,7 @@ def list_nodes(graph: Graph, image_size: tuple[int, int]) -> list[NodeFacts]:
 
 
 def _blocks(name: str) -> Iterator[str]:
-    """"layer4.0.conv1" -> "layer4", "layer4.0", "layer4.0.conv1"."""
+    """ "layer4.0.conv1" -> "layer4", "layer4.0", "layer4.0.conv1"."""
     return accumulate(name.split("."), "{}.{}".format)
 
 

@@ -49,8 +49,9 @@ class RoiHead(nn.Module):
         self.convs = nn.ModuleList(
             conv_layer(before, after, 3, norm) for before, after in pairwise([channels, *conv_channels])
         )
-        for layer in self.convs:
-            nn.init.kaiming_normal_(layer[0].weight, mode="fan_out", nonlinearity="relu")
+        for module in self.convs.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.head = head
         widths = [hidden, *fc_channels]
         self.fc = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))

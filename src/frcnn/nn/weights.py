@@ -108,7 +108,8 @@ def _from_address(settings: BaseModelSettings, url: str, tried: list[str], *, of
     try:
         return _download(url)
     except (OSError, RuntimeError) as error:
-        raise _nowhere(settings, [*tried, f"a download ({url}): {_reason(error)}"]) from None
+        reason = _reason(error)  # not raised in here: the error would keep the connection open
+    raise _nowhere(settings, [*tried, f"a download ({url}): {reason}"])
 
 
 def _nowhere(settings: BaseModelSettings, tried: list[str]) -> FileNotFoundError:
@@ -246,7 +247,9 @@ def load_detector(detector: nn.Module, weights: DetectorWeights, classes: tuple[
         None,
     )
     if problem is not None:
-        raise ValueError(f"{weights.source}: weights of another detector: {problem}; choose its base model and settings")
+        raise ValueError(
+            f"{weights.source}: weights of another detector: {problem}; choose its base model and settings"
+        )
     detector.load_state_dict(tensors, strict=False)
     return frozenset(last) if len(new) <= len(classes) else frozenset()
 

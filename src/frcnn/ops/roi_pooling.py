@@ -70,7 +70,12 @@ def assign_levels(rois: Float[Tensor, "R 4"], strides: Sequence[int]) -> Int[Ten
 
 
 def roi_align(
-    features: Float[Tensor, "B C H W"], rois: Float[Tensor, "R 5"], size: int, level: Level, *, samples: int | None = None
+    features: Float[Tensor, "B C H W"],
+    rois: Float[Tensor, "R 5"],
+    size: int,
+    level: Level,
+    *,
+    samples: int | None = None,
 ) -> Float[Tensor, "R C S S"]:
     """Each RoI cut into `size` x `size` bins; a bin is the mean of bilinear samples inside it.
 

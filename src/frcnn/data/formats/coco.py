@@ -41,7 +41,9 @@ def read(folder: Path, split: str, settings: DataSettings) -> list[Record]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not a JSON file ({error})") from None
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{file}: not COCO's format, which has lists 'images', 'categories', 'annotations': {error}") from None
+        raise ValueError(
+            f"{file}: not COCO's format, which has lists 'images', 'categories', 'annotations': {error}"
+        ) from None
 
     of_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for number, annotation in enumerate(annotations, start=1):

@@ -29,7 +29,9 @@ def read(folder: Path, split: str, settings: DataSettings) -> list[Record]:
     file = folder / "ImageSets" / "Main" / f"{_image_set(folder, split, settings)}.txt"
     if split == "test" and settings.test_set is None and not file.is_file():
         return []
-    images = {image.stem: image for image in (folder / "JPEGImages").iterdir() if image.suffix.lower() in IMAGE_SUFFIXES}
+    images = {
+        image.stem: image for image in (folder / "JPEGImages").iterdir() if image.suffix.lower() in IMAGE_SUFFIXES
+    }
     records = []
     # "NAME -1" and "NAME 1" are in the files of one class; all but -1 belong to it.
     for number, line in enumerate(read_lines(file), start=1):
