@@ -102,6 +102,20 @@ def random_inputs(*sizes: tuple[int, int], frame: tuple[int, int] = SIZE, seed: 
     return images, torch.tensor(sizes, dtype=torch.float32)
 
 
+Found = tuple[Tensor, Tensor, Tensor]
+"""Boxes (D, 4), scores (D,) and labels (D,) of one image."""
+
+
+def same_detections(found: Found, expected: Found, *, pixels: float = 1e-2, score: float = 1e-4) -> Tensor:
+    """(E, D) bool, which are the same up to rounding. Scores that are equal but for rounding may change places."""
+    (boxes, scores, labels), (expected_boxes, expected_scores, expected_labels) = found, expected
+    return (
+        ((boxes - expected_boxes[:, None]).abs().amax(dim=2) < pixels)
+        & ((scores - expected_scores[:, None]).abs() < score)
+        & (labels == expected_labels[:, None])
+    )
+
+
 def tiny_batch(*targets: Target, seed: int = 0) -> Batch:
     """Noise with these targets."""
     images, sizes = random_inputs(*[SIZE] * len(targets), seed=seed)

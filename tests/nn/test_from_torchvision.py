@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import same_detections
 from torch import Tensor, nn
 from torchvision.models import detection, get_model_weights
+from torchvision.models.resnet import Bottleneck
 
 from frcnn.config import merge
 from frcnn.data.images import read_image
@@ -40,7 +42,7 @@ def photos(shared: Path) -> list[Image.Image]:
 
 @pytest.fixture(scope="module", params=NAMES)
 def pair(request: pytest.FixtureRequest, photos: list[Image.Image]) -> tuple[nn.Module, FasterRCNN]:
-    theirs = random_detector(request.param, photos[0])
+    theirs = random_detector(request.param, photos[1])
     return theirs, from_torchvision(theirs.state_dict(), request.param)
 
 
@@ -54,9 +56,9 @@ def random_detector(name: str, photo: Image.Image) -> nn.Module:
     model: nn.Module = detection.__dict__[name](weights=None, weights_backbone=None)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     model.eval()
-    for name_of_module, module in model.named_modules():
-        if name_of_module.endswith("bn3"):
-            module.weight.fill_(0.2)
+    for module in model.modules():
+        if isinstance(module, Bottleneck):
+            module.bn3.weight.fill_(0.2)
     for module in norms:
         module.train()
         module.momentum = 1.0
@@ -66,21 +68,28 @@ def random_detector(name: str, photo: Image.Image) -> nn.Module:
         for module in norms:  # as torchvision does when it loads the weights trained on COCO
             module.eps = 0.0
 
-    spread(model, photo, {model.rpn.head.cls_logits: 1.0, model.rpn.head.bbox_pred: 0.3})
+    spread(model, photo, {model.rpn.head.cls_logits: 1.0, model.rpn.head.bbox_pred: 0.2})
     predictor = model.roi_heads.box_predictor
-    spread(model, photo, {predictor.cls_score: 1.5, predictor.bbox_pred: 1.0})
+    spread(model, photo, {predictor.cls_score: 0.8, predictor.bbox_pred: 0.25})
     return model
 
 
 def spread(model: nn.Module, photo: Image.Image, layers: dict[nn.Module, float]) -> None:
-    """Scale each layer until its outputs have this standard deviation."""
+    """Shift and scale each layer until its outputs have this standard deviation and, in each channel, mean 0."""
     outputs: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
-    hooks = [layer.register_forward_hook(lambda one, _, out: outputs[one].append(out.flatten())) for layer in layers]
+    hooks = [layer.register_forward_hook(lambda one, _, out: outputs[one].append(channels(out))) for layer in layers]
     model([tensor(photo)])
     for layer, hook in zip(layers, hooks, strict=True):
         hook.remove()
-        layer.weight.mul_(layers[layer] / torch.cat(outputs[layer]).std())
-        layer.bias.normal_(std=0.1)
+        mean, std = torch.cat(outputs[layer]).mean(dim=0), torch.cat(outputs[layer]).std(dim=0)
+        scale = layers[layer] / std
+        layer.weight.mul_(scale.reshape(-1, *[1] * (layer.weight.dim() - 1)))
+        layer.bias.sub_(mean).mul_(scale)
+
+
+def channels(out: Tensor) -> Tensor:
+    """(rows, channels) of a layer's outputs."""
+    return out if out.dim() == 2 else out.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 @torch.no_grad()
@@ -91,7 +100,7 @@ def detect(detector: FasterRCNN, photos: list[Image.Image]) -> Detections:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("chosen", [[0], [1], [2], [0, 1], [1, 2]])
+@pytest.mark.parametrize("chosen", [[0], [1], [2], [1, 2]])
 def test_detections_are_torchvisions(
     pair: tuple[nn.Module, FasterRCNN], photos: list[Image.Image], chosen: list[int]
 ) -> None:
@@ -102,13 +111,13 @@ def test_detections_are_torchvisions(
         assert len(expected["boxes"]) == found.valid[i].sum() == 100
         assert len(expected["labels"].unique()) > 5
         assert expected["scores"].std() > 0.01
-        # Scores that are equal but for rounding may change places, and the last ones may just miss the hundred.
-        sure = expected["scores"] > expected["scores"][-1] + SCORE_TOLERANCE
+        sure = expected["scores"] > expected["scores"][-1] + SCORE_TOLERANCE  # the last ones may just miss the hundred
         assert sure.sum() > 90
-        same = (
-            ((found.boxes[i] - expected["boxes"][:, None]).abs().amax(dim=2) < BOX_TOLERANCE)
-            & ((found.scores[i] - expected["scores"][:, None]).abs() < SCORE_TOLERANCE)
-            & (found.labels[i] == expected["labels"][:, None])
+        same = same_detections(
+            (found.boxes[i], found.scores[i], found.labels[i]),
+            (expected["boxes"], expected["scores"], expected["labels"]),
+            pixels=BOX_TOLERANCE,
+            score=SCORE_TOLERANCE,
         )
         assert same[sure].any(dim=1).all()
 
