@@ -111,7 +111,8 @@ def test_it_learns_one_image_by_heart(name: str, shared: Path, tmp_path: Path) -
         weights=str(weights),
         settings=[
             *SMALL,
-            "train.epochs=100",
+            "train.epochs=150",
+            "train.lr=0.004",
             "train.flip=false",
             "train.warmup_steps=10",
             "train.roi.sample_size=16",
