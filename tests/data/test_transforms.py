@@ -7,6 +7,7 @@ import strategies  # noqa: F401  (its profile)
 import torch
 from hypothesis import given
 from PIL import Image
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from frcnn.config import ImageSettings
 from frcnn.data.transforms import frame, input_size, resize
@@ -57,6 +58,22 @@ def test_resizing_down_averages_what_it_drops() -> None:
     image = Image.fromarray(chequered.astype(np.uint8)).convert("RGB")
     small = resize(image, ImageSettings(resize="fit", width=10, height=10))
     np.testing.assert_allclose(small[2:-2, 2:-2], 127.5, atol=3)
+
+
+POINT = ImageSettings(
+    resize="shorter_side", shorter_side=80, longer_side=133, divisor=32, interpolation="point"
+)
+
+
+@given(st.integers(20, 300), st.integers(20, 300))
+def test_point_interpolation_sizes_and_frames_are_torchvisions(height: int, width: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    theirs = GeneralizedRCNNTransform(80, 133, [0.0] * 3, [1.0] * 3).eval()
+    expected, _ = theirs([torch.from_numpy(pixels).permute(2, 0, 1).float()])
+    images, sizes, _ = frame([resize(Image.fromarray(pixels), POINT)], [(height, width)], POINT)
+    assert tuple(sizes[0].int().tolist()) == expected.image_sizes[0]
+    assert images.shape == expected.tensors.shape
+    torch.testing.assert_close(images, expected.tensors, rtol=0, atol=1e-3)
 
 
 def test_flip_mirrors_left_and_right() -> None:

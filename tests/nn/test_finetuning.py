@@ -1,0 +1,188 @@
+"""Starting from a whole detector: torchvision's file, the one trained on COCO, or one of ours, for other classes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny import SETTINGS, no_connections, random_inputs, tiny_detector, train_tiny, write_tiny
+from torch import Tensor
+from torchvision.models import detection
+
+from frcnn.config import merge
+from frcnn.nn.checkpoint import from_torchvision, load, save
+from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.translation import MARK, coco_classes, from_torchvision_keys
+from frcnn.nn.weights import DetectorWeights, find_weights
+
+MOBILE = "fasterrcnn_mobilenet_v3_large_320_fpn"
+
+
+@pytest.fixture(scope="module")
+def theirs() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    state: dict[str, Tensor] = detection.__dict__[MOBILE](weights=None, weights_backbone=None).state_dict()
+    return state
+
+
+@pytest.fixture
+def coco_file(theirs: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As the download would lie in the cache."""
+    monkeypatch.setenv("FRCNN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    file = tmp_path / "cache" / str(merge(base_model=MOBILE).base_model.coco_url).rsplit("/", 1)[-1]
+    torch.save(theirs, file)
+    return file
+
+
+# ------------------------------------------------------------------------------------------------------ classes by name
+
+
+def test_rows_of_classes_that_both_know_are_kept_and_all_others_start_fresh() -> None:
+    old = tiny_detector(classes=("cat", "dog", "cow"), seed=1)
+    weights = DetectorWeights(old.state_dict(), old.classes, "old.safetensors")
+    torch.manual_seed(2)
+    untouched = FasterRCNN(old.config, ("dog", "bird", "cat"))
+    torch.manual_seed(2)
+    new = FasterRCNN(old.config, ("dog", "bird", "cat"), weights)
+    for layer, rows in (("logits", 1), ("deltas", 4)):
+        for kind in ("weight", "bias"):
+            before, fresh, after = (
+                getattr(getattr(one.roi_head, layer), kind).unflatten(0, (-1, rows)) for one in (old, untouched, new)
+            )
+            for label, known in ((0, 0), (1, 2), (3, 1)):  # background, dog, cat
+                torch.testing.assert_close(after[label], before[known], rtol=0, atol=0)
+            torch.testing.assert_close(after[2], fresh[2], rtol=0, atol=0)  # bird
+    torch.testing.assert_close(new.rpn.objectness.weight, old.rpn.objectness.weight, rtol=0, atol=0)
+    assert new.fresh == {f"roi_head.{layer}.{kind}" for layer in ("logits", "deltas") for kind in ("weight", "bias")}
+
+
+@torch.no_grad()
+def test_with_the_same_classes_it_is_the_same_detector(tmp_path: Path) -> None:
+    old = tiny_detector(seed=1)
+    save(old, tmp_path / "model.safetensors")
+    weights = find_weights(old.config.base_model, str(tmp_path), offline=True)
+    new = FasterRCNN(old.config, old.classes, weights)
+    images, sizes = random_inputs((96, 128))
+    for one, other in zip(old(images, sizes, sizes), new(images, sizes, sizes), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert new.fresh == frozenset()
+
+
+def test_weights_of_another_detector_are_an_error() -> None:
+    old = tiny_detector("base_model.rpn_channels=8", seed=1)
+    weights = DetectorWeights(old.state_dict(), old.classes, "old.safetensors")
+    with pytest.raises(
+        ValueError, match=r"old\.safetensors: weights of another detector: rpn\.convs\.0\.weight is .*, not .*choose its"
+    ):
+        FasterRCNN(tiny_detector().config, old.classes, weights)
+    lacking = DetectorWeights({}, old.classes, "old.safetensors")
+    with pytest.raises(ValueError, match=r"another detector: they lack backbone\."):
+        FasterRCNN(old.config, old.classes, lacking)
+
+
+def test_training_says_which_classes_are_kept(tmp_path: Path) -> None:
+    old = tiny_detector(classes=("red", "green"))
+    save(old, tmp_path / "old.safetensors")
+    log: list[str] = []
+    train_tiny(write_tiny(tmp_path / "data"), tmp_path / "none", "train.fast=true", log=log.append)
+    assert any("starts from random weights" in line for line in log)
+
+    from frcnn.training.run import train
+
+    log.clear()
+    train(
+        tmp_path / "data",
+        out=tmp_path / "run",
+        weights=str(tmp_path / "old.safetensors"),
+        settings=[*SETTINGS, "train.fast=true"],
+        offline=True,
+        log=log.append,
+    )
+    assert "classes that the weights know, kept: red" in log
+    assert "new classes, which start fresh: blue" in log
+
+
+# ------------------------------------------------------------------------------------------------- torchvision's files
+
+
+def test_every_key_of_torchvisions_has_a_place_of_its_own(theirs: dict[str, Tensor]) -> None:
+    ours = from_torchvision_keys(theirs)
+    expected = from_torchvision(theirs, MOBILE).state_dict()
+    assert len(ours) == len(theirs)
+    assert set(ours) == set(expected)
+
+
+@torch.no_grad()
+def test_files_from_before_2022_name_some_layers_without_their_number(theirs: dict[str, Tensor]) -> None:
+    def older(key: str) -> str:
+        for new, old in ((".conv.0.0.", ".conv."), ("blocks.0.0.", "blocks.0."), ("blocks.1.0.", "blocks.1.")):
+            if key.startswith(("rpn.head", "backbone.fpn")):
+                key = key.replace(new, old)
+        return key
+
+    old_style = {older(key): tensor for key, tensor in theirs.items()}
+    assert sum(key not in theirs for key in old_style) == 2 + 4 * 2
+    found, expected = (from_torchvision(state, MOBILE).state_dict() for state in (old_style, theirs))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
+
+
+def test_a_file_of_torchvisions_is_known_by_what_is_in_it(coco_file: Path) -> None:
+    weights = find_weights(merge(base_model=MOBILE).base_model, str(coco_file), offline=True)
+    assert isinstance(weights, DetectorWeights)
+    assert weights.classes[:3] == ("person", "bicycle", "car")
+    assert weights.classes[11] == "unused 12"
+    assert weights.classes[89] == "toothbrush"
+    assert len(set(weights.classes)) == 90
+
+
+def test_what_is_wrong_with_torchvisions_weights_is_said(theirs: dict[str, Tensor]) -> None:
+    with pytest.raises(ValueError, match=rf"not one of a torchvision Faster R-CNN: it lacks {MARK}"):
+        from_torchvision({}, MOBILE)
+    with pytest.raises(ValueError, match=r"classes: 2 names, but the weights tell 90 apart"):
+        from_torchvision(theirs, MOBILE, classes=["a", "b"])
+    with pytest.raises(ValueError, match=r"unknown base model 'fasterrcnn_resnet51_fpn'\. Did you mean"):
+        from_torchvision(theirs, "fasterrcnn_resnet51_fpn")
+    with pytest.raises(ValueError, match=r"weights of fasterrcnn_resnet50_fpn: weights of another detector"):
+        from_torchvision(theirs, "fasterrcnn_resnet50_fpn")
+    with pytest.raises(ValueError, match=r"the weights tell 7 classes apart, COCO's do 90"):
+        coco_classes(7)
+
+
+def test_classes_of_ones_own_are_named_in_order(theirs: dict[str, Tensor]) -> None:
+    names = [f"thing {label}" for label in range(1, 91)]
+    assert from_torchvision(theirs, MOBILE, classes=names).classes == tuple(names)
+
+
+# -------------------------------------------------------------------------------------------------------- COCO by name
+
+
+def test_coco_is_found_in_the_cache(coco_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with no_connections(monkeypatch):
+        weights = find_weights(merge(base_model=MOBILE).base_model, "coco", offline=False)
+        automatic = find_weights(merge(base_model=MOBILE).base_model, "auto", offline=True)
+    assert isinstance(weights, DetectorWeights)
+    assert isinstance(automatic, DetectorWeights)
+    assert weights.source == automatic.source == str(coco_file)
+
+
+def test_coco_offline_says_what_was_tried(coco_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coco_file.unlink()
+    with no_connections(monkeypatch), pytest.raises(FileNotFoundError, match=r"not allowed by --offline") as error:
+        find_weights(merge(base_model=MOBILE).base_model, "coco", offline=True)
+    assert str(coco_file) in str(error.value)
+
+
+def test_a_base_model_without_coco_weights_says_so() -> None:
+    with pytest.raises(ValueError, match=r"'alexnet' has no weights trained on COCO; `frcnn base-models` shows"):
+        find_weights(merge(base_model="alexnet").base_model, "coco", offline=True)
+
+
+@torch.no_grad()
+def test_a_detector_trained_on_coco_is_loaded_by_name(coco_file: Path, theirs: dict[str, Tensor]) -> None:
+    found, expected = load(f"coco:{MOBILE}", device="cpu"), from_torchvision(theirs, MOBILE)
+    assert coco_file.is_file()
+    assert found.classes == coco_classes(90)
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor, rtol=0, atol=0)
