@@ -60,9 +60,7 @@ def test_resizing_down_averages_what_it_drops() -> None:
     np.testing.assert_allclose(small[2:-2, 2:-2], 127.5, atol=3)
 
 
-POINT = ImageSettings(
-    resize="shorter_side", shorter_side=80, longer_side=133, divisor=32, interpolation="point"
-)
+POINT = ImageSettings(resize="shorter_side", shorter_side=80, longer_side=133, divisor=32, interpolation="point")
 
 
 @given(st.integers(20, 300), st.integers(20, 300))

@@ -1,14 +1,16 @@
 """Starting from a whole detector: torchvision's file, the one trained on COCO, or one of ours, for other classes."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import SETTINGS, no_connections, random_inputs, tiny_detector, train_tiny, write_tiny
+from tiny import SETTINGS, draw_image, no_connections, random_inputs, tiny_detector, train_tiny, write_tiny
 from torch import Tensor
 from torchvision.models import detection
 
+from frcnn.cli import main
 from frcnn.config import merge
 from frcnn.nn.checkpoint import from_torchvision, load, save
 from frcnn.nn.detector import FasterRCNN
@@ -73,7 +75,8 @@ def test_weights_of_another_detector_are_an_error() -> None:
     old = tiny_detector("base_model.rpn_channels=8", seed=1)
     weights = DetectorWeights(old.state_dict(), old.classes, "old.safetensors")
     with pytest.raises(
-        ValueError, match=r"old\.safetensors: weights of another detector: rpn\.convs\.0\.weight is .*, not .*choose its"
+        ValueError,
+        match=r"old\.safetensors: weights of another detector: rpn\.convs\.0\.weight is .*, not .*choose its",
     ):
         FasterRCNN(tiny_detector().config, old.classes, weights)
     lacking = DetectorWeights({}, old.classes, "old.safetensors")
@@ -186,3 +189,24 @@ def test_a_detector_trained_on_coco_is_loaded_by_name(coco_file: Path, theirs: d
     assert found.classes == coco_classes(90)
     for name, tensor in expected.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_a_detector_trained_on_coco_is_measured_by_name(
+    coco_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`frcnn evaluate coco:NAME --data COCO`"""
+    data = tmp_path / "coco"
+    (data / "val2017").mkdir(parents=True)
+    draw_image([("red", (10, 20, 60, 80))]).save(data / "val2017" / "1.png")
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 128, "height": 96}],
+        "categories": [{"id": 18, "name": "dog"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 18, "bbox": [10, 20, 50, 60]}],
+    }
+    (data / "annotations").mkdir()
+    (data / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    assert main(["evaluate", f"coco:{MOBILE}", "--data", str(data), "--json", str(tmp_path / "found.json")]) == 0
+    assert coco_file.is_file()
+    assert "AP for             dog = 0." in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert {name: count for name, count in found["objects"].items() if count} == {"dog": 1}

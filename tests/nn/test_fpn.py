@@ -46,7 +46,12 @@ def test_a_finer_level_knows_what_the_coarsest_sees_and_not_the_other_way_round(
     assert all(not torch.equal(one, other) for one, other in zip(before, pyramid(coarser), strict=True))
     finer = maps()
     finer[0] = finer[0] + 1
-    assert [torch.equal(one, other) for one, other in zip(before, pyramid(finer), strict=True)] == [False, True, True, True]
+    assert [torch.equal(one, other) for one, other in zip(before, pyramid(finer), strict=True)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(("norm", "layer"), [("none", None), ("batch", nn.BatchNorm2d), ("group", nn.GroupNorm)])

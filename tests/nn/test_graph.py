@@ -100,5 +100,7 @@ def test_a_classifier_that_decides_by_its_input_is_named() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(ValueError, match=r"base_model\.architecture 'my:moody': torch\.fx cannot record it .*choose an"):
+    with pytest.raises(
+        ValueError, match=r"base_model\.architecture 'my:moody': torch\.fx cannot record it .*choose an"
+    ):
         record(Moody(), "my:moody")

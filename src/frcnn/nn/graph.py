@@ -199,7 +199,9 @@ def _shapes(graph: Graph, image_size: tuple[int, int]) -> dict[fx.Node, tuple[in
         Shapes(fx.GraphModule(graph.classifier, graph.graph)).run(torch.zeros(1, 3, *image_size, device=device))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
-        raise ValueError(f"an image of {image_size[0]} x {image_size[1]} pixels does not go through: {reason}") from None
+        raise ValueError(
+            f"an image of {image_size[0]} x {image_size[1]} pixels does not go through: {reason}"
+        ) from None
     return shapes
 
 
