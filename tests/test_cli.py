@@ -335,9 +335,17 @@ def test_nodes_are_listed_with_what_they_give_and_where_the_preset_cuts(capsys: 
     assert main(["nodes", "resnet18", "--image-size", "128x256"]) == 0
     lines = capsys.readouterr().out.splitlines()
     (layer3,) = [line for line in lines if line.startswith("layer3 ")]
-    assert layer3.split() == ["layer3", *"256 x 8 x 16".split(), "16", "2,099,712", "(block)", "<-", "last_conv_node"]
+    assert layer3.split() == [
+        "layer3",
+        *["256", "x", "8", "x", "16"],
+        "16",
+        "2,099,712",
+        "(block)",
+        "<-",
+        "last_conv_node",
+    ]
     (conv1,) = [line for line in lines if line.startswith("conv1 ")]
-    assert conv1.split() == ["conv1", *"64 x 64 x 128".split(), "2", "9,408"]
+    assert conv1.split() == ["conv1", *["64", "x", "64", "x", "128"], "2", "9,408"]
     assert lines.index(conv1) < lines.index(layer3)
 
 

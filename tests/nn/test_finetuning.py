@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from tiny import SETTINGS, draw_image, no_connections, random_inputs, tiny_detector, train_tiny, write_tiny
 from torch import Tensor
 from torchvision.models import detection
