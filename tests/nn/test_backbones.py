@@ -139,6 +139,13 @@ def test_nodes_in_the_wrong_order_are_an_error() -> None:
         cut(classifier("alexnet"), settings("alexnet", pool_node="classifier.5", last_hidden_node="features.12"))
 
 
+def test_a_transformer_is_named_as_what_it_is() -> None:
+    base = BaseModelSettings(architecture="timm:vit_tiny_patch16_224", last_conv_node=("blocks.5",))
+    expected = r"node 'blocks\.5\.add_1' does not follow from 'x' alone; it takes 'attn_mask' too, as transformers do"
+    with pytest.raises(ValueError, match=expected):
+        cut(build_classifier(base.architecture), base)
+
+
 def test_a_node_that_is_no_feature_map_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"last_conv_node 'classifier\.5' does not give a feature map"):
         cut(

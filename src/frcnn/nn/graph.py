@@ -76,7 +76,8 @@ def find(graph: Graph, setting: str, wanted: str, *, last: bool = True) -> fx.No
     if not found:
         known = list(dict.fromkeys(block for name in graph.names.values() for block in _blocks(name)))
         raise ValueError(
-            f"base_model.{setting}: there is no node '{wanted}'. {nearest(wanted, known)} `frcnn nodes` lists them."
+            f"base_model.{setting}: there is no node '{wanted}'. "
+            + f"{nearest(wanted, known)} `frcnn nodes` lists them.".lstrip()
         )
     return found[-1 if last else 0]
 
@@ -100,9 +101,12 @@ def between(graph: Graph, start: fx.Node, ends: Sequence[fx.Node], *, single: bo
             continue
         if node.op == "placeholder":
             end_names = "', '".join(graph.names.get(end, end.name) for end in ends)
+            way_out = "cut it elsewhere"
+            if start.op == "placeholder":
+                way_out = f"it takes '{node.name}' too, as transformers do; choose a convolutional model"
             raise ValueError(
                 f"base model: node '{end_names}' does not follow from '{graph.names.get(start, start.name)}' "
-                f"alone; cut it elsewhere"
+                f"alone; {way_out}"
             )
         needed.add(node)
         stack += node.all_input_nodes
