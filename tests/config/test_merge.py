@@ -126,6 +126,13 @@ def test_a_base_model_may_be_named_by_its_path(tmp_path: Path) -> None:
     assert merge(base_model=str(file), overrides=["train.lr=0.25"]).train.lr == (0.25,)
 
 
+def test_weights_of_ones_own_base_model_lie_beside_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "my_model.yaml"
+    for weights, expected in (("r18.pth", str(tmp_path / "r18.pth")), ("none", "none"), ("/a/b.pth", "/a/b.pth")):
+        file.write_text(f"base_model: {{architecture: 'timm:resnet18', last_conv_node: layer3, weights: {weights}}}")
+        assert merge(base_model=str(file)).base_model.weights == expected
+
+
 def test_a_base_model_of_ones_own_must_say_where_it_is_cut(tmp_path: Path) -> None:
     file = tmp_path / "my_model.yaml"
     file.write_text("base_model: {architecture: 'timm:resnet18'}")

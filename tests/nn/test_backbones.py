@@ -129,13 +129,16 @@ def test_offset_can_be_set() -> None:
     ],
 )
 def test_a_wrong_node_name_is_answered_with_the_nearest(node: str, wrong: str, right: str) -> None:
-    expected = rf"base_model\.{node}: there is no node '{re.escape(wrong)}'\. Did you mean '{re.escape(right)}'\?"
+    expected = (
+        rf"base_model\.{node}: there is no node '{re.escape(wrong)}'\. Did you mean '{re.escape(right)}'\? "
+        r"Next nearest: .+, .+; `frcnn nodes` lists them all"
+    )
     with pytest.raises(ValueError, match=expected):
         cut(classifier("alexnet"), settings("alexnet", **{node: wrong}))
 
 
 def test_nodes_in_the_wrong_order_are_an_error() -> None:
-    with pytest.raises(ValueError, match=r"does not follow from 'classifier\.5' alone; cut it elsewhere"):
+    with pytest.raises(ValueError, match=r"does not follow from 'classifier\.5' alone; name them in the order"):
         cut(classifier("alexnet"), settings("alexnet", pool_node="classifier.5", last_hidden_node="features.12"))
 
 
@@ -216,3 +219,62 @@ def test_dropout_can_be_set() -> None:
 def test_an_unknown_architecture_is_an_error(architecture: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_classifier(architecture)
+
+
+# --------------------------------------------------------------------------------------------- cuts that are impossible
+
+RESNET = {"architecture": "torchvision:resnet18", "last_conv_node": ("layer3",)}
+IMPOSSIBLE = {
+    "no head": ({"fc_channels": ()}, r"the cut leaves no head; name base_model\.last_hidden_node, or give new layers"),
+    "a head of nothing": (
+        {"last_hidden_node": "layer3"},
+        r"last_hidden_node 'layer3': the cut leaves no head, as RoI pooling comes after this very node",
+    ),
+    "coarsest first": ({"last_conv_node": ("layer3", "layer2")}, r"finest first, .*'layer2' has stride 8 after 16"),
+    "a node twice": ({"last_conv_node": ("layer3", "layer3")}, r"\['layer3', 'layer3'\]: names a node twice"),
+    "the head of a pyramid": (
+        {"last_conv_node": ("layer2", "layer3"), "last_hidden_node": "avgpool"},
+        r"last_hidden_node 'avgpool': the base model's own layers do not fit the maps of a pyramid",
+    ),
+    "images of one size": (
+        {"architecture": "torchvision:vit_b_16", "last_conv_node": ("encoder",)},
+        r"'torchvision:vit_b_16' does not take images of any size .*; choose a convolutional one",
+    ),
+    "no feature map": (
+        {"architecture": "torchvision:swin_t", "last_conv_node": ("features.5",)},
+        r"'features\.5' does not give a feature map",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_an_impossible_cut_is_an_error(changes: dict[str, object], message: str) -> None:
+    base = BaseModelSettings.model_validate({**RESNET, **changes})
+    with pytest.raises(ValueError, match=message):
+        cut(build_classifier(base.architecture), base)
+
+
+def test_a_stride_that_does_not_divide_is_an_error() -> None:
+    class Thirds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, stride=3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x)
+
+    with pytest.raises(ValueError, match=r"last_conv_node 'conv': the stride is not a whole number of pixels"):
+        cut(Thirds(), BaseModelSettings(last_conv_node=("conv",)))
+
+
+def test_a_block_that_branches_on_its_input_is_one_node() -> None:
+    """The head of timm's VGGs asks how large its map is."""
+    base = BaseModelSettings(
+        architecture="timm:vgg11",
+        last_conv_node=("features.19",),
+        pool_node="features.20",
+        last_hidden_node="pre_logits",
+    )
+    found = cut(build_classifier(base.architecture), base)
+    assert (found.levels[0].stride, found.channels) == (16, (512,))
+    assert measure_head(found.head, 512, 7) == 4096

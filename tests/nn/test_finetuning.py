@@ -139,6 +139,25 @@ def test_a_file_of_torchvisions_is_known_by_what_is_in_it(coco_file: Path) -> No
     assert len(set(weights.classes)) == 90
 
 
+def test_a_file_that_does_not_say_its_classes_keeps_all_but_their_rows(
+    theirs: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """Fine-tuned by someone with torchvision: three classes, whose names are not in the file."""
+    few = {
+        key: tensor[: (4 if "cls_score" in key else 16)] if "box_predictor" in key else tensor
+        for key, tensor in theirs.items()
+    }
+    torch.save(few, tmp_path / "few.pth")
+    weights = find_weights(merge(base_model=MOBILE).base_model, str(tmp_path / "few.pth"), offline=True)
+    assert isinstance(weights, DetectorWeights)
+    assert weights.classes == ("label 1", "label 2", "label 3")
+    detector = FasterRCNN(merge(base_model=MOBILE), ["dog"], weights)
+    expected = from_torchvision(few, MOBILE, classes=["a", "b", "c"]).state_dict()
+    for name, tensor in detector.state_dict().items():
+        if not name.startswith(("roi_head.logits", "roi_head.deltas")):
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+
+
 def test_what_is_wrong_with_torchvisions_weights_is_said(theirs: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match=rf"not one of a torchvision Faster R-CNN: it lacks {MARK}"):
         from_torchvision({}, MOBILE)

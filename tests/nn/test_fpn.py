@@ -2,13 +2,15 @@
 
 import pytest
 import torch
-from tiny import SIZE, random_inputs, tiny_detector
+from tiny import SIZE, random_inputs, tiny_config, tiny_detector
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.fpn import FPN
 from frcnn.nn.translation import from_torchvision_keys
+from frcnn.nn.weights import DetectorWeights
 
 CHANNELS = (8, 16, 24)
 
@@ -70,12 +72,29 @@ def test_the_norm_is_in_pyramid_and_head_and_replaces_the_bias(norm: str, layer:
     assert {conv.bias is None for conv in convs} == {layer is not None}
 
 
-def test_group_norm_trains_where_batch_norm_is_frozen() -> None:
-    """Frozen: not even its scale and shift train; group norm knows no batch."""
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_a_new_norm_learns_where_the_base_models_is_frozen(norm: str) -> None:
     settings = ("base_model.name=efficientnet_lite0-fpn", "detector.anchors.base_size=null")
-    for norm, trains in (("batch", False), ("group", True)):
-        detector = tiny_detector(*settings, f"base_model.norm={norm}")
-        assert ("backbone.pyramid.lateral.0.1.weight" not in detector.fixed) == trains
+    detector = tiny_detector(*settings, f"base_model.norm={norm}").train()
+    assert "backbone.pyramid.lateral.0.1.weight" not in detector.fixed
+    assert "backbone.conv_layers.bn1.weight" in detector.fixed
+    assert detector.backbone.pyramid.lateral[0][1].training
+    assert not detector.backbone.conv_layers.bn1.training
+
+
+def test_a_norm_that_came_with_a_detectors_weights_is_frozen() -> None:
+    settings = ("base_model.name=efficientnet_lite0-fpn", "detector.anchors.base_size=null", "base_model.norm=batch")
+    first = tiny_detector(*settings)
+    weights = DetectorWeights(first.state_dict(), first.classes, "a RUN")
+    detector = FasterRCNN(first.config, first.classes, weights).train()
+    assert "backbone.pyramid.lateral.0.1.weight" in detector.fixed
+    assert not detector.backbone.pyramid.lateral[0][1].training
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_a_norm_without_a_place_is_refused(norm: str) -> None:
+    with pytest.raises(ValueError, match=rf"base_model\.norm {norm}: there is no new conv layer that it could follow"):
+        tiny_config(f"base_model.norm={norm}")
 
 
 @torch.no_grad()

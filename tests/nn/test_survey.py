@@ -1,11 +1,12 @@
 """What base models cost, by hand and by counting real ones."""
 
+import pytest
 import torch
 from torch import nn
 
 from frcnn.config import base_model_names, merge
 from frcnn.nn.detector import FasterRCNN
-from frcnn.nn.survey import CLASSES, survey
+from frcnn.nn.survey import CLASSES, survey, survey_nodes
 
 
 def test_parameters_and_strides_are_those_of_the_detector() -> None:
@@ -49,5 +50,19 @@ def test_where_the_weights_are() -> None:
 def test_pyramids_are_there_for_every_base_model_of_several_strides() -> None:
     plain = {name for name in base_model_names() if not name.endswith("-fpn") and not name.startswith("fasterrcnn_")}
     without = {name for name in plain if f"{name}-fpn" not in base_model_names()}
-    assert without == {"alexnet"} or without == set()
-    assert {"resnet50-fpn", "vgg16-fpn", "convnext_tiny-fpn", "efficientnet_lite2-fpn"} <= set(base_model_names())
+    assert plain == {
+        *("alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_large"),
+        *("efficientnet_b0", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+        *("convnext_tiny", "regnet_y_800mf"),
+    }
+    assert without == set()
+
+
+def test_weights_from_coco_are_told() -> None:
+    assert survey("resnet50-fpn").weights.endswith("; also --weights coco")
+
+
+def test_a_classifier_for_one_size_of_image_is_named() -> None:
+    with pytest.raises(ValueError, match=r"timm:vit_tiny_patch16_224: .* made for one size, as many transformers are"):
+        survey_nodes("timm:vit_tiny_patch16_224", (224, 224))

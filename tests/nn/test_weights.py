@@ -181,8 +181,14 @@ def test_code_in_a_weights_file_never_runs(tmp_path: Path) -> None:
 
 
 def test_a_state_dict_may_lie_in_a_checkpoint(tmp_path: Path) -> None:
-    torch.save({"state_dict": {"w": torch.ones(1)}, "epoch": 3}, tmp_path / "a.pth")
-    assert list(read_weights(tmp_path / "a.pth")) == ["w"]
+    for key in ("state_dict", "model"):
+        torch.save({key: {"w": torch.ones(1)}, "epoch": 3}, tmp_path / f"{key}.pth")
+        assert list(read_weights(tmp_path / f"{key}.pth")) == ["w"]
+
+
+def test_the_names_of_a_classifier_trained_on_several_cards_are_known(tmp_path: Path) -> None:
+    torch.save({"module.w": torch.ones(1), "module.b.w": torch.ones(1)}, tmp_path / "a.pth")
+    assert list(read_weights(tmp_path / "a.pth")) == ["w", "b.w"]
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])

@@ -88,11 +88,13 @@ def _own_base_model(path: Path) -> dict[str, Any]:
     """A base model in the user's file."""
     values = _read_yaml_file(path)
     _reject_unknown(values, Config, "")
-    base = values.get("base_model") or {}
+    base = dict(values.get("base_model") or {})
+    if isinstance(base.get("weights"), str) and base["weights"] not in ("none", "coco"):
+        base["weights"] = str(path.parent / base["weights"])  # beside the file, wherever the command is run
     for key in ("architecture", "last_conv_node"):
         if key not in base:
             raise ValueError(f"{path}: base_model.{key} is missing; `frcnn nodes ARCHITECTURE` helps to find it")
-    return _combine(values, {"base_model": {"name": base.get("name", path.stem)}})
+    return _combine(values, {"base_model": {"name": path.stem, **base}})
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
@@ -129,11 +131,13 @@ def recipe_names() -> list[str]:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """A hint for a message: the most similar name, or all of them."""
+    """A hint for a message: the most similar name, or all of them, or the nearest."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"Did you mean '{close[0]}'?"
-    return f"Known: {', '.join(names)}." if len(names) <= 30 else ""
+    if len(names) <= 30:
+        return f"Known: {', '.join(names)}."
+    return f"The nearest are {', '.join(difflib.get_close_matches(name, names, n=3, cutoff=0))}."
 
 
 def _nearest_setting(name: str) -> str:

@@ -87,6 +87,8 @@ def cut(classifier: nn.Module, settings: BaseModelSettings) -> BaseModel:
     if settings.input_node is not None:
         source = graphs.find(graph, "input_node", settings.input_node)
     ends = [graphs.find(graph, "last_conv_node", name) for name in settings.last_conv_node]
+    if len(set(ends)) < len(ends):
+        raise ValueError(f"base_model.last_conv_node {list(settings.last_conv_node)}: names a node twice")
     conv_layers = graphs.between(graph, source, ends, single=False)
 
     head: nn.Module = nn.Identity()
@@ -148,7 +150,10 @@ def measure_head(head: nn.Module, channels: int, size: int) -> int:
     try:
         hidden: Tensor = head(torch.zeros(1, channels, size, size))
     except RuntimeError as error:
-        raise ValueError(f"base_model.roi_size {size} does not fit the head: {error}") from None
+        raise ValueError(
+            f"base_model.roi_size {size} does not fit the head ({error}); set the size that it takes, or another "
+            f"base_model.pool_node"
+        ) from None
     return int(hidden[0].numel())
 
 

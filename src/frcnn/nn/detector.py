@@ -3,7 +3,7 @@
 Letters: B images, H x W pixels of the padded input, K proposals, D detections, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -134,6 +134,12 @@ class FasterRCNN(nn.Module):
             original_sizes: (height, width) of each image before it was resized.
         """
         proposals, output = self.propose_and_classify(images, image_sizes, original_sizes)
+        return self.select(proposals, output, image_sizes, original_sizes)
+
+    def select(
+        self, proposals: Proposals, output: RoiOutput, image_sizes: Tensor, original_sizes: Tensor
+    ) -> Detections:
+        """From what the RoI head says of proposals to detections, by the rules of the settings."""
         results = self.config.detector.results
         return select_detections(
             output,
@@ -195,17 +201,22 @@ class FasterRCNN(nn.Module):
 
     def freeze_batch_norm(self) -> None:
         """Put batch norm into evaluation mode, unless the settings let it train."""
-        if self.config.base_model.freeze_batch_norm:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        for _, module in self._frozen_batch_norm():
+            module.eval()
+
+    def _frozen_batch_norm(self) -> Iterator[tuple[str, nn.Module]]:
+        """What stays as it is: batch norm of the base model, and what came with a detector's weights. A new layer has
+        nothing to keep, so it learns."""
+        if not self.config.base_model.freeze_batch_norm:
+            return
+        for name, module in self.named_modules():
+            new = name.startswith(("backbone.pyramid.", "roi_head.convs.")) and f"{name}.weight" in self.fresh
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not new:
+                yield name, module
 
     def _batch_norm_parameters(self) -> frozenset[str]:
-        if not self.config.base_model.freeze_batch_norm:
-            return frozenset()
         return frozenset(
             f"{module_name}.{name}"
-            for module_name, module in self.named_modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            for module_name, module in self._frozen_batch_norm()
             for name, _ in module.named_parameters(recurse=False)
         )

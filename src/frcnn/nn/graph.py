@@ -5,14 +5,13 @@ torch.fx records the graph. A node's name is that of its layer in the classifier
 """
 
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
-
-from frcnn.config.merge import nearest
 
 _DEPTH = 2  # blocks are listed down to "features.3" or "blocks.2", not each one inside
 
@@ -41,28 +40,50 @@ class NodeFacts(NamedTuple):
 
 class _Tracer(NodePathTracer):  # type: ignore[misc]
     """Looks into a classifier's own blocks, but not into layers: some (timm's batch norm and padded
-    convolutions) branch on their input and cannot be traced."""
+    convolutions) branch on their input and cannot be traced.
+
+    Args:
+        whole: other modules that are nodes as a whole.
+    """
+
+    def __init__(self, whole: set[nn.Module]) -> None:
+        super().__init__()
+        self.whole = whole
+        self.inside: list[nn.Module] = []
+        """The modules that are being recorded, the innermost last."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        is_layer = isinstance(module, nn.Conv2d | nn.modules.batchnorm._BatchNorm)
+        is_layer = isinstance(module, nn.Conv2d | nn.modules.batchnorm._BatchNorm) or module in self.whole
         return is_layer or bool(super().is_leaf_module(module, qualified_name))
+
+    def call_module(self, m: nn.Module, *rest: Any) -> Any:
+        self.inside.append(m)
+        output = super().call_module(m, *rest)
+        self.inside.pop()
+        return output
 
 
 def record(classifier: nn.Module, architecture: str) -> Graph:
-    """The classifier's graph.
+    """The classifier's graph. A block that branches on its input (as the head of timm's VGGs) is one node.
 
     Raises:
-        ValueError: its forward depends on the values of its input, so there is no one graph.
+        ValueError: the classifier itself branches on its input, so there is no one graph.
     """
-    tracer = _Tracer()
-    try:
-        graph = tracer.trace(classifier)
-    except Exception as error:  # whatever a stranger's forward raises when it is given proxies
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"base_model.architecture '{architecture}': torch.fx cannot record it as a graph of nodes ({reason}); "
-            f"choose another, a convolutional one"
-        ) from None
+    whole: set[nn.Module] = set()
+    while True:
+        tracer = _Tracer(whole)
+        try:
+            graph = tracer.trace(classifier)
+            break
+        except Exception as error:  # whatever a stranger's forward raises when it is given proxies
+            if tracer.inside and tracer.inside[-1] not in whole:
+                whole.add(tracer.inside[-1])
+                continue
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(
+                f"base_model.architecture '{architecture}': torch.fx cannot record it as a graph of nodes ({reason}); "
+                f"choose another one"
+            ) from None
     return Graph(classifier, graph, {node: str(name) for node, name in tracer.node_to_qualname.items()})
 
 
@@ -75,9 +96,10 @@ def find(graph: Graph, setting: str, wanted: str, *, last: bool = True) -> fx.No
     found = [node for node, name in graph.names.items() if name == wanted or name.startswith(wanted + ".")]
     if not found:
         known = list(dict.fromkeys(block for name in graph.names.values() for block in _blocks(name)))
+        first, *others = get_close_matches(wanted, known, n=3, cutoff=0)
         raise ValueError(
-            f"base_model.{setting}: there is no node '{wanted}'. "
-            + f"{nearest(wanted, known)} `frcnn nodes` lists them.".lstrip()
+            f"base_model.{setting}: there is no node '{wanted}'. Did you mean '{first}'? Next nearest: "
+            f"{', '.join(others)}; `frcnn nodes` lists them all."
         )
     return found[-1 if last else 0]
 
@@ -101,7 +123,7 @@ def between(graph: Graph, start: fx.Node, ends: Sequence[fx.Node], *, single: bo
             continue
         if node.op == "placeholder":
             end_names = "', '".join(graph.names.get(end, end.name) for end in ends)
-            way_out = "cut it elsewhere"
+            way_out = "name them in the order of `frcnn nodes`: input, last_conv, pool, last_hidden"
             if start.op == "placeholder":
                 way_out = f"it takes '{node.name}' too, as transformers do; choose a convolutional model"
             raise ValueError(
@@ -156,7 +178,13 @@ def list_nodes(graph: Graph, image_size: tuple[int, int]) -> list[NodeFacts]:
     """
     height, width = image_size
     shapes = _shapes(graph, image_size)
-    larger = _shapes(graph, (2 * height, 2 * width))  # the stride is seen on two images: some networks do not pad
+    try:  # the stride is seen on two images: some networks do not pad
+        larger = _shapes(graph, (2 * height, 2 * width))
+    except ValueError:
+        raise ValueError(
+            f"takes images of {height} x {width} pixels, but not of twice that: it is made for one size, as many "
+            f"transformers are; choose a convolutional classifier"
+        ) from None
     named = [(node, name) for node, name in graph.names.items() if node in shapes and node.op != "get_attr"]
     last = {block: node for node, name in named for block in _blocks(name)}
     facts = []

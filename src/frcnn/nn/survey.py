@@ -58,7 +58,11 @@ def survey(name: str) -> BaseModelFacts:
 
 def survey_nodes(architecture: str, image_size: tuple[int, int]) -> list[NodeFacts]:
     """The nodes of a classifier, "torchvision:NAME" or "timm:NAME", for an image of this (height, width)."""
-    return list_nodes(record(build_classifier(architecture).to("meta"), architecture), image_size)
+    try:
+        return list_nodes(record(build_classifier(architecture).to("meta"), architecture), image_size)
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if architecture.partition(":")[2] in text else f"{architecture}: {text}") from None
 
 
 def _weights(settings: BaseModelSettings) -> tuple[str, bool]:
@@ -67,4 +71,5 @@ def _weights(settings: BaseModelSettings) -> tuple[str, bool]:
     kind, url = ("COCO", settings.coco_url) if settings.weights == "coco" else ("ImageNet", settings.weights_url)
     if url is None:
         return "no source", False
-    return f"{kind}, download of {url.rsplit('/', 1)[-1]} from {url.split('/')[2]}", cached_file(url) is not None
+    also = "; also --weights coco" if kind == "ImageNet" and settings.coco_url is not None else ""
+    return f"{kind}, download of {url.rsplit('/', 1)[-1]} from {url.split('/')[2]}{also}", cached_file(url) is not None

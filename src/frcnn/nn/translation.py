@@ -13,6 +13,8 @@ from torch import Tensor
 MARK = "roi_heads.box_predictor.cls_score.weight"
 """In the state dict of every torchvision Faster R-CNN, and nowhere else."""
 
+_COCO_LABELS = 90
+
 _RULES = (
     (r"backbone\.body\.(\d.*)", r"backbone.conv_layers.features.\1"),
     (r"backbone\.body\.(.*)", r"backbone.conv_layers.\1"),
@@ -43,6 +45,11 @@ def _translated(key: str) -> str:
         if match := re.fullmatch(pattern, key):
             return match.expand(replacement)
     return key
+
+
+def label_names(count: int) -> tuple[str, ...]:
+    """COCO's names for 90 labels; a file with others does not say what they are: "label 1", "label 2", ..."""
+    return coco_classes(count) if count == _COCO_LABELS else tuple(f"label {label}" for label in range(1, count + 1))
 
 
 def coco_classes(count: int) -> tuple[str, ...]:

@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from frcnn.config import BaseModelSettings
-from frcnn.nn.translation import MARK, coco_classes, from_torchvision_keys
+from frcnn.nn.translation import MARK, from_torchvision_keys, label_names
 
 MODEL_FILE = "model.safetensors"
+_PARALLEL = "module."  # what DataParallel puts before every name
 _PICKLE = b"\x80"  # how PyTorch's files from before 2020 begin; newer ones are zip archives
 
 
@@ -122,7 +123,7 @@ def _nowhere(settings: BaseModelSettings, tried: list[str]) -> FileNotFoundError
 def _of_file(path: Path) -> Weights:
     tensors = read_weights(path)
     if MARK in tensors:
-        classes = coco_classes(len(tensors[MARK]) - 1)
+        classes = label_names(len(tensors[MARK]) - 1)
         return DetectorWeights(from_torchvision_keys(tensors), classes, str(path))
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
@@ -166,10 +167,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         struct.error,
     ) as error:
         raise ValueError(f"{path}: damaged, or not a PyTorch file ({_reason(error)}); get it again") from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    for key in ("state_dict", "model"):  # as timm's and torchvision's training scripts write them
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path}: holds no state dict (tensors by name)")
+    if content and all(name.startswith(_PARALLEL) for name in content):
+        content = {name.removeprefix(_PARALLEL): tensor for name, tensor in content.items()}
     return dict(content)
 
 
