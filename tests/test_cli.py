@@ -16,6 +16,7 @@ from tiny import CLASSES, SETTINGS, draw_image, trained_run, write_tiny
 from frcnn.cli import main
 from frcnn.config import merge
 from frcnn.data import toy
+from frcnn.training.step import LOSSES
 
 FAST = [argument for setting in (*SETTINGS, "train.epochs=1") for argument in ("--set", setting)]
 TRAIN = ["--weights", "none", "--offline", *FAST]
@@ -132,7 +133,8 @@ def test_an_interruption_is_no_traceback(
 
     monkeypatch.setattr("frcnn.training.run.train", interrupted)
     assert main(["train", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "frcnn: interrupted; a RUN without model.safetensors is incomplete, delete it\n"
+    expected = "frcnn: interrupted; the same command goes on with a training from its last checkpoint\n"
+    assert capsys.readouterr().err == expected
 
 
 # ------------------------------------------------------------------------------------------------------ the main job
@@ -155,10 +157,14 @@ def test_train_evaluate_predict(tmp_path: Path, photo: Path, capsys: pytest.Capt
     output = capsys.readouterr()
     assert output.err == ""
     assert "5 training images, 8 objects, 2 classes" in output.out
-    assert re.search(r"end to end, epoch 1, step 5/5: loss \d+\.\d+, \d+\.\d+ images/s, 0 s left", output.out)
+    parts = ", ".join(rf"{name} \d+\.\d+" for name in LOSSES)
+    assert re.search(
+        rf"end to end, epoch 1, step 5/5: loss \d+\.\d+ \({parts}\), \d+\.\d+ images/s, \d\.\d GB, 0 s left", output.out
+    )
     assert f"model in {run}" in output.out
     assert is_table(output.out)
     evaluation = json.loads((run / "evaluation.json").read_text())
+    assert set(evaluation["recall"]) == {"50", "100", "300"}
     assert {"mean_ap", "ap", "metric", "images", "objects", "seconds_per_image"} <= set(evaluation)
     assert set(evaluation["ap"]) == set(CLASSES)
     assert evaluation["images"] == 2
@@ -206,10 +212,23 @@ def test_pictures_can_be_turned_off_or_hold_more(tmp_path: Path, capsys: pytest.
 def test_options_are_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     arguments = ["--epochs", "1", "--seed", "7", "--device", "cpu", "--out", str(run)]
-    assert main(["train", str(write_tiny(tmp_path / "data")), *TRAIN, *arguments]) == 0
-    capsys.readouterr()
+    more = ["--scheme", "alternating", "--precision", "bf16", "--deterministic", "--fast", "--logger", "none"]
+    command = ["train", str(write_tiny(tmp_path / "data")), *TRAIN, *arguments, *more]
+    assert main(command) == 0
+    output = capsys.readouterr().out
+    assert "layers in bfloat16" in output
+    assert "4 roi, epoch 1, step 20/20" in output
     train = merge(file=run / "config.yaml").train
     assert (train.epochs, train.seed, train.device) == (1, 7, "cpu")
+    assert (train.scheme, train.precision, train.deterministic, train.fast) == ("alternating", "bf16", True, True)
+    before = contents(run)["model.safetensors"]
+    assert main([*command, "--resume"]) == 0
+    assert "holds a trained model already; there is nothing to resume" in capsys.readouterr().out
+    assert main([*command, "--make"]) == 0
+    assert "holds a trained model already; training is skipped" in capsys.readouterr().out
+    assert contents(run)["model.safetensors"] == before
+    assert main(["train", str(tmp_path / "data"), *TRAIN, "--resume", "--out", str(tmp_path / "no")]) == 2
+    assert "no: no training that was cut off" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------------------ evaluate

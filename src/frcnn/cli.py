@@ -6,14 +6,15 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from frcnn import processes
 from frcnn.config import base_model_names, dump_yaml, merge, recipe_names
 from frcnn.files import whole_file, write_text
 
@@ -34,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 2 bad input, 130 interrupted, 141 nobody read on."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
-        sys.stdout.flush()
+        with processes.joined(), nullcontext() if processes.is_first() else _silence():
+            options.run(options)
+            sys.stdout.flush()
     except BrokenPipeError:  # `frcnn nodes NAME | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at the end
         return 141
@@ -51,14 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print("frcnn: interrupted; a RUN without model.safetensors is incomplete, delete it", file=sys.stderr)
+        print("frcnn: interrupted; the same command goes on with a training from its last checkpoint", file=sys.stderr)
         return 130
     return 0
 
 
 def _demo(options: argparse.Namespace) -> None:
     from frcnn.data.toy import write_toy
-    from frcnn.training.run import run_folder, train
+    from frcnn.training.folder import run_folder
+    from frcnn.training.run import train
 
     out = run_folder(options.out, "demo")
     if out.exists() and any(out.iterdir()):
@@ -67,7 +70,7 @@ def _demo(options: argparse.Namespace) -> None:
     write_toy(out / "data", seed=1)
     with _TrainingProgress() as progress:
         detector, run = train(
-            out / "data", out=out / "run", settings=DEMO_SETTINGS, offline=True, on_step=progress, log=print
+            out / "data", out=out / "run", settings=DEMO_SETTINGS, offline=True, on_step=progress, log=progress.log
         )
     _evaluate_and_draw(detector, run)
     print(f"Next: frcnn predict {run} PHOTO.jpg; frcnn train YOUR_DATA")
@@ -84,9 +87,16 @@ def _train(options: argparse.Namespace) -> None:
     from frcnn.training.run import train
 
     settings = list(options.set)
-    for name in ("epochs", "device", "seed"):
+    for name in ("epochs", "device", "seed", "scheme", "precision", "logger"):
         if getattr(options, name) is not None:
             settings.append(f"train.{name}={getattr(options, name)}")
+    for name, asked in (
+        ("deterministic", options.deterministic),
+        ("fast", options.fast),
+        ("skip_if_trained", options.make),
+    ):
+        if asked:
+            settings.append(f"train.{name}=true")
     with _TrainingProgress() as progress:
         detector, run = train(
             options.data,
@@ -97,8 +107,9 @@ def _train(options: argparse.Namespace) -> None:
             config=options.config,
             settings=settings,
             offline=options.offline,
+            resume=options.resume,
             on_step=progress,
-            log=print,
+            log=progress.log,
         )
     print(f"model in {run}")
     if _has_test_images(detector):
@@ -213,9 +224,10 @@ def _evaluate_and_draw(detector: "FasterRCNN", run: Path) -> "Evaluation":
     evaluation = _evaluated(detector, None, "test")
     print(evaluation.table())
     print(f"({evaluation.metric}; {evaluation.images} images, {evaluation.seconds_per_image:.2f} s each)")
-    write_text(run / "evaluation.json", evaluation.to_json())
     draw = detector.config.detector.draw
-    if draw.save:
+    if processes.is_first():
+        write_text(run / "evaluation.json", evaluation.to_json())
+    if processes.is_first() and draw.save:
         _save_pictures(detector, evaluation.predictions, run / "images", min_score=draw.min_score, draw=draw)
     return evaluation
 
@@ -297,12 +309,13 @@ class _CountProgress:
 
 
 class _TrainingProgress:
-    """A bar with loss, speed and time left on a terminal; else a line every ten seconds."""
+    """A bar with losses, speed, memory and time left on a terminal; else a line every ten seconds."""
 
     def __init__(self) -> None:
         self.bar: tqdm[Any] | None = None
-        self.start = self.last = time.monotonic()
-        self.loss = 0.0
+        self.start = self.last = 0.0
+        self.done = 0  # steps before this start
+        self.losses: dict[str, float] = {}
 
     def __enter__(self) -> "_TrainingProgress":
         return self
@@ -311,27 +324,46 @@ class _TrainingProgress:
         if self.bar is not None:
             self.bar.close()
 
+    def log(self, line: str) -> None:
+        """Print a line without breaking the bar."""
+        tqdm.write(line)
+
     def __call__(self, report: "StepReport") -> None:
-        # A running mean: single steps jump too much to be read.
-        self.loss = report.loss if report.step == 1 else 0.95 * self.loss + 0.05 * report.loss
+        now = time.monotonic()
+        if not self.start:
+            self.start, self.done = now - report.seconds, report.step - 1
+        # Running means: single steps jump too much to be read.
+        old = self.losses if self.losses.keys() >= report.losses.keys() else report.losses
+        self.losses = {name: 0.95 * old[name] + 0.05 * value for name, value in report.losses.items()}
+        parts = ", ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
+        loss, memory = f"{sum(self.losses.values()):.3f} ({parts})", f"{report.memory / 1e9:.1f} GB"
+        each = (now - self.start) / (report.step - self.done)
+        speed = f"{report.images / each:.2f} images/s"
         if sys.stderr.isatty():
             if self.bar is None:
-                self.bar = tqdm(total=report.steps, unit="step", desc=report.phase)
+                bar_format = "{desc} {bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+                self.bar = tqdm(total=report.steps, initial=self.done, bar_format=bar_format, dynamic_ncols=True)
             self.bar.set_description(f"{report.phase}, epoch {report.epoch}", refresh=False)
-            self.bar.set_postfix(loss=f"{self.loss:.3f}", refresh=False)
+            self.bar.set_postfix_str(f"{speed}, {memory}, loss {loss}", refresh=False)
             self.bar.update()
-            return
-        now = time.monotonic()
-        if report.step == 1:
-            self.start, self.last = now - report.seconds, 0.0
-        if now - self.last >= _PLAIN_INTERVAL or report.step == report.steps:
+        elif now - self.last >= _PLAIN_INTERVAL or report.step == report.steps:
             self.last = now
-            each = (now - self.start) / report.step
             print(
-                f"{report.phase}, epoch {report.epoch}, step {report.step}/{report.steps}: loss {self.loss:.3f}, "
-                f"{report.images / each:.2f} images/s, {each * (report.steps - report.step):.0f} s left",
+                f"{report.phase}, epoch {report.epoch}, step {report.step}/{report.steps}: loss {loss}, "
+                f"{speed}, {memory}, {each * (report.steps - report.step):.0f} s left",
                 flush=True,
             )
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Of several processes, only the first one talks."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        try:
+            yield
+        except Exception as error:
+            print(f"frcnn: error in process {processes.rank()}: {error}", file=sys.__stderr__)
+            raise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -389,8 +421,27 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
     train.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")
     train.add_argument("--seed", type=int, metavar="N", help="of everything random")
+    train.add_argument(
+        "--scheme", choices=("end_to_end", "alternating"), help="all parts at once, or the paper's four steps"
+    )
+    train.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="of the layers (default: auto, the fastest safe one)",
+    )
+    train.add_argument(
+        "--deterministic", action="store_true", help="the same seed gives the same weights, bit by bit (on the CPU)"
+    )
+    train.add_argument("--fast", action="store_true", help="one epoch on a few images: does my set-up work?")
+    train.add_argument("--make", action="store_true", help="do nothing if the RUN holds a trained model already")
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="insist on going on with a training that was cut off (the same command does so by itself)",
+    )
+    train.add_argument("--logger", choices=("none", "tensorboard"), help="where metrics go besides metrics.jsonl")
     train.add_argument("--offline", action="store_true", help="never open a connection")
-    train.add_argument("--out", type=Path, metavar="RUN", help="new folder (default: runs/DATA-MODEL, numbered)")
+    train.add_argument("--out", type=Path, metavar="RUN", help="folder (default: runs/DATA-MODEL, numbered)")
 
     evaluate = command(
         commands,

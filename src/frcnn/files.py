@@ -5,21 +5,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".partial-"
+"""Begins the names of files that are being written."""
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` when the block ends without an error. The
     folder is made if it is missing.
 
-    The suffix is kept, since some writers go by it. A killed process leaves at most the hidden partial file.
+    The suffix is kept, since some writers go by it. A killed process leaves at most the hidden partial file. The file
+    is on the disk before it takes its place, so a machine that stops leaves the old one or the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what killed processes have left of files that they were writing."""
+    for file in folder.glob(f"{PARTIAL}*"):
+        file.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -37,6 +37,8 @@ class Batch(NamedTuple):
     """Boxes in input pixels."""
     names: list[str]
     """Where each image came from, for messages."""
+    proposals: list[Tensor] | None = None
+    """Kept proposals of each image, (K, 4) input pixels, best first; None where the RPN is to make them."""
 
 
 class Level(NamedTuple):

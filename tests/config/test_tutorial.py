@@ -78,13 +78,14 @@ def test_the_tutorials_values_are_the_defaults_of_how_it_learns(rows: list[dict[
             assert merge(recipe="tutorial", overrides=[override]) == tutorial, override
 
 
-@pytest.mark.parametrize(
-    "override",
-    ["CNTK.DEBUG_OUTPUT=True", "CNTK.TRAIN_E2E=False", "STORE_EVAL_MODEL_WITH_NATIVE_UDF=True"],
-)
-def test_what_is_not_there_yet_says_so(override: str) -> None:
+def test_what_is_not_there_yet_says_so() -> None:
     with pytest.raises(ValueError, match="is not there yet"):
-        merge(overrides=[override])
+        merge(overrides=["STORE_EVAL_MODEL_WITH_NATIVE_UDF=True"])
+
+
+def test_the_tutorials_switches_choose_scheme_and_graphs() -> None:
+    train = merge(overrides=["CNTK.TRAIN_E2E=False", "CNTK.DEBUG_OUTPUT=True", "CNTK.GRAPH_TYPE=pdf"]).train
+    assert (train.scheme, train.draw_graph, train.graph_type) == ("alternating", True, "pdf")
 
 
 def test_the_tutorials_prefix_is_accepted() -> None:

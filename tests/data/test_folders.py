@@ -42,7 +42,7 @@ def test_test_images_are_those_of_test_images(data: Path) -> None:
 
 def test_a_folder_without_test_images_or_negatives_has_none(tmp_path: Path) -> None:
     write_annotated(tmp_path / "positive" / "1.png", [("red", (10, 10, 50, 50))])
-    assert read(tmp_path, "test") == []
+    assert not read(tmp_path, "test")
     assert len(read(tmp_path)) == 1
 
 

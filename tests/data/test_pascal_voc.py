@@ -125,4 +125,4 @@ def test_the_blood_cells_open(shared: Path) -> None:
     assert (len(dataset.train), len(dataset.test)) == (292, 72)
     sides = np.concatenate([record.boxes[:, 2:] - record.boxes[:, :2] for record in dataset.train])
     assert (sides == 1).all(axis=1).sum() == 2
-    assert sum(len(record.names) for record in dataset.train + dataset.test) == 4888
+    assert sum(len(record.names) for record in [*dataset.train, *dataset.test]) == 4888

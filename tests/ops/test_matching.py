@@ -1,5 +1,7 @@
 """Which anchors and RoIs are examples of what."""
 
+import math
+
 import numpy as np
 import pytest
 import strategies
@@ -10,7 +12,7 @@ from oracles import matching as oracle
 from torch import Tensor
 
 from frcnn.ops.boxes import iou
-from frcnn.ops.matching import match_anchors, match_rois
+from frcnn.ops.matching import first_match, match_anchors, match_rois, recall
 
 
 def anchors_matched(
@@ -139,3 +141,19 @@ def test_roi_labels_equal_the_papers_rule(thresholds: tuple[float, float, float]
     labels, matched = match_rois(ious, gt_labels, fg_iou=fg_iou, bg_iou_low=low, bg_iou_high=high)
     expected = oracle.match_rois(ious.double().numpy(), gt_labels.numpy(), fg_iou, low, high)
     assert (labels.tolist(), matched.tolist()) == expected
+
+
+# ------------------------------------------------------------------------------------------------------------ recall
+
+
+def test_the_first_match_of_each_box_is_found() -> None:
+    ious = torch.tensor([[0.2, 0.7, 0.0], [0.6, 0.9, 0.0], [0.8, 0.1, 0.49]])
+    assert first_match(ious).tolist() == [1, 0, -1]
+    assert first_match(ious, min_iou=0.75).tolist() == [2, 1, -1]
+    assert first_match(torch.zeros(0, 2)).tolist() == [-1, -1]
+    assert first_match(torch.zeros(3, 0)).tolist() == []
+
+
+def test_recall_is_the_share_found_by_the_best() -> None:
+    assert recall([0, 49, 50, 99, 300, -1, -1, -1]) == {50: 0.25, 100: 0.5, 300: 0.5}
+    assert all(math.isnan(share) for share in recall([]).values())

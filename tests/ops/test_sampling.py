@@ -5,7 +5,7 @@ import strategies  # noqa: F401  (its profile)
 import torch
 from hypothesis import given
 
-from frcnn.ops.sampling import sample
+from frcnn.ops.sampling import generator_of, sample, seed_of
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -59,3 +59,12 @@ def test_every_candidate_is_drawn_some_time() -> None:
     drawn = torch.cat([sample(labels, size=4, fg_fraction=0.5, generator=source) for _ in range(200)])
     assert sorted(set(drawn.tolist())) == list(range(20))
     assert (drawn.bincount() > 20).all()  # 40 each on average
+
+
+def test_a_generator_follows_from_its_numbers_alone() -> None:
+    draws = [
+        torch.rand(4, generator=generator_of(*numbers)).tolist() for numbers in ((1, 2), (1, 2), (2, 1), (1, 2, 0))
+    ]
+    assert draws[0] == draws[1]
+    assert len({tuple(draw) for draw in draws}) == 3
+    assert len({seed_of(1, epoch, image) for epoch in range(30) for image in range(30)}) == 900

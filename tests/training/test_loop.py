@@ -1,20 +1,30 @@
 """The training loop: what learns, what stays, and that the same seed gives the same detector."""
 
+import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from tiny import CLASSES, tiny_config, tiny_detector, write_tiny
+from tiny import CLASSES, tiny_config, tiny_detector, train_tiny, write_tiny
 from torch import Tensor
 
 from frcnn.config import DataSettings
 from frcnn.data.dataset import open_dataset
-from frcnn.data.loader import load_batch
+from frcnn.data.loader import epoch_order, load_batch
 from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.weights import find_weights
-from frcnn.training import loop
-from frcnn.training.loop import StepReport, fit, make_optimizer
-from frcnn.training.phases import end_to_end
+from frcnn.ops.sampling import generator_of
+from frcnn.training import loop, run
+from frcnn.training.loop import ProposalReport, StepReport, fit, images_per_step, warmup_steps
+from frcnn.training.optimizer import make_optimizer
+from frcnn.training.phases import Part, end_to_end, phases_of
+from frcnn.training.replay import replay
+from frcnn.training.run import build
+from frcnn.training.state import TrainingState, read_checkpoint
+from frcnn.training.step import TrainingStep
 from frcnn.types import Batch, Record
 
 PLAIN = ("train.epochs=1", "train.lr=0.01", "train.lr_decay=none", "train.momentum=0", "train.weight_decay=0")
@@ -29,8 +39,16 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
 def trained(
     detector: FasterRCNN, records: Sequence[Record], precision: torch.dtype = torch.float32
 ) -> list[StepReport]:
-    phases = end_to_end(detector.config.train)
-    return list(fit(detector, records, phases, device=torch.device("cpu"), precision=precision))
+    """Train; the reports of all steps."""
+    with TemporaryDirectory() as folder:
+        state = new_state(detector, len(records))
+        reports = list(fit(state, records, folder=Path(folder), device=torch.device("cpu"), precision=precision))
+    return [report for report in reports if isinstance(report, StepReport)]
+
+
+def new_state(detector: FasterRCNN, images: int) -> TrainingState:
+    settings = detector.config.train
+    return TrainingState(detector, phases_of(settings), math.ceil(images / images_per_step(settings)))
 
 
 def state(detector: FasterRCNN) -> dict[str, Tensor]:
@@ -41,7 +59,7 @@ def movements(records: Sequence[Record], *overrides: str) -> dict[str, Tensor]:
     """How far one plain step moves each parameter."""
     detector = tiny_detector(*PLAIN, *overrides)
     before = state(detector)
-    trained(detector, records[:1])
+    trained(detector, records)
     return {name: parameter.detach() - before[name] for name, parameter in detector.named_parameters()}
 
 
@@ -99,7 +117,7 @@ def test_batch_norm_that_is_not_frozen_learns(records: list[Record]) -> None:
 
 
 def test_biases_learn_at_a_multiple_of_the_rate(records: list[Record]) -> None:
-    once, thrice = (movements(records, f"train.bias_lr_mult={factor}") for factor in (1, 3))
+    once, thrice = (movements(records[:1], f"train.bias_lr_mult={factor}") for factor in (1, 3))
     for name, movement in once.items():
         factor = 3 if name.endswith("bias") else 1
         torch.testing.assert_close(thrice[name], factor * movement, rtol=1e-3, atol=1e-6, msg=name)
@@ -110,7 +128,7 @@ def test_layers_without_pretrained_weights_learn_at_a_multiple_of_the_rate() -> 
     detector = tiny_detector("train.new_layers_lr_mult=5", "train.bias_lr_mult=2")
     detector.fresh = frozenset({"rpn.convs.0.weight", "rpn.convs.0.bias"})
     (phase,) = end_to_end(detector.config.train)
-    optimizer = make_optimizer(detector, phase, detector.config.train)
+    optimizer = make_optimizer(detector, phase, detector.config.train, torch.float32)
     names = {parameter: name for name, parameter in detector.named_parameters()}
     factors = {names[p]: group["lr_mult"] for group in optimizer.param_groups for p in group["params"]}
     assert factors["rpn.convs.0.weight"] == 5
@@ -121,7 +139,7 @@ def test_layers_without_pretrained_weights_learn_at_a_multiple_of_the_rate() -> 
 
 
 def test_the_gradient_is_no_longer_than_its_limit(records: list[Record]) -> None:
-    moved = movements(records, "train.bias_lr_mult=1", "train.lr=1", "train.clip_norm=0.1")
+    moved = movements(records[:1], "train.bias_lr_mult=1", "train.lr=1", "train.clip_norm=0.1")
     norm = torch.stack([movement.norm() for movement in moved.values()]).norm()
     torch.testing.assert_close(norm, torch.tensor(0.1), rtol=1e-3, atol=0)
 
@@ -159,9 +177,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, list[str]]]:
     """Whether each batch was mirrored, and its images."""
     seen = []
 
-    def noted(records: Sequence[Record], *, flip: bool, **rest: object) -> Batch:
+    def noted(records: Sequence[Record], *rest: object, flip: bool, **more: object) -> Batch:
         seen.append((flip, [record.image.name for record in records]))
-        return load_batch(records, flip=flip, **rest)  # type: ignore[arg-type]
+        return load_batch(records, *rest, flip=flip, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "load_batch", noted)
     return seen
@@ -218,14 +236,170 @@ def test_layers_in_bfloat16_have_finite_losses(records: list[Record]) -> None:
     assert report.loss == pytest.approx(exact.loss, rel=0.2)
 
 
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_lower_precisions_train(records: list[Record], precision: torch.dtype) -> None:
+    """The scaler of fp16 starts so high that the first step overflows and is left out; the next ones count."""
+    detector = tiny_detector("train.epochs=6", "train.lr=0.002", "train.clip_norm=10")
+    before = state(detector)
+    reports = trained(detector, records[:2], precision)
+    assert all(math.isfinite(report.loss) for report in reports)
+    after = state(detector)
+    assert all(torch.isfinite(tensor).all() for tensor in after.values())
+    assert not torch.equal(before["roi_head.logits.weight"], after["roi_head.logits.weight"])
+    assert all(tensor.dtype == before[name].dtype for name, tensor in after.items())
+
+
+@pytest.mark.parametrize("setting", ["train.batch_size=2", "train.accumulate=2"])
+def test_a_step_of_two_images_takes_the_mean_of_their_gradients(records: list[Record], setting: str) -> None:
+    """At twice the rate: so it moves as far as the two images alone, from the same place, together."""
+    two = movements(records[:2], setting, "train.clip_norm=null")
+    order = epoch_order(2, seed=tiny_config().train.seed, epoch=0)
+    assert sorted(order) == [0, 1]
+    alone = [gradients(records, index) for index in range(2)]
+    for name, movement in two.items():
+        expected = -0.01 * 2 * (alone[0][name] + alone[1][name]) / 2
+        torch.testing.assert_close(movement, expected, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def gradients(records: Sequence[Record], index: int) -> dict[str, Tensor]:
+    """Of one image's losses, with the samples that it has in the first epoch; biases count twice."""
+    detector = tiny_detector(*PLAIN)
+    training = TrainingStep(detector)
+    training.set_modes()
+    make_optimizer(detector, end_to_end(detector.config.train)[0], detector.config.train, torch.float32)
+    batch = load_batch(records[index : index + 1], detector.classes, detector.config.detector.image)
+    losses = training(batch, [generator_of(detector.config.train.seed, 0, index)])
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad * (2 if name.endswith("bias") else 1)
+        for name, p in detector.named_parameters()
+    }
+
+
+def test_the_rate_follows_the_images_of_a_step_and_warms_up(records: list[Record]) -> None:
+    settings = ("train.epochs=1", "train.lr=0.001", "train.lr_decay=none", "train.batch_size=2", "train.accumulate=2")
+    reports = trained(tiny_detector(*settings), records)
+    assert [report.images for report in reports] == [4, 1]
+    assert [report.lr for report in reports] == [0.004, 0.004]
+    warming = trained(tiny_detector(*settings, "train.warmup_steps=null"), records)
+    assert [report.lr for report in warming] == pytest.approx([0.004 / 51, 0.004 * 2 / 51])
+    assert warmup_steps(tiny_config("train.warmup_steps=null").train) == 0
+
+
+# ------------------------------------------------------------------------------------------------ alternating training
+
+
+ALTERNATING = ("train.scheme=alternating", "train.rpn_epochs=1", "train.roi_epochs=1", "data.workers=0")
+
+
+def parts_after_each_phase(detector: FasterRCNN, records: Sequence[Record]) -> list[dict[str, dict[str, Tensor]]]:
+    """The weights of backbone, RPN and RoI head before the first phase and after each."""
+
+    def parts() -> dict[str, dict[str, Tensor]]:
+        now = state(detector)
+        return {p.value: {name: t for name, t in now.items() if name.startswith(f"{p.value}.")} for p in Part}
+
+    seen = [parts()]
+    with TemporaryDirectory() as folder:
+        training = new_state(detector, len(records))
+        steps = fit(training, records, folder=Path(folder), device=torch.device("cpu"), precision=torch.float32)
+        for report in steps:
+            if isinstance(report, StepReport) and training.position[1:3] == (0, 0):
+                seen.append(parts())
+    return seen
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_alternating_trains_what_the_table_says_and_nothing_else(records: list[Record]) -> None:
+    detector = tiny_detector(*ALTERNATING, "base_model.freeze_batch_norm=false")  # statistics must stay too
+    seen = parts_after_each_phase(detector, records[:3])
+    for number, phase in enumerate(phases_of(detector.config.train)):
+        for part in Part:
+            before, after = seen[number][part.value], seen[number + 1][part.value]
+            assert same(before, after) == (part not in phase.train), (phase.name, part)
+    assert len(seen) == 5
+
+
+def test_step_2_starts_from_the_base_models_weights_again(records: list[Record]) -> None:
+    detector = tiny_detector(*ALTERNATING, "train.roi_lr=1e-30", "train.weight_decay=0")  # step 2 moves nothing
+    start, one, two, *_ = parts_after_each_phase(detector, records[:3])
+    assert not same(start["backbone"], one["backbone"])
+    assert same(start["backbone"], two["backbone"])
+    assert same(start["roi_head"], one["roi_head"])
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_step_3_goes_on_with_the_rpn_or_begins_again(records: list[Record], restart: bool) -> None:
+    detector = tiny_detector(*ALTERNATING, f"train.restart_rpn={str(restart).lower()}", "train.rpn_lr=0.01")
+    state_ = new_state(detector, 2)
+    start = {name: t.clone() for name, t in detector.state_dict().items() if name.startswith("rpn.")}
+    begun: dict[str, Tensor] = {}
+    with TemporaryDirectory() as folder:
+        steps = fit(state_, records[:2], folder=Path(folder), device=torch.device("cpu"), precision=torch.float32)
+        for report in steps:
+            if isinstance(report, StepReport) and report.phase == "1 rpn":
+                begun = {name: t.clone() for name, t in detector.state_dict().items() if name.startswith("rpn.")}
+            if isinstance(report, StepReport) and report.phase == "2 roi" and state_.position[:3] == (2, 0, 0):
+                state_.restart()
+                break
+    now = {name: t for name, t in detector.state_dict().items() if name.startswith("rpn.")}
+    assert same(now, start if restart else begun)
+    assert not same(start, begun)
+
+
+def test_recall_is_told_when_proposals_are_kept(records: list[Record]) -> None:
+    detector = tiny_detector(*ALTERNATING)
+    with TemporaryDirectory() as folder:
+        steps = fit(
+            new_state(detector, 2),
+            records[:2],
+            folder=Path(folder),
+            device=torch.device("cpu"),
+            precision=torch.float32,
+        )
+        told = [(r.phase, r.step, set(r.recall)) for r in steps if isinstance(r, ProposalReport)]
+    assert told == [("2 roi", 2, {50, 100, 300}), ("4 roi", 6, {50, 100, 300})]
+
+
+# ------------------------------------------------------------------------------------------------- losses of no use
+
+
 def test_a_loss_that_is_not_finite_names_phase_step_and_image(records: list[Record]) -> None:
     detector = tiny_detector("data.workers=0")
-    steps = fit(
-        detector, records[:1], end_to_end(detector.config.train), device=torch.device("cpu"), precision=torch.float32
-    )
+    state = new_state(detector, 1)
+    steps = fit(state, records[:1], folder=Path(), device=torch.device("cpu"), precision=torch.float32)
     next(steps)
     with torch.no_grad():
         detector.roi_head.logits.bias.fill_(torch.nan)
     expected = r"loss is nan at phase 'end to end', step 2 \(.*roi_class=nan.*\), image .*0\.png; a lower train\.lr"
     with pytest.raises(FloatingPointError, match=expected):
         next(steps)
+
+
+def test_a_step_that_fails_is_kept_and_can_be_computed_again(tmp_path: Path, monkeypatch) -> None:
+    """Only the image that spoils the step is named and kept, with the weights of that moment."""
+    data = write_tiny(tmp_path / "data")
+    weights: dict[str, Tensor] = {}
+
+    def spoil(report: StepReport) -> None:
+        (detector,) = built
+        with torch.no_grad():
+            detector.roi_head.deltas.weight.fill_(torch.inf)
+        weights.update(state(detector))
+
+    built: list[FasterRCNN] = []
+    monkeypatch.setattr(run, "build", lambda *args, **more: built.append(build(*args, **more)) or built[0])
+
+    expected = r"step 2 \(.*roi_box=(nan|inf).*failed-step\.pt keeps this step for frcnn\.training\.replay"
+    with pytest.raises(FloatingPointError, match=expected) as error:
+        train_tiny(data, tmp_path / "run", "data.use_negative=false", on_step=spoil)
+    kept = read_checkpoint(tmp_path / "run" / "failed-step.pt")
+    torch.testing.assert_close(kept["detector"], weights, rtol=0, atol=0, equal_nan=True)
+    losses = replay(tmp_path / "run" / "failed-step.pt")
+    told = re.search(r"rpn_objectness=([\d.]+)", str(error.value))
+    assert told is not None
+    assert losses["rpn_objectness"] == pytest.approx(float(told[1]), rel=1e-4)
+    assert not math.isfinite(losses["roi_box"])

@@ -3,20 +3,47 @@
 import pytest
 
 from frcnn.config import TrainSettings
-from frcnn.training.phases import Part, end_to_end
+from frcnn.training.phases import Part, alternating, end_to_end, phases_of
+
+BACKBONE, RPN, HEAD = Part.BACKBONE, Part.RPN, Part.ROI_HEAD
 
 
 def test_end_to_end_is_one_phase_that_trains_everything() -> None:
     (phase,) = end_to_end(TrainSettings(epochs=7, lr=(0.1, 0.2)))
-    assert phase == ("end to end", frozenset(Part), 7, (0.1, 0.2))
+    assert phase == ("end to end", frozenset(Part), frozenset(), 7, (0.1, 0.2))
+    assert not phase.keeps_proposals
 
 
-def test_conv_layers_can_be_left_out() -> None:
-    (phase,) = end_to_end(TrainSettings(conv_layers=False))
-    assert phase.train == {Part.RPN, Part.ROI_HEAD}
+def test_alternating_is_the_four_steps_of_the_paper() -> None:
+    """Section 3.2: (1) the RPN; (2) the detector, from the base model's weights again, by the proposals of step 1;
+    (3) the RPN's own layers on fixed shared conv layers; (4) the detector's own layers, by the proposals of step 3."""
+    phases = alternating(TrainSettings())
+    assert [(phase.name, set(phase.train), set(phase.restart), phase.keeps_proposals) for phase in phases] == [
+        ("1 rpn", {BACKBONE, RPN}, set(), False),
+        ("2 roi", {BACKBONE, HEAD}, {BACKBONE}, True),
+        ("3 rpn", {RPN}, set(), False),
+        ("4 roi", {HEAD}, set(), True),
+    ]
 
 
-@pytest.mark.parametrize(("fast", "epochs"), [(True, 1), (False, 20)])
-def test_fast_mode_is_one_epoch(fast: bool, epochs: int) -> None:
-    (phase,) = end_to_end(TrainSettings(fast=fast))
-    assert phase.epochs == epochs
+def test_alternating_has_the_tutorials_epochs_and_rates() -> None:
+    """CNTK.RPN_EPOCHS and RPN_LR_PER_SAMPLE, FRCN_EPOCHS and FRCN_LR_PER_SAMPLE."""
+    rpn, roi = (16, (0.001,) * 12 + (0.0001,) * 4), (8, (0.001,) * 6 + (0.0001,) * 2)
+    assert [(phase.epochs, phase.lr) for phase in alternating(TrainSettings())] == [rpn, roi, rpn, roi]
+
+
+def test_step_3_may_begin_with_a_new_rpn() -> None:
+    phases = alternating(TrainSettings(restart_rpn=True))
+    assert [set(phase.restart) for phase in phases] == [set(), {BACKBONE}, {RPN}, set()]
+
+
+@pytest.mark.parametrize("scheme", ["end_to_end", "alternating"])
+def test_conv_layers_can_be_left_out(scheme: str) -> None:
+    for phase in phases_of(TrainSettings.model_validate({"scheme": scheme, "conv_layers": False})):
+        assert BACKBONE not in phase.train | phase.restart
+
+
+@pytest.mark.parametrize(("scheme", "count"), [("end_to_end", 1), ("alternating", 4)])
+def test_fast_mode_is_one_epoch_of_each_phase(scheme: str, count: int) -> None:
+    phases = phases_of(TrainSettings.model_validate({"scheme": scheme, "fast": True}))
+    assert [phase.epochs for phase in phases] == [1] * count

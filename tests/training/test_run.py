@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CLASSES, tiny_config, train_tiny, trained_run, write_tiny
+from tiny import CLASSES, draw_image, tiny_config, train_tiny, trained_run, write_annotated, write_tiny
 
 from frcnn.config import Config, merge
+from frcnn.evaluation.report import evaluate
 from frcnn.nn.checkpoint import load
+from frcnn.training.folder import run_folder
 from frcnn.training.loop import StepReport
-from frcnn.training.run import run_folder, train
+from frcnn.training.run import train
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def test_a_run_holds_settings_metrics_and_model(run: Path) -> None:
 def test_metrics_are_a_line_of_json_for_each_step(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 11))  # 5 images, 2 epochs
-    assert set(lines[0]) == set(StepReport._fields)
+    assert set(lines[0]) == {"event", *StepReport._fields}
+    assert {line["event"] for line in lines} == {"step"}
     assert set(lines[0]["losses"]) == {"rpn_objectness", "rpn_box", "roi_class", "roi_box"}
 
 
@@ -134,6 +137,32 @@ def test_an_interrupted_training_leaves_no_model_and_no_half_written_file(data: 
     assert len((data.parent / "run" / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def test_deterministic_trainings_are_bit_equal_whatever_reads_the_images(data: Path) -> None:
+    """Two runs, the same seed; with dropout, and 0 or 2 data workers."""
+    settings = ("train.deterministic=true", "base_model.dropout=0.5")
+    first, _ = train_tiny(data, data.parent / "first", *settings, "data.workers=0")
+    second, _ = train_tiny(data, data.parent / "second", *settings, "data.workers=2")
+    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_fast_takes_a_few_images_and_knows_all_classes(tmp_path: Path) -> None:
+    """More images than it takes; the last class is in the last image only."""
+    data = tmp_path / "many"
+    for number in range(12):
+        objects = [("blue" if number == 11 else "red", (10, 10, 60, 60))]
+        write_annotated(data / "positive" / f"{number:02}.png", objects, seed=number)
+        write_annotated(data / "testImages" / f"{number:02}.png", objects, seed=number)
+    (data / "negative").mkdir()
+    for number in range(3):
+        draw_image([], seed=number).save(data / "negative" / f"{number}.png")
+    steps: list[int] = []
+    detector, _ = train_tiny(data, tmp_path / "run", "train.fast=true", on_step=lambda r: steps.append(r.steps))
+    assert steps == [8] * 8
+    assert detector.classes == ("blue", "red")
+    assert evaluate(detector).images == 8
+
+
 def failing(**arguments: object) -> dict[str, object]:
     return arguments
 
@@ -171,5 +200,5 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_written(
 
 
 def test_settings_that_are_not_there_yet_say_so() -> None:
-    with pytest.raises(ValueError, match=r"alternating is not there yet"):
-        Config.model_validate({"train": {"scheme": "alternating"}})
+    with pytest.raises(ValueError, match=r"export_native is not there yet"):
+        Config.model_validate({"train": {"export_native": True}})

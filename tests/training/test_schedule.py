@@ -8,7 +8,9 @@ import pytest
 import strategies  # noqa: F401  (its profile)
 from hypothesis import given
 
-from frcnn.training.schedule import learning_rate
+from frcnn.config import TrainSettings
+from frcnn.training.phases import alternating
+from frcnn.training.schedule import learning_rate, locate
 
 
 def rates_of(
@@ -71,3 +73,25 @@ def test_the_rate_is_a_function_of_the_step_alone(step: int) -> None:
         rates_of(rates, range(12), warmup_steps=3, decay="cosine")[step]
         == rates_of(rates, [step], warmup_steps=3, decay="cosine")[0]
     )
+
+
+# ---------------------------------------------------------------------------------------------- where training stands
+
+PHASES = alternating(TrainSettings(rpn_epochs=2, roi_epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("step", "position"),
+    [
+        (0, (0, 0, 0, 0)),
+        (4, (0, 0, 4, 0)),
+        (5, (0, 1, 0, 1)),
+        (9, (0, 1, 4, 1)),
+        (10, (1, 0, 0, 2)),
+        (15, (2, 0, 0, 3)),
+        (29, (3, 0, 4, 5)),
+        (30, (4, 0, 0, 6)),
+    ],
+)
+def test_a_step_has_its_place(step: int, position: tuple[int, ...]) -> None:
+    assert locate(step, PHASES, 5) == position

@@ -9,7 +9,8 @@ from torch import Tensor
 from frcnn.nn.detector import FasterRCNN
 from frcnn.ops.boxes import inside, iou
 from frcnn.ops.coding import decode
-from frcnn.training.step import TrainingStep
+from frcnn.training.phases import Part
+from frcnn.training.step import LOSSES, TrainingStep
 from frcnn.types import Batch, Target
 
 EVERYTHING = ("train.rpn.sample_size=100000", "train.roi.sample_size=100000", "train.roi.fg_fraction=0.5")
@@ -24,10 +25,14 @@ def step(detector: FasterRCNN | None = None) -> TrainingStep:
     return TrainingStep(detector or tiny_detector(*EVERYTHING)).train()
 
 
+def generators(batch: Batch, seed: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for _ in batch.names]
+
+
 def run(training: TrainingStep, batch: Batch, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
     """The four losses, and the gradient of their sum."""
     training.zero_grad(set_to_none=True)
-    losses = torch.stack(list(training(batch, torch.Generator().manual_seed(seed))))
+    losses = torch.stack(list(training(batch, generators(batch, seed)).values()))
     losses.sum().backward()
     gradients = {name: p.grad.clone() for name, p in training.named_parameters() if p.grad is not None}
     return losses.detach(), gradients
@@ -44,9 +49,20 @@ def single(batch: Batch, i: int) -> Batch:
 
 
 def test_there_are_four_losses_with_the_names_that_reports_use() -> None:
-    losses = step()(tiny_batch(ONE), torch.Generator())
-    assert losses._fields == ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
-    assert all(loss.ndim == 0 and loss.dtype == torch.float32 and loss > 0 for loss in losses)
+    batch = tiny_batch(ONE)
+    losses = step()(batch, generators(batch))
+    assert tuple(losses) == LOSSES == ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
+    assert all(loss.ndim == 0 and loss.dtype == torch.float32 and loss > 0 for loss in losses.values())
+
+
+@pytest.mark.parametrize(
+    ("parts", "names"),
+    [({Part.BACKBONE, Part.RPN}, LOSSES[:2]), ({Part.ROI_HEAD}, LOSSES[2:]), (set(Part), LOSSES)],
+    ids=["rpn", "head", "all"],
+)
+def test_a_head_that_is_not_trained_has_no_loss(parts: set[Part], names: tuple[str, ...]) -> None:
+    detector, batch = tiny_detector(*EVERYTHING), tiny_batch(ONE)
+    assert tuple(TrainingStep(detector, parts)(batch, generators(batch))) == names
 
 
 @pytest.mark.parametrize("second", [OTHER, NONE], ids=["objects in both", "objects in one"])
@@ -82,11 +98,33 @@ def test_the_same_seed_draws_the_same_samples() -> None:
     assert (first != other).any()
 
 
+def test_what_is_drawn_for_an_image_does_not_depend_on_its_batch() -> None:
+    """Even small samples: so it does not matter how images are shared out among batches and processes."""
+    training = step(tiny_detector("train.rpn.sample_size=8", "train.roi.sample_size=8"))
+    batch = tiny_batch(ONE, OTHER)
+    both, _ = run(training, batch)
+    alone = [run(training, single(batch, i))[0] for i in range(2)]
+    torch.testing.assert_close(both, sum(alone) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_kept_proposals_take_the_place_of_the_rpns() -> None:
+    training, batch = step(tiny_detector(*EVERYTHING)), tiny_batch(ONE)
+    kept = batch._replace(proposals=[PROPOSALS])
+    losses = TrainingStep(training.detector, {Part.ROI_HEAD})(kept, generators(kept))
+    expected = training.roi_losses(
+        training.detector.backbone(training.detector.normalize(batch.images, batch.image_sizes)),
+        [training.sample_rois(PROPOSALS, ONE, torch.Generator().manual_seed(0))],
+    )
+    torch.testing.assert_close(tuple(losses.values()), expected)
+    own = TrainingStep(training.detector, {Part.ROI_HEAD})(batch, generators(batch))
+    assert own["roi_class"] != losses["roi_class"]
+
+
 def test_proposals_are_taken_as_given() -> None:
     """No gradient flows from the RoI head through their coordinates into the RPN (approximate joint training)."""
-    training = step()
-    losses = training(tiny_batch(ONE), torch.Generator())
-    (losses.roi_class + losses.roi_box).backward()
+    training, batch = step(), tiny_batch(ONE)
+    losses = training(batch, generators(batch))
+    (losses["roi_class"] + losses["roi_box"]).backward()
     assert training.detector.roi_head.logits.weight.grad is not None
     assert all(parameter.grad is None for parameter in training.detector.rpn.parameters())
 
@@ -145,7 +183,7 @@ def test_difficult_objects_are_neither_foreground_nor_background_for_the_rpn() -
     batch = tiny_batch(target((1, (10, 12, 60, 70)), difficult=[True]))
     detector = training.detector
     rpn = detector.rpn(detector.backbone(detector.normalize(batch.images, batch.image_sizes)), SIZE)
-    objectness, box = training.rpn_losses(rpn, batch, torch.Generator())
+    objectness, box = training.rpn_losses(rpn, batch, generators(batch))
 
     overlap = iou(rpn.anchors, batch.targets[0].boxes)[:, 0]
     assert overlap.max() > 0.5  # the best anchor of an object is positive

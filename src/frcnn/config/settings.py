@@ -76,9 +76,9 @@ class BaseModelSettings(Settings):
     )
     dropout: Fraction | None = _set(None, "probability in the base model's dropout layers; empty: its own")
     norm: Literal["none", "batch", "group"] = _set(
-        "none", "normalisation after the new conv layers of pyramid and RoI head"
+        "none", "normalisation after the new conv layers (those of a pyramid, and conv_channels)"
     )
-    freeze_batch_norm: bool = _set(True, "keep statistics, scale and shift of batch norm as they are")
+    freeze_batch_norm: bool = _set(True, "keep statistics, scale and shift of pretrained batch norm as they are")
     batch_norm_eps: NotNegative | None = _set(
         None, "added to batch norm's variance; empty: the base model's own (torchvision's detectors differ from it)"
     )
@@ -202,8 +202,12 @@ class DataSettings(Settings):
         None,
         "Pascal VOC, COCO: the set to train on, e.g. train2017; empty: trainval, or train where there is no test set",
     )
+    val_set: str | None = _set(None, "Pascal VOC, COCO: the set to validate on while training; empty: see val_fraction")
     test_set: str | None = _set(
         None, "Pascal VOC, COCO: the set to measure on, e.g. val2017; empty: test, or val where there is none"
+    )
+    val_fraction: Annotated[float, Field(ge=0, lt=1)] = _set(
+        0.0, "share of the training images, drawn at random, to validate on instead of training on it"
     )
     num_train_images: Count | None = _set(None, "use the first so many training images; empty: all")
     num_test_images: Count | None = _set(None, "use the first so many test images; empty: all")
@@ -241,26 +245,39 @@ class TrainSettings(Settings):
     scheme: Literal["end_to_end", "alternating"] = _set("end_to_end", "train all parts at once, or in 4 steps")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = _set(3, "of everything random")
     device: Literal["auto", "cpu", "cuda"] = _set("auto", "auto: cuda where there is one")
-    precision: Literal["auto", "fp32", "bf16"] = _set(
-        "auto", "of the layers in training; auto: bf16 where the processor has it natively"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = _set(
+        "auto", "of the layers in training; auto: bf16 where the processor has it natively, else fp32"
     )
     deterministic: bool = _set(False, "use deterministic algorithms only")
     skip_if_trained: bool = _set(False, "do not train if the RUN holds a trained model already")
-    fast: bool = _set(False, "one epoch only, to check the set-up")
+    fast: bool = _set(False, "one epoch (of each step) on a few images only, to check the set-up")
+    checkpoint_seconds: NotNegative = _set(120.0, "at least so long between checkpoints; 0: one after every step")
+    validate_every: Count | None = _set(
+        None, "epochs between measurements on the validation images; the best weights are kept; empty: none"
+    )
+    patience: Count | None = _set(None, "stop after so many measurements without a better one; empty: never")
+    logger: Literal["none", "tensorboard"] = _set("none", "where metrics go besides metrics.jsonl")
     epochs: Count = _set(20, "passes over the training images")
-    batch_size: Count = _set(1, "images per step")
+    batch_size: Count = _set(1, "images that go through the detector at once, in each process")
+    accumulate: Count = _set(1, "batches in a step: their gradients are averaged")
     lr: PositiveList = _set(
-        (0.001,) * 10 + (0.0001,) * 10 + (0.00001,), "learning rate of each epoch; the last one goes on"
+        (0.001,) * 10 + (0.0001,) * 10 + (0.00001,),
+        "learning rate of each epoch, times the images in a step; the last one goes on",
     )
     lr_decay: Literal["none", "cosine"] = _set(
         "none", "cosine: the rates above also fall along a half cosine to 0 at the end of training"
     )
-    warmup_steps: Annotated[int, Field(ge=0)] = _set(0, "steps in which the rate rises to its value")
+    warmup_steps: Annotated[int, Field(ge=0)] | None = _set(
+        None, "steps in which the rate rises to its value; empty: 50 where a step has several images, else none"
+    )
     new_layers_lr_mult: Positive = _set(1.0, "learning-rate multiplier of layers without pretrained weights")
     momentum: Annotated[float, Field(ge=0, lt=1)] = _set(0.9, "of SGD")
     weight_decay: NotNegative = _set(0.0005, "L2 regularisation of weights and biases")
     bias_lr_mult: Positive = _set(2.0, "learning-rate multiplier of every bias")
     clip_norm: Positive | None = _set(None, "largest norm of the whole gradient; empty: no limit")
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = _set(
+        None, "decay of an exponential moving average of the weights, which takes their place, e.g. 0.999; empty: none"
+    )
     conv_layers: bool = _set(True, "train the base model's conv layers too, or keep them fixed")
     flip: bool = _set(True, "mirror all images every other epoch")
     rpn: RpnTrainSettings = RpnTrainSettings()
@@ -269,19 +286,20 @@ class TrainSettings(Settings):
     rpn_lr: PositiveList = _set((0.001,) * 12 + (0.0001,) * 4, "alternating: rate of each such epoch")
     roi_epochs: Count = _set(8, "alternating: epochs of a detector step")
     roi_lr: PositiveList = _set((0.001,) * 6 + (0.0001,) * 2, "alternating: rate of each such epoch")
-    draw_graph: bool = _set(False, "extra messages, and pictures of the model's graphs")
+    restart_rpn: bool = _set(
+        False,
+        "alternating: step 3's RPN begins again (the authors' code) instead of going on from step 1 (the tutorial)",
+    )
+    draw_graph: bool = _set(False, "pictures of the training model's and the evaluation model's graph in the RUN")
     graph_type: Literal["png", "pdf"] = _set("png", "of those pictures")
     export_native: bool = _set(False, "also store an evaluation model that runs without Python")
 
     @model_validator(mode="after")
-    def _not_yet(self) -> "TrainSettings":
-        for name, asked in {
-            "scheme = alternating": self.scheme == "alternating",
-            "draw_graph": self.draw_graph,
-            "export_native": self.export_native,
-        }.items():
-            if asked:
-                raise ValueError(f"train.{name} is not there yet; leave the setting at its default")
+    def _possible(self) -> "TrainSettings":
+        if self.export_native:
+            raise ValueError("train.export_native is not there yet; leave the setting at its default")
+        if self.patience is not None and self.validate_every is None:
+            raise ValueError("train.patience counts measurements, and there are none; set train.validate_every too")
         return self
 
 
@@ -308,6 +326,11 @@ class Config(Settings):
         base = self.base_model
         if any(part <= 0 for part in base.std):
             raise ValueError(f"base_model.std ({base.std}) must be positive")
+        if base.norm != "none" and len(base.last_conv_node) == 1 and not base.conv_channels:
+            raise ValueError(
+                f"base_model.norm {base.norm}: there is no new conv layer that it could follow; take a feature pyramid "
+                f"(NAME-fpn), or give the head some in base_model.conv_channels"
+            )
         if base.norm == "group":
             for key, channels in (
                 ("pyramid_channels", (base.pyramid_channels,)),

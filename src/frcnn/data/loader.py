@@ -7,16 +7,21 @@ and the flips follow from (seed, epoch) alone, so the number of threads changes 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby, islice
-from typing import TypeVar
+from functools import partial
+from itertools import accumulate, groupby, islice
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from frcnn import processes
 from frcnn.config import ImageSettings
 from frcnn.data.images import image_size, read_image
 from frcnn.data.transforms import frame, input_size, resize
 from frcnn.ops.boxes import flip as flip_boxes
 from frcnn.ops.boxes import rescale
+from frcnn.ops.sampling import generator_of
 from frcnn.types import Batch, Record, Target
 
 T = TypeVar("T")
@@ -24,26 +29,78 @@ R = TypeVar("R")
 
 
 def load_batch(
-    records: Sequence[Record], classes: Sequence[str], settings: ImageSettings, *, flip: bool = False
+    records: Sequence[Record],
+    classes: Sequence[str],
+    settings: ImageSettings,
+    *,
+    flip: bool = False,
+    proposals: Sequence[np.ndarray] | None = None,
 ) -> Batch:
-    """Read, resize and frame these images, with their boxes in input pixels."""
+    """Read, resize and frame these images, with their boxes in input pixels.
+
+    Args:
+        flip: mirror them left to right, boxes too.
+        proposals: those of each image, (K, 4) pixels of the original image.
+    """
     images = [read_image(record.image) for record in records]
     originals = [(image.height, image.width) for image in images]
     frames = frame([resize(image, settings, flip=flip) for image in images], originals, settings)
-    targets = []
-    for record, size, original in zip(records, frames.image_sizes, frames.original_sizes, strict=True):
-        boxes = rescale(torch.from_numpy(record.boxes)[None], original[None], size[None])[0]
-        boxes = flip_boxes(boxes, float(size[1])) if flip else boxes
-        labels = torch.tensor([1 + classes.index(name) for name in record.names], dtype=torch.int64)
-        targets.append(Target(boxes, labels, torch.from_numpy(record.difficult)))
-    return Batch(*frames, targets, [str(record.image) for record in records])
+
+    def to_input(boxes: np.ndarray, index: int) -> Tensor:
+        size, original = frames.image_sizes[index], frames.original_sizes[index]
+        resized = rescale(torch.from_numpy(boxes)[None], original[None], size[None])[0]
+        return flip_boxes(resized, float(size[1])) if flip else resized
+
+    targets = [
+        Target(
+            to_input(record.boxes, index),
+            torch.tensor([1 + classes.index(name) for name in record.names], dtype=torch.int64),
+            torch.from_numpy(record.difficult),
+        )
+        for index, record in enumerate(records)
+    ]
+    kept = None if proposals is None else [to_input(boxes, index) for index, boxes in enumerate(proposals)]
+    return Batch(*frames, targets, [str(record.image) for record in records], kept)
+
+
+def batch_to(batch: Batch, device: torch.device) -> Batch:
+    """All tensors on a device."""
+    images, image_sizes, original_sizes, targets, names, proposals = batch
+    return Batch(
+        images.to(device),
+        image_sizes.to(device),
+        original_sizes.to(device),
+        [Target(*(value.to(device) for value in target)) for target in targets],
+        names,
+        None if proposals is None else [boxes.to(device) for boxes in proposals],
+    )
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> list[int]:
     """A random order of `count` records, the same for the same seed and epoch."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order: list[int] = torch.randperm(count, generator=generator).tolist()
+    order: list[int] = torch.randperm(count, generator=generator_of(seed, epoch)).tolist()
     return order
+
+
+class Share(NamedTuple):
+    """Images that one process takes at once, and what their mean loss counts for in the step."""
+
+    indices: Sequence[int]
+    weight: float
+
+
+def shares_of_steps(
+    order: Sequence[int], *, images_per_step: int, batch_size: int, rank: int = 0, count: int = 1
+) -> Iterator[list[Share]]:
+    """How an epoch's images are shared out: for each step, the batches of one process.
+
+    Weights are such that the sum over all processes is the mean over the step's images: it does not matter who takes
+    which. A process for which the last step has no image takes its first one with weight 0, since all must take part.
+    """
+    for chunk in batched(order, images_per_step):
+        mine = chunk[rank::count]
+        shares = [Share(indices, len(indices) / len(chunk)) for indices in batched(mine, batch_size)]
+        yield shares or [Share(chunk[:1], 0.0)]
 
 
 def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -64,6 +121,23 @@ def batched_by_frame(records: Sequence[Record], size: int, settings: ImageSettin
 
     for _, equal in groupby(records, key=frame_size):
         yield from batched(list(equal), size)
+
+
+def own_batches(
+    records: Sequence[Record], classes: Sequence[str], settings: ImageSettings, *, batch_size: int, workers: int
+) -> Iterator[tuple[range, Batch]]:
+    """This process's share of the images, in batches of equal frames (see `batched_by_frame`), and the places of
+    each batch's images among the records."""
+    batches = list(batched_by_frame(records, batch_size, settings))
+    firsts = list(accumulate(map(len, batches), initial=0))  # a batch is a run of records
+    mine = range(processes.rank(), len(batches), processes.count())
+    loaded = read_ahead(
+        partial(load_batch, classes=classes, settings=settings),
+        (batches[number] for number in mine),
+        workers=workers,
+    )
+    for number, batch in zip(mine, loaded, strict=True):
+        yield range(firsts[number], firsts[number + 1]), batch
 
 
 def read_ahead(make: Callable[[T], R], items: Iterator[T], *, workers: int) -> Iterator[R]:

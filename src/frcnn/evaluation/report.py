@@ -5,18 +5,20 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from frcnn import processes
 from frcnn.data.dataset import read_split
-from frcnn.data.loader import batched_by_frame, load_batch, read_ahead
+from frcnn.data.loader import batch_to, own_batches
 from frcnn.evaluation.coco_ap import coco_ap
 from frcnn.evaluation.voc_ap import mean_ap, voc_ap
 from frcnn.nn.checkpoint import load
 from frcnn.nn.detector import FasterRCNN
+from frcnn.ops.boxes import iou
+from frcnn.ops.matching import first_match, recall
 from frcnn.types import Prediction, Record
 
 
@@ -33,6 +35,8 @@ class Evaluation(NamedTuple):
     """COCO's AP: at IoU 0.50:0.95, mean over the classes that have objects."""
     images: int
     objects: dict[str, int]
+    recall: dict[int, float]
+    """Share of the objects that the best n proposals of the RPN overlap by an IoU of 0.5 or more, for some n."""
     seconds_per_image: float
     """Of detection alone, without reading the image; the median."""
     predictions: list[Prediction]
@@ -44,14 +48,21 @@ class Evaluation(NamedTuple):
             f"AP for {name:>15} = " + ("no objects" if math.isnan(value) else f"{value:.4f}")
             for name, value in self.ap.items()
         ]
-        return "\n".join([*lines, f"Mean AP = {self.mean_ap:.4f}", f"COCO AP = {self.coco_ap:.4f}"])
+        recall = ", ".join(f"{value:.4f} at {count}" for count, value in self.recall.items())
+        totals = [f"Mean AP = {self.mean_ap:.4f}", f"COCO AP = {self.coco_ap:.4f}", f"Recall of proposals = {recall}"]
+        return "\n".join(lines + totals)
 
     def to_json(self) -> str:
         """What evaluation.json holds; a class without objects has null."""
+
+        def number(value: float) -> float | None:
+            return None if math.isnan(value) else value
+
         plain = {
-            "mean_ap": None if math.isnan(self.mean_ap) else self.mean_ap,
-            "coco_ap": None if math.isnan(self.coco_ap) else self.coco_ap,
-            "ap": {name: None if math.isnan(value) else value for name, value in self.ap.items()},
+            "mean_ap": number(self.mean_ap),
+            "coco_ap": number(self.coco_ap),
+            "ap": {name: number(value) for name, value in self.ap.items()},
+            "recall": {count: number(value) for count, value in self.recall.items()},
             "metric": self.metric,
             "split": self.split,
             "images": self.images,
@@ -93,10 +104,25 @@ def evaluate(
                     f"{record.image}: class '{name}' is unknown to the model, which knows: "
                     f"{', '.join(detector.classes)}"
                 )
-    predictions, seconds_per_image = detect(detector, records, on_batch)
+    return measure(detector, records, split=split, on_batch=on_batch)
+
+
+def measure(
+    detector: FasterRCNN,
+    records: Sequence[Record],
+    *,
+    split: str,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Measure a detector on these images; several processes share them out, and all get the whole result.
+
+    Args:
+        split: what these images are, for the report.
+    """
+    found = detect(detector, records, on_batch)
     results = detector.config.detector.results
     ap = voc_ap(
-        predictions,
+        found.predictions,
         records,
         detector.classes,
         iou_threshold=results.ap_iou,
@@ -109,13 +135,25 @@ def evaluate(
         f"Pascal VOC average precision ({form}) at IoU {results.ap_iou:g}",
         ap,
         mean_ap(ap),
-        mean_ap(coco_ap(predictions, records, detector.classes)),
+        mean_ap(coco_ap(found.predictions, records, detector.classes)),
         len(records),
         counts,
-        seconds_per_image,
-        predictions,
-        records,
+        recall(found.places),
+        statistics.median(found.seconds),
+        found.predictions,
+        list(records),
     )
+
+
+class Found(NamedTuple):
+    """What a detector found in some images."""
+
+    predictions: list[Prediction]
+    """Of each image, in order."""
+    places: list[int]
+    """Of each object, the place of the first proposal that overlaps it by an IoU of 0.5 or more."""
+    seconds: list[float]
+    """That each image took; the first ones warm up."""
 
 
 @torch.no_grad()
@@ -123,22 +161,36 @@ def detect(
     detector: FasterRCNN,
     records: Sequence[Record],
     on_batch: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[list[Prediction], float]:
-    """The detector's predictions for these images, in order, and the median of the seconds an image (the first ones
-    warm up)."""
-    device = next(detector.parameters()).device
-    settings = detector.config.detector.image
-    batches = read_ahead(
-        partial(load_batch, classes=detector.classes, settings=settings),
-        batched_by_frame(records, detector.config.train.batch_size, settings),
-        workers=detector.config.data.workers,
-    )
-    predictions: list[Prediction] = []
-    seconds: list[float] = []
-    for batch in batches:
+) -> Found:
+    """Detect in these images; several processes share them out batch by batch, and all get the whole result."""
+    config, device = detector.config, next(detector.parameters()).device
+    mine: list[tuple[int, Found]] = []
+    done = 0
+    for own, batch in own_batches(
+        records,
+        detector.classes,
+        config.detector.image,
+        batch_size=config.train.batch_size,
+        workers=config.data.workers,
+    ):
+        images, sizes, originals, targets, names, _ = batch_to(batch, device)
         start = time.perf_counter()
-        detections = detector(batch.images.to(device), batch.image_sizes.to(device), batch.original_sizes.to(device))
-        predictions += detector.to_predictions(detections, batch.names)
-        seconds += [(time.perf_counter() - start) / len(batch.images)] * len(batch.images)
-        on_batch(len(predictions), len(records))
-    return predictions, statistics.median(seconds)
+        proposals, output = detector.propose_and_classify(images, sizes, originals)
+        detections = detector.select(proposals, output, sizes, originals)
+        predictions = detector.to_predictions(detections, names)
+        seconds = (time.perf_counter() - start) / len(names)
+        places = [
+            place
+            for boxes, valid, target in zip(proposals.boxes, proposals.valid, targets, strict=True)
+            for place in first_match(iou(boxes[valid], target.boxes[~target.difficult])).tolist()
+        ]
+        mine.append((own.start, Found(predictions, places, [seconds] * len(names))))
+        done += len(names) * processes.count()
+        on_batch(min(done, len(records)), len(records))
+    everywhere = [found for share in processes.gather(mine) for found in share]
+    in_order = [found for _, found in sorted(everywhere, key=lambda placed: placed[0])]
+    return Found(
+        [prediction for found in in_order for prediction in found.predictions],
+        [place for found in in_order for place in found.places],
+        [seconds for found in in_order for seconds in found.seconds],
+    )

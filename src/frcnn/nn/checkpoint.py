@@ -1,6 +1,7 @@
 """Model files: weights, class names and settings in one .safetensors file that describes itself."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def save(detector: FasterRCNN, path: Path) -> None:
     """Write the detector to one file, whole or not at all.
 
     Contract: `load(save(d))` gives the same detections as d.
+
+    Raises:
+        OSError: it cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
     metadata = {
@@ -32,7 +36,11 @@ def save(detector: FasterRCNN, path: Path) -> None:
         "config": json.dumps(dump(detector.config)),
     }
     with whole_file(path) as partial:
-        save_file(tensors, partial, metadata)
+        try:
+            save_file(tensors, partial, metadata)
+        except SafetensorError as error:  # which hides the system's error, e.g. of a full disk
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, f"{path}: {error}") from None
 
 
 def from_torchvision(state_dict: Mapping[str, Tensor], name: str, classes: Sequence[str] | None = None) -> FasterRCNN:

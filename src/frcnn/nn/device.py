@@ -19,7 +19,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
         return torch.bfloat16 if native else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
 def _cpu_has_bf16() -> bool:

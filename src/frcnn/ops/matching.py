@@ -3,6 +3,9 @@
 Letters: N anchors, K RoIs, G ground-truth boxes. Labels: 0 background, >= 1 foreground, -1 ignore.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -80,3 +83,22 @@ def match_rois(
     foreground = best_iou >= fg_iou
     labels[foreground] = gt_labels[matched_idxs[foreground]]
     return labels, matched_idxs
+
+
+def first_match(ious: Float[Tensor, "K G"], *, min_iou: float = 0.5) -> Int[Tensor, "G"]:
+    """For each ground-truth box, the place of the first RoI that overlaps it by `min_iou` or more; -1 if none does.
+
+    Args:
+        ious: of RoIs, best first, with ground-truth boxes.
+    """
+    matches = torch.cat((ious >= min_iou, ious.new_zeros((1, ious.shape[1])).bool()))  # so that there is one
+    return torch.where(matches.any(dim=0), matches.int().argmax(dim=0), -1)  # of several largest, the first
+
+
+def recall(places: Sequence[int], *, at: Sequence[int] = (50, 100, 300)) -> dict[int, float]:
+    """The share of objects that the best n RoIs find, for some n; NaN where there is no object.
+
+    Args:
+        places: of each object, the `first_match`.
+    """
+    return {n: sum(0 <= place < n for place in places) / len(places) if places else math.nan for n in at}

@@ -2,23 +2,29 @@
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
-from itertools import count
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.nn.parallel import DistributedDataParallel
 
+from frcnn import processes
 from frcnn.config import TrainSettings
-from frcnn.data.loader import batched, epoch_order, load_batch, read_ahead
-from frcnn.nn.detector import FasterRCNN
-from frcnn.training.phases import Part, Phase
+from frcnn.data.loader import Share, batch_to, epoch_order, load_batch, read_ahead, shares_of_steps
+from frcnn.ops.sampling import generator_of, seed_of
+from frcnn.training.optimizer import parameters_of, set_rate
+from frcnn.training.proposals import keep_proposals, open_proposals, without_fillers
+from frcnn.training.replay import not_finite
 from frcnn.training.schedule import learning_rate
-from frcnn.training.step import Losses, TrainingStep
-from frcnn.types import Batch, Record, Target
+from frcnn.training.state import TrainingState
+from frcnn.training.step import MicroBatch, TrainingStep
+from frcnn.types import Batch, Record
 
 
 class StepReport(NamedTuple):
@@ -36,127 +42,174 @@ class StepReport(NamedTuple):
     losses: dict[str, float]
     seconds: float
     images: int
+    """Of all processes together."""
+    memory: int
+    """Bytes: of the graphics card at most so far, or of this process now."""
+
+
+class ProposalReport(NamedTuple):
+    """What the RPN found in the training images, when its proposals were kept."""
+
+    phase: str
+    """That takes them."""
+    step: int
+    """After which they were made."""
+    recall: dict[int, float]
+    """Share of the objects that the best n proposals overlap by an IoU of 0.5 or more, for some n."""
+
+
+def images_per_step(settings: TrainSettings) -> int:
+    """Of all processes together."""
+    return settings.batch_size * settings.accumulate * processes.count()
+
+
+def warmup_steps(settings: TrainSettings) -> int:
+    """As set; else 50 where the rate is scaled up for several images a step (Goyal et al. 2017, arXiv:1706.02677,
+    section 2.2, take some epochs of a large set)."""
+    if settings.warmup_steps is not None:
+        return settings.warmup_steps
+    return 0 if images_per_step(settings) == 1 else 50
 
 
 def fit(
-    detector: FasterRCNN,
-    records: Sequence[Record],
-    phases: Sequence[Phase],
-    *,
-    device: torch.device,
-    precision: torch.dtype,
-) -> Iterator[StepReport]:
-    """Train the detector in place; every step is a report.
+    state: TrainingState, records: Sequence[Record], *, folder: Path, device: torch.device, precision: torch.dtype
+) -> Iterator[StepReport | ProposalReport]:
+    """Train in place from where the state stands; after every report, the state can be saved.
 
     Args:
         records: training images, checked.
+        folder: for proposals that are kept.
         device: where to train; the detector stays there.
         precision: of the layers; box arithmetic and losses are float32 in any case.
 
     Raises:
-        FloatingPointError: a loss is not finite; names phase, step and images.
+        NonFiniteLossError: names phase, step and images.
     """
-    settings, image_settings = detector.config.train, detector.config.detector.image
-    steps_per_epoch = math.ceil(len(records) / settings.batch_size)
-    steps = sum(phase.epochs for phase in phases) * steps_per_epoch
-    step_numbers = count(1)
-    epoch_numbers = count()
-    detector.to(device)
-    training = TrainingStep(detector).train()
-
-    for phase in phases:
-        optimizer = make_optimizer(detector, phase, settings)
-        for part in Part:  # what is not trained also keeps its batch norm's statistics
-            getattr(detector, part.value).train(part in phase.train)
-        detector.freeze_batch_norm()
-        for epoch in range(phase.epochs):
-            number = next(epoch_numbers)
-            flip = settings.flip and number % 2 == 1
-            generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
-            order = [records[i] for i in epoch_order(len(records), seed=settings.seed, epoch=number)]
-            batches = read_ahead(
-                partial(load_batch, classes=detector.classes, settings=image_settings, flip=flip),
-                batched(order, settings.batch_size),
-                workers=detector.config.data.workers,
-            )
-            for index, batch in enumerate(batches):
-                start = time.perf_counter()
-                step = next(step_numbers)
-                rate = learning_rate(
+    detector = state.detector.to(device)
+    while state.step < state.steps:
+        phase = state.phases[state.position.phase]
+        kept = folder / f"proposals-{phase.name.replace(' ', '-')}.npy"
+        if (state.position.epoch, state.position.step) == (0, 0):
+            if phase.keeps_proposals:
+                yield ProposalReport(phase.name, state.step, keep_proposals(detector, records, kept))
+            state.restart()
+        state.begin(device, precision)
+        proposals = open_proposals(kept) if phase.keeps_proposals else None
+        training = TrainingStep(detector, phase.train)
+        parallel = training if processes.count() == 1 else DistributedDataParallel(training)
+        for _ in range(state.position.epoch, phase.epochs):
+            training.set_modes()
+            for batches in _epoch(state, records, proposals, device):
+                start, (_, epoch, step, _) = time.perf_counter(), state.position
+                size = images_per_step(detector.config.train)
+                rate = size * learning_rate(
                     phase.lr,
-                    step=epoch * steps_per_epoch + index,
-                    steps_per_epoch=steps_per_epoch,
+                    step=epoch * state.steps_per_epoch + step,
+                    steps_per_epoch=state.steps_per_epoch,
                     epochs=phase.epochs,
-                    warmup_steps=settings.warmup_steps,
-                    decay=settings.lr_decay,
+                    warmup_steps=warmup_steps(detector.config.train),
+                    decay=detector.config.train.lr_decay,
                 )
-                _set_rate(optimizer, rate)
-                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                    losses = training(_to(batch, device), generator)
-                loss = _finite_sum(losses, phase, step, batch)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                if settings.clip_norm is not None:
-                    nn.utils.clip_grad_norm_(_trained(optimizer), settings.clip_norm)
-                optimizer.step()
+                losses = _set_gradients(parallel, state, batches, precision)
+                _set_weights(state, rate)
+                state.step += 1
+                if state.position[1:3] == (0, 0):
+                    state.end()
                 yield StepReport(
                     phase.name,
                     epoch + 1,
-                    step,
-                    steps,
+                    state.step,
+                    state.steps,
                     rate,
-                    loss.item(),
-                    {name: value.item() for name, value in losses._asdict().items()},
+                    sum(losses.values()),
+                    losses,
                     time.perf_counter() - start,
-                    len(batch.images),
+                    min(size, len(records) - step * size),
+                    _memory(device),
                 )
     detector.eval()
 
 
-def make_optimizer(detector: FasterRCNN, phase: Phase, settings: TrainSettings) -> Optimizer:
-    """SGD over the parts that the phase trains; everything else stops requiring gradients.
-
-    Biases learn at `bias_lr_mult` times the rate, as in py-faster-rcnn and CNTK; layers without pretrained
-    weights at `new_layers_lr_mult` times.
-    """
-    groups: dict[float, list[nn.Parameter]] = defaultdict(list)
-    names = [part.value for part in phase.train]
-    for name, parameter in detector.named_parameters():
-        trained = name.partition(".")[0] in names and name not in detector.fixed
-        parameter.requires_grad_(trained)
-        if trained:
-            bias = settings.bias_lr_mult if name.endswith("bias") else 1.0
-            new = settings.new_layers_lr_mult if name in detector.fresh else 1.0
-            groups[bias * new].append(parameter)
-    rates = [{"params": parameters, "lr_mult": multiplier} for multiplier, parameters in groups.items()]
-    return SGD(rates, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
-
-
-def _set_rate(optimizer: Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["lr_mult"]
-
-
-def _trained(optimizer: Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _finite_sum(losses: Losses, phase: Phase, step: int, batch: Batch) -> Tensor:
-    loss = torch.stack(list(losses)).sum()
-    if not torch.isfinite(loss):
-        parts = ", ".join(f"{name}={value.item():g}" for name, value in losses._asdict().items())
-        raise FloatingPointError(
-            f"loss is {loss.item():g} at phase '{phase.name}', step {step} ({parts}), "
-            f"image {', '.join(batch.names)}; a lower train.lr or a train.clip_norm may help"
-        )
-    return loss
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    return Batch(
-        batch.images.to(device),
-        batch.image_sizes.to(device),
-        batch.original_sizes.to(device),
-        [Target(*(value.to(device) for value in target)) for target in batch.targets],
-        batch.names,
+def _epoch(
+    state: TrainingState, records: Sequence[Record], proposals: np.ndarray | None, device: torch.device
+) -> Iterator[list[MicroBatch]]:
+    """This process's batches of each step that is left in the epoch."""
+    detector, settings = state.detector, state.detector.config.train
+    _, _, done, epoch = state.position
+    images = epoch_order(len(records), seed=settings.seed, epoch=epoch)[done * images_per_step(settings) :]
+    shares_of = partial(
+        shares_of_steps,
+        images,
+        images_per_step=images_per_step(settings),
+        batch_size=settings.batch_size,
+        rank=processes.rank(),
+        count=processes.count(),
     )
+
+    def load(share: Share) -> Batch:
+        return load_batch(
+            [records[index] for index in share.indices],
+            detector.classes,
+            detector.config.detector.image,
+            flip=settings.flip and epoch % 2 == 1,
+            proposals=None if proposals is None else [without_fillers(proposals[index]) for index in share.indices],
+        )
+
+    batches = read_ahead(
+        load, (share for shares in shares_of() for share in shares), workers=detector.config.data.workers
+    )
+    for shares in shares_of():
+        yield [
+            MicroBatch(
+                batch_to(next(batches), device),
+                share.weight,
+                [(settings.seed, epoch, index) for index in share.indices],
+            )
+            for share in shares
+        ]
+
+
+def _set_gradients(
+    training: nn.Module, state: TrainingState, micro_batches: Sequence[MicroBatch], precision: torch.dtype
+) -> dict[str, float]:
+    """Of the mean loss over the step's images, of all processes; returns its parts."""
+    state.optimizer.zero_grad(set_to_none=True)
+    torch.manual_seed(seed_of(state.detector.config.train.seed, state.step, processes.rank()))  # of dropout
+    parts: list[Tensor] = []
+    names: list[str] = []
+    for index, (batch, weight, seeds) in enumerate(micro_batches, start=1):
+        last = index == len(micro_batches)
+        wait = training.no_sync() if isinstance(training, DistributedDataParallel) and not last else nullcontext()
+        with wait:
+            with torch.autocast(batch.images.device.type, precision, enabled=precision != torch.float32):
+                losses = training(batch, [generator_of(*seed) for seed in seeds])
+            names = list(losses)
+            weighted = torch.stack(list(losses.values())) * weight
+            # DistributedDataParallel takes the mean over the processes; the weights are made for the sum.
+            state.scaler.scale(weighted.sum() * processes.count()).backward()
+        parts.append(weighted.detach())
+    found = dict(zip(names, processes.total(torch.stack(parts).sum(dim=0)).tolist(), strict=True))
+    if not math.isfinite(sum(found.values())):
+        failed = [batch for batch, part in zip(micro_batches, parts, strict=True) if not part.isfinite().all()]
+        phase = state.phases[state.position.phase]
+        raise not_finite(
+            state.detector, phase.train, failed, found, precision, f"phase '{phase.name}', step {state.step + 1}"
+        )
+    return found
+
+
+def _set_weights(state: TrainingState, rate: float) -> None:
+    """One step down the gradients."""
+    clip_norm = state.detector.config.train.clip_norm
+    set_rate(state.optimizer, rate)
+    state.scaler.unscale_(state.optimizer)
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(parameters_of(state.optimizer), clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.average is not None:
+        state.average.update_parameters(state.detector)
+
+
+def _memory(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss

@@ -1,24 +1,50 @@
 """From a folder of data to a RUN folder: check everything, train, store."""
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+import errno
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from frcnn import processes
 from frcnn.config import Config, dump_yaml, merge
 from frcnn.data.dataset import Dataset, open_dataset
-from frcnn.files import write_text
+from frcnn.data.loader import load_batch
+from frcnn.files import remove_partial, write_text
 from frcnn.nn.checkpoint import load, save
 from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.device import choose_device, choose_precision
 from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights
-from frcnn.training.loop import StepReport, fit
-from frcnn.training.phases import end_to_end
+from frcnn.training.folder import (
+    BEST_FILE,
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    FAILED_STEP_FILE,
+    LAST_FILE,
+    is_finished,
+    is_unfinished,
+    locked,
+    require_usable,
+    run_folder,
+    unfinished_run,
+)
+from frcnn.training.graphs import check_graphs, draw_graphs
+from frcnn.training.loop import ProposalReport, StepReport, fit, images_per_step, warmup_steps
+from frcnn.training.metrics import Metrics, Report, check_logger, draw_curves
+from frcnn.training.phases import phases_of
+from frcnn.training.replay import NonFiniteLossError
+from frcnn.training.state import Best, TrainingState, read_checkpoint, write_checkpoint
+from frcnn.training.validation import ValidationReport, validate
 
 OnStep = Callable[[StepReport], None]
 Log = Callable[[str], None]
+
+FAST_IMAGES = 8
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def train(
@@ -31,32 +57,63 @@ def train(
     config: str | Path | None = None,
     settings: Sequence[str] = (),
     offline: bool = False,
+    resume: bool = False,
     on_step: OnStep = lambda report: None,
     log: Log = lambda line: None,
 ) -> tuple[FasterRCNN, Path]:
     """Train a detector on a folder of images and write a RUN folder.
 
-    Nothing is written before the settings, the data and the weights have passed their checks.
+    Nothing is written before the settings, the data and the weights have passed their checks. A training that was cut
+    off goes on from its last checkpoint if it is called again, to the same weights as if nothing had happened. Started
+    by torchrun, all processes train together, and the first one writes.
 
     Args:
         data: folder of images and boxes; None takes `data.path` of the settings.
-        out: the RUN folder; it must not exist or be empty. None takes runs/DATA-BASEMODEL, numbered if it exists.
+        out: the RUN folder; it must not exist, be empty, or hold a training with these settings that was cut off. None
+            takes runs/DATA-BASEMODEL, numbered if it exists.
         base_model, recipe: names of presets.
         weights: a file of the base model or of a detector, a RUN, "coco" (the detector trained on COCO), "auto" (the
             first source that has the base model's) or "none".
         config: YAML file of settings, e.g. a RUN's config.yaml.
         settings: "key=value" strings, e.g. ["train.epochs=5", "train.seed=1"].
         offline: never open a connection.
-        on_step: called after every step.
-        log: called with a line worth telling.
+        resume: it is an error if there is no training to go on with.
+        on_step: called after every step, in the first process.
+        log: called with a line worth telling, in the first process.
 
     Returns:
         The trained detector, in evaluation mode, and its RUN folder.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: what is wrong with the input, and the way out.
-        FloatingPointError: a loss is not finite.
+        FloatingPointError: a loss is not finite; the step is kept in the RUN.
+        OSError: the disk is full; the training can go on later.
     """
+    with processes.joined():
+        if not processes.is_first():
+            on_step, log = lambda report: None, lambda line: None
+        merged = _settings(data, out, base_model, recipe, weights, config, settings, resume)
+        choice = _choose_run(merged, out, resume) if processes.is_first() else (Path(), None)
+        run, trained = processes.from_first(choice)
+        if trained is not None:
+            log(f"{run} holds a trained model already; {trained}")
+            return load(run), run
+        return _train(merged, run, weights, offline=offline, on_step=on_step, log=log), run
+
+
+def _settings(
+    data: str | Path | None,
+    out: str | Path | None,
+    base_model: str | None,
+    recipe: str | None,
+    weights: str | None,
+    config: str | Path | None,
+    settings: Sequence[str],
+    resume: bool,
+) -> Config:
+    """All settings, checked, with the data and weights that were named, so that config.yaml trains the same again."""
+    if resume and data is None and config is None and out is not None and (Path(out) / CONFIG_FILE).is_file():
+        config = Path(out) / CONFIG_FILE  # `--resume --out RUN` says it all
     merged = merge(
         base_model=base_model,
         recipe=recipe,
@@ -66,50 +123,243 @@ def train(
     data = data if data is not None else merged.data.path
     if data is None:
         raise ValueError("no data: name a folder, or set data.path")
-    merged = _with_sources(merged, Path(data).resolve(), weights)
-    name = f"{merged.data.name or Path(data).resolve().name}-{merged.base_model.name}"
-    if merged.train.skip_if_trained:
-        run = Path(out) if out is not None else Path("runs") / name
-        if (run / MODEL_FILE).is_file():
-            log(f"{run} holds a trained model already; training is skipped (train.skip_if_trained)")
-            return load(run), run
-    else:
-        run = run_folder(out, name)
-    _require_free(run)
+    where: dict[str, Any] = {"path": str(Path(data).resolve())}
+    if merged.train.fast:
+        where["num_test_images"] = min(merged.data.num_test_images or FAST_IMAGES, FAST_IMAGES)
+    parts: dict[str, Any] = {"data": merged.data.model_copy(update=where)}
+    if weights not in (None, "auto"):
+        source = weights if weights in ("none", "coco") else str(Path(str(weights)).resolve())
+        parts["base_model"] = merged.base_model.model_copy(update={"weights": source})
+    return merged.model_copy(update=parts)
 
-    dataset = open_dataset(Path(data), merged.data)
-    detector = build(merged, dataset, weights, offline=offline, log=log)
-    device = choose_device(merged.train.device)
-    if merged.train.deterministic and device.type == "cuda":
+
+def _choose_run(config: Config, out: str | Path | None, resume: bool) -> tuple[Path, str | None]:
+    """The RUN folder, and why there is nothing to train, if so."""
+    name = f"{config.data.name or Path(str(config.data.path)).name}-{config.base_model.name}"
+    run = Path(out) if out is not None else unfinished_run(name, config)
+    if config.train.skip_if_trained and run is None:
+        run = Path("runs") / name
+    run = run if run is not None else run_folder(None, name)
+    if is_finished(run) and config.train.skip_if_trained:
+        return run, "training is skipped (train.skip_if_trained)"
+    if is_finished(run) and resume:
+        return run, "there is nothing to resume"
+    if resume and not is_unfinished(run):
+        raise FileNotFoundError(f"{run}: no training that was cut off, with these settings; leave out --resume")
+    require_usable(run, config)
+    return run, None
+
+
+def _train(config: Config, run: Path, weights: str | None, *, offline: bool, on_step: OnStep, log: Log) -> FasterRCNN:
+    settings = config.train
+    device = choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
+    if settings.deterministic and device.type == "cuda":
         raise ValueError("train.deterministic works on the CPU only; add --device cpu")
-    precision = choose_precision(merged.train.precision, device)
-    log(
-        f"{dataset.name}: {len(dataset.train)} training images, "
-        f"{sum(len(record.names) for record in dataset.train)} objects, {len(dataset.classes)} classes"
-    )
-    log(f"training on {device.type}, layers in {str(precision).removeprefix('torch.')}")
+    check_logger(settings.logger)
+    if settings.draw_graph:
+        check_graphs()
+    dataset = _dataset(config)
+    detector = build(config, dataset, weights, offline=offline, log=log)
+    size = images_per_step(settings)
+    state = TrainingState(detector, phases_of(settings), -(-len(dataset.train) // size))
+    for line in _summary(config, dataset, device, precision):
+        log(line)
 
     run.mkdir(parents=True, exist_ok=True)
-    write_text(run / "config.yaml", dump_yaml(merged))
     before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(merged.train.deterministic or before)
+    torch.use_deterministic_algorithms(settings.deterministic or before)
+    first = processes.is_first()
     try:
-        _fit(detector, dataset, run, device=device, precision=precision, on_step=on_step)
+        with locked(run) if first else nullcontext():
+            if first:
+                remove_partial(run)
+                write_text(run / CONFIG_FILE, dump_yaml(config))
+            if first and settings.draw_graph:
+                one = load_batch(dataset.train[:1], detector.classes, config.detector.image)
+                files = draw_graphs(detector, state.phases, one, run, settings.graph_type)
+                log(f"graphs in {', '.join(map(str, files))}")
+            processes.gather(None)  # what all read is there
+            if not (run / CONFIG_FILE).is_file():
+                raise ValueError(f"{run}: must be in a folder that the machines of all processes see; set --out")
+            kept = _resume(state, run, dataset, log)
+            writer = Metrics(run, size=kept, logger=settings.logger, step=state.step) if first else nullcontext()
+            with writer as metrics:
+                _fit(state, dataset, run, metrics, device=device, precision=precision, on_step=on_step, log=log)
+            return _store(state, run, log)
+    except NonFiniteLossError as error:
+        file = run / FAILED_STEP_FILE
+        if first:
+            write_checkpoint(file, error.step)
+        raise FloatingPointError(f"{error}; {file} keeps this step for frcnn.training.replay") from error
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise OSError(
+            f"{run}: no space left on the disk ({error}); make some, and the same command goes on from the last "
+            f"checkpoint"
+        ) from error
     finally:
         torch.use_deterministic_algorithms(before)
-    return detector, run
+
+
+def _dataset(config: Config) -> Dataset:
+    dataset = open_dataset(Path(str(config.data.path)), config.data)
+    if config.train.validate_every is not None and not any(record.names for record in dataset.val):
+        raise ValueError(
+            "train.validate_every: there are no validation images with objects; set data.val_fraction, e.g. 0.2, "
+            "or data.val_set"
+        )
+    if config.train.validate_every is None and config.data.val_fraction > 0:
+        raise ValueError("data.val_fraction sets images aside that nothing measures; set train.validate_every too")
+    if not config.train.fast:
+        return dataset
+    with_objects = [index for index, record in enumerate(dataset.train) if record.names]
+    without = [index for index, record in enumerate(dataset.train) if not record.names][: FAST_IMAGES // 4]
+    chosen = with_objects[: FAST_IMAGES - len(without)] + without
+    return dataset._replace(train=dataset.train.take(chosen), val=dataset.val[:FAST_IMAGES])
+
+
+def _summary(config: Config, dataset: Dataset, device: torch.device, precision: torch.dtype) -> Iterator[str]:
+    settings, size = config.train, images_per_step(config.train)
+    objects = sum(len(record.names) for record in dataset.train)
+    val = f"; {len(dataset.val)} validation images" if dataset.val else ""
+    yield (
+        f"{dataset.name}: {len(dataset.train)} training images, {objects} objects, {len(dataset.classes)} classes" + val
+    )
+    yield f"training on {device.type}, layers in {str(precision).removeprefix('torch.')}"
+    if size > 1:
+        shares = [
+            f"{count} {what}"
+            for count, what in (
+                (settings.batch_size, "in a batch"),
+                (settings.accumulate, "batches"),
+                (processes.count(), "processes"),
+            )
+            if count > 1
+        ]
+        yield (
+            f"{size} images a step ({' x '.join(shares)}), so the learning rate is {size} times that of one image, "
+            f"reached in {warmup_steps(settings)} steps"
+        )
+
+
+def _resume(state: TrainingState, run: Path, dataset: Dataset, log: Log) -> int:
+    """Take up the RUN's checkpoint, if there is one; returns how many bytes of its metrics belong to it."""
+    file = run / CHECKPOINT_FILE
+    if not file.is_file():
+        return 0
+    checkpoint = read_checkpoint(file)
+    size = images_per_step(state.detector.config.train)
+    if checkpoint["images_per_step"] != size:
+        raise ValueError(
+            f"{file}: this training takes {checkpoint['images_per_step']} images a step, not {size}; "
+            f"start as many processes as before, or begin again in another folder"
+        )
+    if checkpoint["data"] != dataset.fingerprint():
+        raise ValueError(f"{file}: the data has changed since; put it back, or begin again in another folder")
+    state.load_state_dict(checkpoint["state"])
+    log(f"{run}: goes on after step {state.step} of {state.steps}")
+    return int(checkpoint["metrics_size"])
 
 
 def _fit(
-    detector: FasterRCNN, dataset: Dataset, run: Path, *, device: torch.device, precision: torch.dtype, on_step: OnStep
+    state: TrainingState,
+    dataset: Dataset,
+    run: Path,
+    metrics: Metrics | None,
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    on_step: OnStep,
+    log: Log,
 ) -> None:
-    """Train, with a line of metrics.jsonl for each step, and store the model."""
-    phases = end_to_end(detector.config.train)
-    with (run / "metrics.jsonl").open("w", encoding="utf-8", buffering=1) as metrics:
-        for report in fit(detector, dataset.train, phases, device=device, precision=precision):
-            metrics.write(json.dumps(report._asdict()) + "\n")
-            on_step(report)
-    save(detector, run / MODEL_FILE)
+    """Train to the end, with checkpoints and measurements on the way. Only the first process has metrics."""
+    settings = state.detector.config.train
+    data, saved = dataset.fingerprint(), time.monotonic()
+
+    def record(report: Report) -> None:
+        if metrics is not None:
+            metrics.write(report)
+
+    def checkpoint() -> None:
+        nonlocal saved
+        if metrics is not None:
+            content = {
+                "state": state.state_dict(),
+                "data": data,
+                "images_per_step": images_per_step(settings),
+                "metrics_size": metrics.size,
+            }
+            write_checkpoint(run / CHECKPOINT_FILE, content)
+            saved = time.monotonic()
+
+    if _is_enough(state):
+        return
+    for report in fit(state, dataset.train, folder=run, device=device, precision=precision):
+        record(report)
+        if isinstance(report, ProposalReport):
+            found = ", ".join(f"{share:.4f} at {count}" for count, share in report.recall.items())
+            log(f"proposals for phase '{report.phase}': recall {found}")
+            continue
+        on_step(report)
+        measured = _is_measured(state)
+        if measured:
+            validation = validate(state.outcome, dataset.val, epoch=state.position.total_epoch, step=state.step)
+            record(validation)
+            log(f"epoch {validation.epoch}: mean AP {validation.mean_ap:.4f}, validation loss {validation.loss:.4f}")
+            _keep_best(state, validation, run)
+        if state.step == state.steps:
+            return
+        if measured or state.position[1:3] == (0, 0) or time.monotonic() - saved >= settings.checkpoint_seconds:
+            checkpoint()
+        if _is_enough(state):
+            log(f"no better measurement in {settings.patience}; training ends")
+            return
+
+
+def _is_measured(state: TrainingState) -> bool:
+    """Does an epoch end after which the detector is measured? In the last phase, where its parts belong together."""
+    every, last = state.detector.config.train.validate_every, len(state.phases) - 1
+    if every is None or state.position.step > 0:
+        return False
+    if state.step == state.steps:
+        return True
+    return state.position.phase == last and state.position.epoch > 0 and state.position.epoch % every == 0
+
+
+def _keep_best(state: TrainingState, validation: ValidationReport, run: Path) -> None:
+    best = state.best
+    if best is None or (validation.mean_ap, -validation.loss) > (best.mean_ap, -best.loss):
+        state.best = Best(validation.mean_ap, validation.loss, validation.epoch, 0)
+        if processes.is_first():
+            save(state.outcome, run / BEST_FILE)
+    else:
+        state.best = best._replace(waited=best.waited + 1)
+
+
+def _is_enough(state: TrainingState) -> bool:
+    patience = state.detector.config.train.patience
+    return patience is not None and state.best is not None and state.best.waited >= patience
+
+
+def _store(state: TrainingState, run: Path, log: Log) -> FasterRCNN:
+    """Put the model into the RUN, the best if it was measured, and remove what only served to go on."""
+    detector = state.outcome.eval()
+    if processes.is_first():
+        draw_curves(run)
+        if state.best is None:
+            save(detector, run / MODEL_FILE)
+        else:
+            save(detector, run / LAST_FILE)
+            os.replace(run / BEST_FILE, run / MODEL_FILE)
+        for file in (run / CHECKPOINT_FILE, *run.glob("proposals-*.npy")):
+            file.unlink(missing_ok=True)
+    processes.gather(None)  # the model is there
+    if state.best is None:
+        return detector
+    log(f"{MODEL_FILE} has the weights of epoch {state.best.epoch}, the best; {LAST_FILE} those of the last")
+    return load(run, device=detector.config.train.device)
 
 
 def build(
@@ -134,30 +384,6 @@ def build(
         if fresh:
             log(f"the weights lack the box head's layers, which start fresh: {_layers(fresh)}")
     return detector
-
-
-def run_folder(out: str | Path | None, name: str) -> Path:
-    """The folder asked for, or the first free one of runs/name, runs/name-2, ..."""
-    if out is not None:
-        return Path(out)
-    candidates = [Path("runs") / name, *(Path("runs") / f"{name}-{number}" for number in range(2, 10_000))]
-    return next(folder for folder in candidates if not folder.exists())
-
-
-def _with_sources(config: Config, data: Path, weights: str | None) -> Config:
-    """The settings with the data and weights that were named, so that config.yaml trains the same again."""
-    parts: dict[str, Any] = {"data": config.data.model_copy(update={"path": str(data)})}
-    if weights not in (None, "auto"):
-        source = weights if weights in ("none", "coco") else str(Path(str(weights)).resolve())
-        parts["base_model"] = config.base_model.model_copy(update={"weights": source})
-    return config.model_copy(update=parts)
-
-
-def _require_free(run: Path) -> None:
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise FileExistsError(
-            f"{run}: exists and is not overwritten; choose another folder with --out, or delete it first"
-        )
 
 
 def _layers(parameters: Iterable[str]) -> str:

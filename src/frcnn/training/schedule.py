@@ -1,7 +1,34 @@
-"""The learning rate, as a pure function of where training stands."""
+"""Where training stands, and the learning rate there: pure functions of the number of steps done."""
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from frcnn.training.phases import Phase
+
+
+class Position(NamedTuple):
+    """A step; all from 0."""
+
+    phase: int
+    """As many as there are phases: training is done."""
+    epoch: int
+    """Since the phase began."""
+    step: int
+    """Since the epoch began."""
+    total_epoch: int
+    """Since training began."""
+
+
+def locate(step: int, phases: Sequence[Phase], steps_per_epoch: int) -> Position:
+    """The place of a step, counted from 0 over all phases."""
+    total_epoch, in_epoch = divmod(step, steps_per_epoch)
+    epoch = total_epoch
+    for number, phase in enumerate(phases):
+        if epoch < phase.epochs:
+            return Position(number, epoch, in_epoch, total_epoch)
+        epoch -= phase.epochs
+    return Position(len(phases), 0, 0, total_epoch)
 
 
 def learning_rate(

@@ -1,9 +1,9 @@
-"""One training step: the detector's own modules, targets for what they say, and the four losses.
+"""One training step: the detector's own modules, targets for what they say, and their losses.
 
 Letters: B images, N anchors, G ground-truth boxes, S sampled RoIs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,16 +17,22 @@ from frcnn.ops.losses import roi_losses, rpn_losses
 from frcnn.ops.matching import match_anchors, match_rois
 from frcnn.ops.sampling import sample
 from frcnn.ops.selection import select_proposals
+from frcnn.training.phases import Part
 from frcnn.types import Batch, RpnOutput, Target
 
+LOSSES = ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
+Losses = dict[str, Tensor]
+"""By name, means over the images of a batch."""
 
-class Losses(NamedTuple):
-    """Means over the images of a batch."""
 
-    rpn_objectness: Float[Tensor, ""]
-    rpn_box: Float[Tensor, ""]
-    roi_class: Float[Tensor, ""]
-    roi_box: Float[Tensor, ""]
+class MicroBatch(NamedTuple):
+    """What goes through the detector at once; a step may take several."""
+
+    batch: Batch
+    weight: float
+    """Of its mean loss in that of the step."""
+    seeds: list[tuple[int, ...]]
+    """Of each image's samples."""
 
 
 class RoiSample(NamedTuple):
@@ -38,44 +44,59 @@ class RoiSample(NamedTuple):
 
 
 class TrainingStep(nn.Module):
-    """Losses of a batch. Holds no weights of its own: it is what is optimised, never what is saved."""
+    """Losses of a batch. Holds no weights of its own: it is what is optimised, never what is saved.
 
-    def __init__(self, detector: FasterRCNN) -> None:
+    Args:
+        parts: what learns; of those, the RPN and the RoI head give losses.
+    """
+
+    def __init__(self, detector: FasterRCNN, parts: Collection[Part] = tuple(Part)) -> None:
         super().__init__()
         self.detector = detector
+        self.parts = frozenset(parts)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """The four losses of the paper, each the mean over the images.
+    def forward(self, batch: Batch, generators: Sequence[torch.Generator]) -> Losses:
+        """The losses of the paper, each the mean over the images.
 
         Args:
-            generator: draws the samples; on the CPU.
+            batch: with kept proposals, the RoI head learns from those; else from what the RPN says now.
+            generators: draw the samples, one for each image, so that it does not matter what else is in its batch; on
+                the CPU.
         """
         detector = self.detector
         features = detector.backbone(detector.normalize(batch.images, batch.image_sizes))
-        rpn = detector.rpn(features, (batch.images.shape[-2], batch.images.shape[-1]))
-        objectness, rpn_box = self.rpn_losses(rpn, batch, generator)
+        losses: Losses = {}
+        proposals = batch.proposals
+        if Part.RPN in self.parts or proposals is None:
+            rpn = detector.rpn(features, (batch.images.shape[-2], batch.images.shape[-1]))
+            if Part.RPN in self.parts:
+                losses["rpn_objectness"], losses["rpn_box"] = self.rpn_losses(rpn, batch, generators)
+        if Part.ROI_HEAD in self.parts:
+            if proposals is None:
+                rules = detector.config.detector.train_proposals
+                boxes, _, valid = select_proposals(rpn, batch.image_sizes, batch.original_sizes, **rules.model_dump())
+                proposals = [b[v] for b, v in zip(boxes, valid, strict=True)]
+            samples = [self.sample_rois(*each) for each in zip(proposals, batch.targets, generators, strict=True)]
+            losses["roi_class"], losses["roi_box"] = self.roi_losses(features, samples)
+        return losses
 
-        proposals = select_proposals(
-            rpn,
-            batch.image_sizes,
-            batch.original_sizes,
-            **detector.config.detector.train_proposals.model_dump(),
-        )
-        samples = [
-            self.sample_rois(boxes[valid], target, generator)
-            for boxes, valid, target in zip(proposals.boxes, proposals.valid, batch.targets, strict=True)
-        ]
-        roi_class, roi_box = self.roi_losses(features, samples)
-        return Losses(objectness, rpn_box, roi_class, roi_box)
+    def set_modes(self) -> None:
+        """Training mode for what learns; what does not also keeps the statistics of its batch norm."""
+        self.detector.train()
+        for part in Part:
+            getattr(self.detector, part.value).train(part in self.parts)
+        self.detector.freeze_batch_norm()
 
     def rpn_losses(
-        self, rpn: RpnOutput, batch: Batch, generator: torch.Generator
+        self, rpn: RpnOutput, batch: Batch, generators: Sequence[torch.Generator]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """The anchor target rule (section 3.1.2), a sample (3.1.3), and its two losses."""
         rules = self.detector.config.train.rpn
         zeros, ones = rpn.anchors.new_zeros(4), rpn.anchors.new_ones(4)
         losses = []
-        for logits, deltas, size, target in zip(rpn.logits, rpn.deltas, batch.image_sizes, batch.targets, strict=True):
+        for logits, deltas, size, target, generator in zip(
+            rpn.logits, rpn.deltas, batch.image_sizes, batch.targets, generators, strict=True
+        ):
             boxes = target.boxes[~target.difficult]
             labels, matched_idxs = match_anchors(
                 iou(rpn.anchors, boxes),

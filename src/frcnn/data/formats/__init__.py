@@ -40,3 +40,6 @@ FORMATS: dict[str, Format] = {
         "COCO: annotations/instances_{train,val}*.json, images in a folder of the set's name, or images/",
     ),
 }
+
+WITH_SETS = frozenset({"pascal_voc", "coco"})
+"""Formats that may hold any number of sets, each with a name."""

@@ -1,0 +1,229 @@
+"""Several processes and several machines train what one process trains."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from tiny import tiny_config, write_annotated, write_tiny
+
+from frcnn import processes
+from frcnn.config import dump_yaml
+from frcnn.data.loader import shares_of_steps
+from frcnn.evaluation.report import evaluate
+from frcnn.files import write_text
+from frcnn.nn.checkpoint import load
+from frcnn.training.metrics import read_metrics
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+Process = subprocess.Popen
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two data sets, and settings. ImageNet weights and a low rate, so that what is rounded otherwise in a
+    batch of two than in two of one stays that small: no box is chosen for it that is not chosen else."""
+    folder = tmp_path_factory.mktemp("distributed")
+    write_tiny(folder / "tiny")
+    write_tiny(folder / "half")
+    for image in (folder / "half" / "positive").glob("[123].*"):
+        image.unlink()  # one image with objects remains, and one without: a process has none in every step
+    for number in range(3):
+        write_annotated(folder / "half" / "testImages" / f"1{number}.png", [("red", (10, 10, 50, 60))], seed=number)
+    write_text(
+        folder / "settings.yaml",
+        dump_yaml(tiny_config("train.lr=0.0001", "train.rpn_lr=0.0001", "train.roi_lr=0.0001")),
+    )
+    return folder
+
+
+def arguments(folder: Path, data: str, out: str, *settings: str) -> list[str]:
+    options = [part for setting in settings for part in ("--set", setting)]
+    return [
+        *("-m", "frcnn", "train", str(folder / data), "--config", str(folder / "settings.yaml"), "--offline"),
+        *("--out", str(folder / out), *options),
+    ]
+
+
+def start(*command: str) -> Process:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return Process(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: Process) -> str:
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    return text
+
+
+def run(*command: str) -> str:
+    return finish(start(*command))
+
+
+def assert_same_weights(first: Path, second: Path, *, tolerance: float) -> None:
+    torch.testing.assert_close(load(first).state_dict(), load(second).state_dict(), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("data", "epochs"), [("tiny", 4), ("half", 10)], ids=["uneven", "no objects in one process"])
+def test_two_processes_of_one_image_are_one_process_of_two(folder: Path, data: str, epochs: int) -> None:
+    settings = (f"train.epochs={epochs}",)
+    text = run(*TORCHRUN, "--nproc-per-node", "2", *arguments(folder, data, f"{data}-2", *settings))
+    run(sys.executable, *arguments(folder, data, f"{data}-1", *settings, "train.batch_size=2"))
+    two, one = folder / f"{data}-2", folder / f"{data}-1"
+    assert len(read_metrics(one)) >= 10
+    assert_same_weights(two, one, tolerance=1e-6)
+
+    # Only the first process writes and talks.
+    assert "2 images a step (2 processes), so the learning rate is 2 times that of one image" in text
+    assert text.count("model in") == 1
+    assert {file.name for file in two.iterdir()} == {file.name for file in one.iterdir()}
+    steps = [(line["step"], line["images"]) for line in read_metrics(two)]
+    assert steps == [(line["step"], line["images"]) for line in read_metrics(one)]
+
+    # The evaluation is shared out, and merged to what one process finds.
+    merged, alone = json.loads((two / "evaluation.json").read_text()), evaluate(two)
+    assert merged["images"] == alone.images == (2 if data == "tiny" else 5)
+    assert merged["mean_ap"] == pytest.approx(alone.mean_ap, abs=1e-6)
+    assert merged["coco_ap"] == pytest.approx(alone.coco_ap, abs=1e-6)
+    assert merged["recall"] == {str(count): pytest.approx(share) for count, share in alone.recall.items()}
+
+
+def test_alternating_and_validation_work_in_two_processes(folder: Path) -> None:
+    settings = (
+        "train.scheme=alternating",
+        "train.rpn_epochs=1",
+        "train.roi_epochs=2",
+        "train.validate_every=1",
+        "data.val_fraction=0.3",
+    )
+    run(*TORCHRUN, "--nproc-per-node", "2", *arguments(folder, "tiny", "alternating-2", *settings))
+    run(sys.executable, *arguments(folder, "tiny", "alternating-1", *settings, "train.accumulate=2"))
+    assert_same_weights(folder / "alternating-2", folder / "alternating-1", tolerance=0)
+    two, one = (read_metrics(folder / f"alternating-{count}") for count in (2, 1))
+    assert [line["event"] for line in two] == [line["event"] for line in one]
+    for first, second in zip(two, one, strict=True):
+        if first["event"] != "step":
+            assert first["recall"] == second["recall"]
+        if first["event"] == "validation":
+            assert first["mean_ap"] == pytest.approx(second["mean_ap"], abs=1e-6)
+            assert first["losses"] == pytest.approx(second["losses"], abs=1e-5)
+
+
+def test_a_process_that_dies_is_started_again_and_training_goes_on(folder: Path) -> None:
+    settings = ("train.epochs=8", "train.checkpoint_seconds=0")
+    run(*TORCHRUN, "--nproc-per-node", "2", *arguments(folder, "tiny", "undisturbed", *settings))
+    command = arguments(folder, "tiny", "died", *settings)
+    process = start(*TORCHRUN, "--nproc-per-node", "2", "--max-restarts", "1", *command)
+    while not (folder / "died" / "checkpoint.pt").is_file():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    workers = [child for child in psutil.Process(process.pid).children() if "frcnn" in child.cmdline()]
+    workers[-1].kill()
+    assert "goes on after step" in finish(process)
+    assert_same_weights(folder / "died", folder / "undisturbed", tolerance=0)
+    assert [line["step"] for line in read_metrics(folder / "died")] == list(range(1, 25))
+
+
+def test_other_numbers_of_processes_do_not_go_on(folder: Path) -> None:
+    settings = ("train.epochs=50", "train.checkpoint_seconds=0")
+    process = start(sys.executable, *arguments(folder, "tiny", "cut", *settings))
+    while not (folder / "cut" / "checkpoint.pt").is_file():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    two = start(*TORCHRUN, "--nproc-per-node", "2", *arguments(folder, "tiny", "cut", *settings))
+    text, _ = two.communicate(timeout=120)
+    assert two.returncode != 0
+    assert "this training takes 1 images a step, not 2; start as many processes as before" in text
+
+
+# ------------------------------------------------------------------------------------------------------- two machines
+
+
+@contextmanager
+def namespaces() -> Iterator[bool]:
+    """Two network namespaces with a cable between them, 10.99.0.1 and 10.99.0.2; False if the system lets us not."""
+
+    def ip(*words: str) -> bool:
+        return shutil.which("ip") is not None and subprocess.run(("ip", *words), capture_output=True).returncode == 0
+
+    made = ip("netns", "add", "frcnn0") and ip("netns", "add", "frcnn1")
+    made = made and ip("link", "add", "frcnn0", "netns", "frcnn0", "type", "veth", "peer", "frcnn1", "netns", "frcnn1")
+    for number in range(2):
+        inside = ("-n", f"frcnn{number}")
+        made = made and ip(*inside, "addr", "add", f"10.99.0.{number + 1}/24", "dev", f"frcnn{number}")
+        made = made and ip(*inside, "link", "set", f"frcnn{number}", "up") and ip(*inside, "link", "set", "lo", "up")
+    try:
+        yield made
+    finally:
+        for number in range(2):
+            ip("netns", "del", f"frcnn{number}")
+
+
+def free_port() -> int:
+    with socket.socket() as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        return int(any_port.getsockname()[1])
+
+
+def test_two_machines_train_what_two_processes_train(folder: Path) -> None:
+    """As in docs/distributed.md; the machines are network namespaces, or two agents on this one."""
+    settings = ("train.epochs=2",)
+    port = str(free_port())
+    with namespaces() as apart:
+        machines = []
+        for number in range(2):
+            inside = ["ip", "netns", "exec", f"frcnn{number}"] if apart else []
+            inside += ["env", f"GLOO_SOCKET_IFNAME=frcnn{number}"] if apart else []
+            address = "10.99.0.1" if apart else "127.0.0.1"
+            where = ["--nnodes", "2", "--node-rank", str(number), "--master-addr", address, "--master-port", port]
+            command = [*TORCHRUN, "--nproc-per-node", "1", *where, *arguments(folder, "tiny", "machines", *settings)]
+            machines.append(start(*inside, *command))
+        for machine in machines:
+            finish(machine)
+    run(*TORCHRUN, "--nproc-per-node", "2", *arguments(folder, "tiny", "processes", *settings))
+    assert_same_weights(folder / "machines", folder / "processes", tolerance=0)
+
+
+# ----------------------------------------------------------------------------------------------- who takes which image
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize(("images", "batch_size", "accumulate"), [(1, 1, 1), (7, 2, 1), (12, 1, 3), (13, 2, 2)])
+def test_every_image_is_taken_once_and_counts_the_same(
+    count: int, images: int, batch_size: int, accumulate: int
+) -> None:
+    size = batch_size * accumulate * count
+    plans = [
+        list(shares_of_steps(range(images), images_per_step=size, batch_size=batch_size, rank=rank, count=count))
+        for rank in range(count)
+    ]
+    assert {len(plan) for plan in plans} == {-(-images // size)}  # all take part in every step
+    for step, chunk in enumerate(range(0, images, size)):
+        shares = [share for plan in plans for share in plan[step]]
+        taken = sorted(index for share in shares if share.weight > 0 for index in share.indices)
+        expected = list(range(images))[chunk : chunk + size]
+        assert taken == expected
+        assert sum(share.weight for share in shares) == pytest.approx(1)
+        for share in shares:
+            assert len(share.indices) <= batch_size
+            assert share.weight == 0 or share.weight == pytest.approx(len(share.indices) / len(expected))
+
+
+def test_alone_there_is_nothing_to_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with processes.joined():
+        assert (processes.count(), processes.rank(), processes.is_first()) == (1, 0, True)
+        assert processes.gather("a") == ["a"]
+        assert processes.from_first("b") == "b"
+        torch.testing.assert_close(processes.total(torch.tensor([2.0])), torch.tensor([2.0]))

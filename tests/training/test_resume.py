@@ -1,0 +1,247 @@
+"""A training that was cut off goes on to the same weights, bit by bit."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import SETTINGS, train_tiny, write_tiny
+from torch import Tensor
+
+from frcnn.files import whole_file
+from frcnn.nn.checkpoint import load
+from frcnn.training import run as run_module
+from frcnn.training.folder import locked
+from frcnn.training.loop import StepReport
+from frcnn.training.metrics import read_metrics
+from frcnn.training.state import read_checkpoint, write_checkpoint
+
+EVERY_STEP = "train.checkpoint_seconds=0"
+SCHEMES = {
+    "end to end": (),
+    "with dropout, an average and several batches a step": (
+        "train.ema_decay=0.9",
+        "train.accumulate=2",
+        "base_model.dropout=0.5",
+    ),
+    "with validation": ("train.epochs=3", "train.validate_every=1", "data.val_fraction=0.3"),
+    "alternating": ("train.scheme=alternating", "train.rpn_epochs=1", "train.roi_epochs=1"),
+    "fp16": ("train.precision=fp16", "train.lr=0.001"),
+    "batch norm that learns": ("base_model.freeze_batch_norm=false",),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "data")
+
+
+class CutError(Exception):
+    """As if the process had died: nothing of ours catches it."""
+
+
+def cut_after(step: int) -> Callable[[StepReport], None]:
+    def on_step(report: StepReport) -> None:
+        if report.step == step:
+            raise CutError
+
+    return on_step
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    return load(run).state_dict()
+
+
+def told(run: Path) -> list[dict[str, object]]:
+    """All metrics but those of clock and memory."""
+    return [{k: v for k, v in line.items() if k not in ("seconds", "memory")} for line in read_metrics(run)]
+
+
+@pytest.mark.parametrize("settings", SCHEMES.values(), ids=SCHEMES)
+def test_a_training_cut_off_anywhere_goes_on_bit_by_bit(data: Path, tmp_path: Path, settings: tuple[str, ...]) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    steps: list[int] = []
+    train_tiny(data, whole, *settings, on_step=lambda report: steps.append(report.steps))
+    for step in range(1, steps[0] + 1, 3):
+        with pytest.raises(CutError):
+            train_tiny(data, cut, EVERY_STEP, *settings, on_step=cut_after(step))
+    train_tiny(data, cut, EVERY_STEP, *settings)
+    torch.testing.assert_close(weights(cut), weights(whole), rtol=0, atol=0)
+    assert told(cut) == told(whole)
+    assert {file.name for file in cut.iterdir()} == {file.name for file in whole.iterdir()}
+    assert not any(file.name.startswith((".", "checkpoint", "proposals")) for file in cut.iterdir())
+
+
+def test_steps_since_the_last_checkpoint_are_taken_again(data: Path, tmp_path: Path) -> None:
+    train_tiny(data, tmp_path / "whole")
+    with pytest.raises(CutError):
+        train_tiny(data, tmp_path / "cut", on_step=cut_after(7))  # no checkpoint so early
+    assert len(read_metrics(tmp_path / "cut")) == 7
+    steps: list[int] = []
+    train_tiny(data, tmp_path / "cut", on_step=lambda report: steps.append(report.step))
+    assert steps == list(range(1, 11))
+    assert told(tmp_path / "cut") == told(tmp_path / "whole")
+    torch.testing.assert_close(weights(tmp_path / "cut"), weights(tmp_path / "whole"), rtol=0, atol=0)
+
+
+def test_a_killed_process_goes_on_with_the_same_command(data: Path, tmp_path: Path) -> None:
+    """SIGKILL, at moments that are not chosen by us; once while a checkpoint is being written."""
+    out = tmp_path / "runs" / "data-efficientnet_lite0"
+    settings = [*SETTINGS, EVERY_STEP, "train.epochs=4"]
+    command = [sys.executable, "-m", "frcnn", "train", str(data), "--weights", "none", "--offline"]
+    command += [part for setting in settings for part in ("--set", setting)]
+
+    def start() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+        while not condition():
+            assert process.poll() is None
+            time.sleep(0.0005)
+
+    def steps() -> int:
+        file = out / "metrics.jsonl"
+        return len(file.read_bytes().splitlines()) if file.exists() else 0
+
+    for kill in range(2):
+        process, before = start(), steps()
+        wait_for(lambda before=before: steps() > before + 3, process)  # type: ignore[misc]
+        if kill == 1:
+            wait_for(lambda: any(out.glob(".partial-*-checkpoint.pt")), process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert (out / "checkpoint.pt").is_file()
+        assert not (out / "model.safetensors").exists()
+    last = start()
+    text = last.communicate()[0].decode()
+    assert last.returncode == 0, text
+    assert "goes on after step" in text
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == [out.name]
+    train_tiny(data, tmp_path / "whole", "train.epochs=4")
+    torch.testing.assert_close(weights(out), weights(tmp_path / "whole"), rtol=0, atol=0)
+    assert told(out) == told(tmp_path / "whole")
+    assert not list(out.glob(".*"))
+
+
+# ----------------------------------------------------------------------------------------- which training goes on
+
+
+def test_the_same_call_goes_on_and_another_begins_anew(data: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CutError):
+        train_tiny(data, None, on_step=cut_after(1))
+    assert train_tiny(data, None, "train.seed=9", "train.fast=true")[1].name == "data-efficientnet_lite0-2"
+    with pytest.raises(CutError):
+        train_tiny(data, None, on_step=cut_after(1))  # the last RUN has other settings
+    assert train_tiny(data, None)[1].name == "data-efficientnet_lite0-3"
+
+
+def test_settings_that_change_nothing_may_change(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(CutError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, "data.workers=0", on_step=cut_after(4))
+    lines: list[str] = []
+    train_tiny(data, tmp_path / "run", "data.workers=2", log=lines.append)
+    assert f"{tmp_path / 'run'}: goes on after step 3 of 10" in lines
+
+
+def test_other_settings_do_not_go_on(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(CutError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+    checkpoint = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    with pytest.raises(FileExistsError, match=r"other settings \(train\.seed: 3 there, 4 now\); repeat them"):
+        train_tiny(data, tmp_path / "run", "train.seed=4")
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == checkpoint
+
+
+def test_other_data_does_not_go_on(tmp_path: Path) -> None:
+    data = write_tiny(tmp_path / "data")
+    with pytest.raises(CutError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+    (data / "positive" / "0.bboxes.tsv").write_text("1\t1\t40\t40\n1\t1\t50\t50\n")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: the data has changed since"):
+        train_tiny(data, tmp_path / "run", EVERY_STEP)
+
+
+def test_resume_insists(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no training that was cut off"):
+        train_tiny(data, tmp_path / "run", resume=True)
+    with pytest.raises(CutError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+    train_tiny(data, tmp_path / "run", EVERY_STEP, resume=True)
+    lines: list[str] = []
+    train_tiny(data, tmp_path / "run", EVERY_STEP, resume=True, log=lines.append)
+    assert any("there is nothing to resume" in line for line in lines)
+
+
+def test_resume_and_the_folder_say_it_all(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(CutError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+    _, run = run_module.train(out=tmp_path / "run", resume=True, weights="none", offline=True)
+    assert (run / "model.safetensors").is_file()
+
+
+def test_one_training_at_a_time(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(CutError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+    with locked(tmp_path / "run"), pytest.raises(FileExistsError, match="another training writes there"):
+        train_tiny(data, tmp_path / "run", EVERY_STEP)
+    train_tiny(data, tmp_path / "run", EVERY_STEP)
+
+
+# ------------------------------------------------------------------------------------------------- whole or not at all
+
+
+def test_a_checkpoint_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.pt"
+    write_checkpoint(file, {"step": 1, "weights": torch.arange(5.0)})
+    with pytest.raises(CutError), whole_file(file) as partial:  # noqa: PT012
+        partial.write_bytes(b"half")
+        raise CutError
+    assert read_checkpoint(file)["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 half an archive"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: damaged, or not a checkpoint .*; delete it to begin again"):
+        read_checkpoint(tmp_path / "checkpoint.pt")
+
+
+def test_a_full_disk_is_a_clear_error_and_the_training_goes_on_later(data: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the full disk: the second checkpoint does not fit."""
+    train_tiny(data, tmp_path / "whole")
+    run = tmp_path / "run"
+
+    def fill(report: StepReport) -> None:
+        if report.step == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(OSError, match=r"run: no space left on the disk \(.*\); make some, and the same command"):
+            train_tiny(data, run, EVERY_STEP, on_step=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        signal.signal(signal.SIGXFSZ, before)
+    assert read_checkpoint(run / "checkpoint.pt")["state"]["step"] == 3
+    assert not list(run.glob(".partial*"))
+    train_tiny(data, run, EVERY_STEP)
+    torch.testing.assert_close(weights(run), weights(tmp_path / "whole"), rtol=0, atol=0)
+
+
+def test_what_killed_processes_left_is_removed(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(CutError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+    (tmp_path / "run" / f".partial-{os.getpid() + 1}-checkpoint.pt").write_bytes(b"half")
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"event": "step", "half a li')
+    train_tiny(data, tmp_path / "run", EVERY_STEP)
+    assert not list((tmp_path / "run").glob(".partial*"))
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == list(range(1, 11))
