@@ -1,11 +1,11 @@
 """Train base models on the Grocery photos with several seeds, and write benchmarks/grocery.md.
 
-    python benchmarks/grocery.py DATA --weights WEIGHTS [--base-models NAME ...] [--seeds 1 2 3]
+    python benchmarks/grocery.py DATA --weights WEIGHTS [--rows NAME ...] [--seeds 1 2 3]
     python benchmarks/grocery.py DATA --weights WEIGHTS --cross-validate
 
 DATA is the folder of the Grocery photos (github.com/Azure/ObjectDetectionUsingCntk), WEIGHTS one that holds
 alexnet_features.safetensors and vgg16_features.safetensors (torchvision's ImageNet weights of the conv layers). Results
-are kept in grocery.json beside this file, so base models can be run one at a time.
+are kept in grocery.json beside this file, so rows can be run one at a time.
 
 With --cross-validate the test images are not touched: four folds of the training photos are held out in turn. The
 settings of the recipes were chosen on one seed and one or two folds of such a split, not on all four.
@@ -16,7 +16,9 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from machine import machine
@@ -28,17 +30,44 @@ from frcnn.evaluation.report import detect
 from frcnn.evaluation.voc_ap import mean_ap, voc_ap
 from frcnn.nn.device import choose_device, choose_precision
 from frcnn.training.loop import fit
-from frcnn.training.phases import end_to_end
+from frcnn.training.phases import phases_of
 from frcnn.training.run import build
+from frcnn.training.state import TrainingState
 
 HERE = Path(__file__).parent
-BASE_MODELS = {  # name: recipe, weights
-    "efficientnet_lite0": ("default", "auto"),
-    "efficientnet_lite1": ("default", "auto"),
-    "efficientnet_lite2": ("default", "auto"),
-    "efficientnet_lite0-fpn": ("default", "auto"),
-    "alexnet": ("grocery-alexnet", "alexnet_features.safetensors"),
-    "vgg16": ("grocery-vgg16", "vgg16_features.safetensors"),
+
+
+class Row(NamedTuple):
+    """What is trained, as on the command line."""
+
+    base_model: str
+    recipe: str = "default"
+    weights: str = "auto"
+    settings: tuple[str, ...] = ()
+
+    def command(self) -> str:
+        options = f" --recipe {self.recipe}" if self.recipe != "default" else ""
+        if self.recipe == "default" and self.base_model != "efficientnet_lite0":
+            options += f" --base-model {self.base_model}"
+        options += "" if self.weights == "auto" else f" --weights {self.weights}"
+        for setting in self.settings:
+            name, _, value = setting.removeprefix("train.").partition("=")
+            options += f" --{name} {value}"
+        return f"frcnn train grocery{options} --seed N"
+
+
+ALEXNET = Row("alexnet", "grocery-alexnet", "alexnet_features.safetensors")
+ROWS = {
+    "efficientnet_lite0": Row("efficientnet_lite0"),
+    "efficientnet_lite0, alternating": Row("efficientnet_lite0", settings=("train.scheme=alternating",)),
+    "efficientnet_lite0, bf16": Row("efficientnet_lite0", settings=("train.precision=bf16",)),
+    "efficientnet_lite0, fp16": Row("efficientnet_lite0", settings=("train.precision=fp16",)),
+    "efficientnet_lite1": Row("efficientnet_lite1"),
+    "efficientnet_lite2": Row("efficientnet_lite2"),
+    "efficientnet_lite0-fpn": Row("efficientnet_lite0-fpn"),
+    "alexnet": ALEXNET,
+    "alexnet, alternating": ALEXNET._replace(settings=("train.scheme=alternating",)),
+    "vgg16": Row("vgg16", "grocery-vgg16", "vgg16_features.safetensors"),
 }
 FOLDS = 4
 
@@ -47,18 +76,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--base-models", nargs="+", choices=BASE_MODELS, default=list(BASE_MODELS))
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--cross-validate", action="store_true")
     options = parser.parse_args()
     store = HERE / "grocery.json"
     results = json.loads(store.read_text()) if store.is_file() else {}
-    for name in options.base_models:
+    for name in options.rows:
         for seed in options.seeds:
-            recipe, weights = BASE_MODELS[name]
-            weights = weights if weights == "auto" else str(options.weights / weights)
+            row = ROWS[name]
+            weights = "auto" if row.weights == "auto" else str(options.weights / row.weights)
             run = cross_validate if options.cross_validate else train_and_test
-            outcome = run(options.data, name, recipe, weights, seed)
+            outcome = run(options.data, row._replace(weights=weights), seed)
             print(name, seed, outcome, flush=True)
             kind = "folds" if options.cross_validate else "test"
             results.setdefault(name, {}).setdefault(kind, {})[str(seed)] = outcome
@@ -67,56 +96,55 @@ def main() -> None:
             (HERE / "grocery.md").write_text(report(results))
 
 
-def train_and_test(data: Path, base_model: str, recipe: str, weights: str, seed: int) -> dict[str, float]:
+def train_and_test(data: Path, row: Row, seed: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         detector, _ = frcnn.train(
             data,
             out=Path(folder) / "run",
-            base_model=base_model,
-            recipe=recipe,
-            weights=weights,
-            settings=[f"train.seed={seed}"],
+            base_model=row.base_model,
+            recipe=row.recipe,
+            weights=row.weights,
+            settings=[*row.settings, f"train.seed={seed}"],
             offline=True,
         )
         seconds = time.monotonic() - start
         evaluation = frcnn.evaluate(detector)
     return {
         "mean_ap": round(evaluation.mean_ap, 4),
+        "recall_300": round(evaluation.recall[300], 4),
         "seconds": round(seconds, 1),
         "seconds_per_image": round(evaluation.seconds_per_image, 3),
     }
 
 
-def cross_validate(data: Path, base_model: str, recipe: str, weights: str, seed: int) -> dict[str, float]:
+def cross_validate(data: Path, row: Row, seed: int, folds: Sequence[int] = range(FOLDS)) -> dict[str, float]:
     """Mean AP of all held-out photos together."""
-    config = merge(base_model=base_model, recipe=recipe, overrides=[f"train.seed={seed}"])
+    overrides = [*row.settings, f"train.seed={seed}"]
+    config = merge(base_model=row.base_model, recipe=row.recipe, overrides=overrides)
     dataset = open_dataset(data, config.data)
     photos = [record for record in dataset.train if record.names]
     without_objects = [record for record in dataset.train if not record.names]
     order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(0)).tolist()
     device = choose_device("auto")
     predictions, records, seconds = [], [], 0.0
-    for fold in range(FOLDS):
+    for fold in folds:
         held_out = [photos[i] for i in order[fold::FOLDS]]
         kept = [photos[i] for number, i in enumerate(order) if number % FOLDS != fold]
-        detector = build(config, dataset, weights, offline=True)
+        detector = build(config, dataset, row.weights, offline=True)
+        training = kept + without_objects
         start = time.monotonic()
-        steps = fit(
-            detector,
-            kept + without_objects,
-            end_to_end(config.train),
-            device=device,
-            precision=choose_precision(config.train.precision, device),
-        )
-        for _ in steps:
-            pass
+        precision = choose_precision(config.train.precision, device)
+        with tempfile.TemporaryDirectory() as folder:
+            state = TrainingState(detector, phases_of(config.train), len(training))
+            for _ in fit(state, training, folder=Path(folder), device=device, precision=precision):
+                pass
         seconds += time.monotonic() - start
-        predictions += detect(detector, held_out)[0]
+        predictions += detect(detector, held_out).predictions
         records += held_out
     return {
         "mean_ap": round(mean_ap(voc_ap(predictions, records, dataset.classes)), 4),
-        "seconds": round(seconds / FOLDS, 1),
+        "seconds": round(seconds / len(folds), 1),
     }
 
 
@@ -134,18 +162,15 @@ def report(results: dict[str, dict]) -> str:
         "cross-validation |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, (recipe, weights) in BASE_MODELS.items():
+    for name, row in ROWS.items():
         found = results.get(name, {})
         runs = found.get("test", {})
         if not runs:
             continue
-        options = f" --recipe {recipe}" if recipe != "default" else ""
-        options += f" --base-model {name}" if recipe == "default" and name != "efficientnet_lite0" else ""
-        options += "" if weights == "auto" else f" --weights {weights}"
         folds = ", ".join(f"{run['mean_ap']:.4f} (seed {seed})" for seed, run in sorted(found.get("folds", {}).items()))
         ap = [run["mean_ap"] for _, run in sorted(runs.items())]
         lines.append(
-            f"| {name} | `frcnn train grocery{options} --seed N` | **{statistics.mean(ap):.4f}** | "
+            f"| {name} | `{row.command()}` | **{statistics.mean(ap):.4f}** | "
             f"{', '.join(f'{value:.4f}' for value in ap)} | "
             f"{statistics.median(run['seconds'] for run in runs.values()):.0f} s | "
             f"{statistics.median(run['seconds_per_image'] for run in runs.values()):.2f} | {folds or 'not run'} |"
