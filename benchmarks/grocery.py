@@ -60,7 +60,7 @@ ALEXNET = Row("alexnet", "grocery-alexnet", "alexnet_features.safetensors")
 ROWS = {
     "efficientnet_lite0": Row("efficientnet_lite0"),
     "efficientnet_lite0, alternating": Row("efficientnet_lite0", settings=("train.scheme=alternating",)),
-    "efficientnet_lite0, bf16": Row("efficientnet_lite0", settings=("train.precision=bf16",)),
+    "efficientnet_lite0, fp32": Row("efficientnet_lite0", settings=("train.precision=fp32",)),
     "efficientnet_lite0, fp16": Row("efficientnet_lite0", settings=("train.precision=fp16",)),
     "efficientnet_lite1": Row("efficientnet_lite1"),
     "efficientnet_lite2": Row("efficientnet_lite2"),
