@@ -18,12 +18,14 @@ from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.weights import find_weights
 from frcnn.ops.sampling import generator_of
 from frcnn.training import loop, run
-from frcnn.training.loop import ProposalReport, StepReport, fit, images_per_step, warmup_steps
+from frcnn.training.checkpoint import read_checkpoint
+from frcnn.training.loop import ProposalReport, StepReport, fit
 from frcnn.training.optimizer import make_optimizer
 from frcnn.training.phases import Part, end_to_end, phases_of
 from frcnn.training.replay import replay
 from frcnn.training.run import build
-from frcnn.training.state import TrainingState, read_checkpoint
+from frcnn.training.schedule import images_per_step, warmup_steps
+from frcnn.training.state import TrainingState
 from frcnn.training.step import TrainingStep
 from frcnn.types import Batch, Record
 

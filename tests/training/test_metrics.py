@@ -26,7 +26,7 @@ def write(folder: Path, *reports: StepReport | ValidationReport | ProposalReport
     with Metrics(folder, size=size, logger="none", step=0) as metrics:
         for report in reports:
             metrics.write(report)
-        return metrics.size
+        return metrics.sync()
 
 
 def test_every_report_is_a_line_that_says_what_it_is(tmp_path: Path) -> None:

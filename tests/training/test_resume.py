@@ -17,12 +17,14 @@ from torch import Tensor
 from frcnn.files import whole_file
 from frcnn.nn.checkpoint import load
 from frcnn.training import run as run_module
+from frcnn.training.checkpoint import read_checkpoint, write_checkpoint
 from frcnn.training.folder import locked
 from frcnn.training.loop import StepReport
 from frcnn.training.metrics import read_metrics
-from frcnn.training.state import read_checkpoint, write_checkpoint
+from frcnn.training.validation import ValidationReport
 
 EVERY_STEP = "train.checkpoint_seconds=0"
+NO_CHECKPOINT = "train.checkpoint_seconds=1e9"
 SCHEMES = {
     "end to end": (),
     "with dropout, an average and several batches a step": (
@@ -46,12 +48,20 @@ class CutError(Exception):
     """As if the process had died: nothing of ours catches it."""
 
 
+NEVER_BETTER = {"mean_ap": 0.5, "coco_ap": 0.0, "loss": 1.0, "losses": {}, "recall": {}}
+"""A measurement that no later one is better than."""
+
+
 def cut_after(step: int) -> Callable[[StepReport], None]:
     def on_step(report: StepReport) -> None:
         if report.step == step:
             raise CutError
 
     return on_step
+
+
+def die(*_: object) -> None:
+    raise CutError
 
 
 def weights(run: Path) -> dict[str, Tensor]:
@@ -81,13 +91,38 @@ def test_a_training_cut_off_anywhere_goes_on_bit_by_bit(data: Path, tmp_path: Pa
 def test_steps_since_the_last_checkpoint_are_taken_again(data: Path, tmp_path: Path) -> None:
     train_tiny(data, tmp_path / "whole")
     with pytest.raises(CutError):
-        train_tiny(data, tmp_path / "cut", on_step=cut_after(7))  # no checkpoint so early
+        train_tiny(data, tmp_path / "cut", NO_CHECKPOINT, on_step=cut_after(7))
     assert len(read_metrics(tmp_path / "cut")) == 7
     steps: list[int] = []
-    train_tiny(data, tmp_path / "cut", on_step=lambda report: steps.append(report.step))
+    train_tiny(data, tmp_path / "cut", NO_CHECKPOINT, on_step=lambda report: steps.append(report.step))
     assert steps == list(range(1, 11))
     assert told(tmp_path / "cut") == told(tmp_path / "whole")
     torch.testing.assert_close(weights(tmp_path / "cut"), weights(tmp_path / "whole"), rtol=0, atol=0)
+
+
+def test_cut_off_after_its_early_end_the_last_weights_are_the_same(data: Path, tmp_path: Path, monkeypatch) -> None:
+    """The average is a part of them, which lives in memory and in the checkpoint only."""
+    settings = ("train.epochs=9", "train.validate_every=1", "data.val_fraction=0.3", "train.patience=1")
+    settings = (*settings, "train.ema_decay=0.9", EVERY_STEP)
+    monkeypatch.setattr(run_module, "validate", lambda _, __, **at: ValidationReport(**at, **NEVER_BETTER))
+    train_tiny(data, tmp_path / "whole", *settings)
+    with monkeypatch.context() as cut:
+        cut.setattr(run_module, "_store", die)
+        with pytest.raises(CutError):
+            train_tiny(data, tmp_path / "cut", *settings)
+    train_tiny(data, tmp_path / "cut", *settings)
+    for file in ("model.safetensors", "last.safetensors"):
+        whole, cut = (load(tmp_path / run / file).state_dict() for run in ("whole", "cut"))
+        torch.testing.assert_close(whole, cut, rtol=0, atol=0)
+    assert told(tmp_path / "cut") == told(tmp_path / "whole")
+
+
+def test_metrics_that_someone_has_removed_are_no_reason_to_fail(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(CutError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    train_tiny(data, tmp_path / "run", EVERY_STEP)
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == list(range(4, 11))
 
 
 def test_a_killed_process_goes_on_with_the_same_command(data: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from frcnn import processes
-from frcnn.config import ImageSettings
+from frcnn.config import Config, ImageSettings
 from frcnn.data.images import image_size, read_image
 from frcnn.data.transforms import frame, input_size, resize
 from frcnn.ops.boxes import flip as flip_boxes
@@ -123,18 +123,17 @@ def batched_by_frame(records: Sequence[Record], size: int, settings: ImageSettin
         yield from batched(list(equal), size)
 
 
-def own_batches(
-    records: Sequence[Record], classes: Sequence[str], settings: ImageSettings, *, batch_size: int, workers: int
-) -> Iterator[tuple[range, Batch]]:
+def own_batches(records: Sequence[Record], classes: Sequence[str], config: Config) -> Iterator[tuple[range, Batch]]:
     """This process's share of the images, in batches of equal frames (see `batched_by_frame`), and the places of
     each batch's images among the records."""
-    batches = list(batched_by_frame(records, batch_size, settings))
+    settings = config.detector.image
+    batches = list(batched_by_frame(records, config.train.batch_size, settings))
     firsts = list(accumulate(map(len, batches), initial=0))  # a batch is a run of records
     mine = range(processes.rank(), len(batches), processes.count())
     loaded = read_ahead(
         partial(load_batch, classes=classes, settings=settings),
         (batches[number] for number in mine),
-        workers=workers,
+        workers=config.data.workers,
     )
     for number, batch in zip(mine, loaded, strict=True):
         yield range(firsts[number], firsts[number + 1]), batch

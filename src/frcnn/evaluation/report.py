@@ -163,16 +163,10 @@ def detect(
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Found:
     """Detect in these images; several processes share them out batch by batch, and all get the whole result."""
-    config, device = detector.config, next(detector.parameters()).device
+    device = next(detector.parameters()).device
     mine: list[tuple[int, Found]] = []
     done = 0
-    for own, batch in own_batches(
-        records,
-        detector.classes,
-        config.detector.image,
-        batch_size=config.train.batch_size,
-        workers=config.data.workers,
-    ):
+    for own, batch in own_batches(records, detector.classes, detector.config):
         images, sizes, originals, targets, names, _ = batch_to(batch, device)
         start = time.perf_counter()
         proposals, output = detector.propose_and_classify(images, sizes, originals)

@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from frcnn import processes
-from frcnn.config import TrainSettings
 from frcnn.data.loader import Share, batch_to, epoch_order, load_batch, read_ahead, shares_of_steps
 from frcnn.ops.sampling import generator_of, seed_of
 from frcnn.training.optimizer import parameters_of, set_rate
 from frcnn.training.proposals import keep_proposals, open_proposals, without_fillers
 from frcnn.training.replay import not_finite
-from frcnn.training.schedule import learning_rate
+from frcnn.training.schedule import images_per_step, learning_rate, warmup_steps
 from frcnn.training.state import TrainingState
 from frcnn.training.step import MicroBatch, TrainingStep
 from frcnn.types import Batch, Record
@@ -58,19 +57,6 @@ class ProposalReport(NamedTuple):
     """Share of the objects that the best n proposals overlap by an IoU of 0.5 or more, for some n."""
 
 
-def images_per_step(settings: TrainSettings) -> int:
-    """Of all processes together."""
-    return settings.batch_size * settings.accumulate * processes.count()
-
-
-def warmup_steps(settings: TrainSettings) -> int:
-    """As set; else 50 where the rate is scaled up for several images a step (Goyal et al. 2017, arXiv:1706.02677,
-    section 2.2, take some epochs of a large set)."""
-    if settings.warmup_steps is not None:
-        return settings.warmup_steps
-    return 0 if images_per_step(settings) == 1 else 50
-
-
 def fit(
     state: TrainingState, records: Sequence[Record], *, folder: Path, device: torch.device, precision: torch.dtype
 ) -> Iterator[StepReport | ProposalReport]:
@@ -89,7 +75,7 @@ def fit(
     while state.step < state.steps:
         phase = state.phases[state.position.phase]
         kept = folder / f"proposals-{phase.name.replace(' ', '-')}.npy"
-        if (state.position.epoch, state.position.step) == (0, 0):
+        if state.position.begins_phase:
             if phase.keeps_proposals:
                 yield ProposalReport(phase.name, state.step, keep_proposals(detector, records, kept))
             state.restart()
@@ -113,7 +99,7 @@ def fit(
                 losses = _set_gradients(parallel, state, batches, precision)
                 _set_weights(state, rate)
                 state.step += 1
-                if state.position[1:3] == (0, 0):
+                if state.position.begins_phase:
                     state.end()
                 yield StepReport(
                     phase.name,

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ class Metrics:
 
     def __init__(self, folder: Path, *, size: int, logger: str, step: int) -> None:
         self._file = (folder / METRICS_FILE).open("a+b", buffering=0)
-        self._file.truncate(size)
+        self._file.truncate(min(size, self._file.seek(0, os.SEEK_END)))
         self._board = _tensorboard(folder, step) if logger == "tensorboard" else None
 
     def __enter__(self) -> "Metrics":
@@ -50,9 +51,9 @@ class Metrics:
             for name, value in _scalars(report):
                 self._board.add_scalar(name, value, report.step)
 
-    @property
-    def size(self) -> int:
-        """Bytes written."""
+    def sync(self) -> int:
+        """Put what was written on the disk; returns its bytes."""
+        os.fsync(self._file.fileno())
         return self._file.tell()
 
 

@@ -66,13 +66,7 @@ def _fill(detector: FasterRCNN, records: Sequence[Record], rows: np.ndarray) -> 
     device = next(detector.parameters()).device
     config = detector.config
     places: list[int] = []
-    for own, batch in own_batches(
-        records,
-        detector.classes,
-        config.detector.image,
-        batch_size=config.train.batch_size,
-        workers=config.data.workers,
-    ):
+    for own, batch in own_batches(records, detector.classes, config):
         images, sizes, originals, targets, _, _ = batch_to(batch, device)
         features = detector.backbone(detector.normalize(images, sizes))
         rpn = detector.rpn(features, (images.shape[-2], images.shape[-1]))

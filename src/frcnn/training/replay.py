@@ -10,8 +10,8 @@ from frcnn import processes
 from frcnn.config import dump, from_dict
 from frcnn.nn.detector import FasterRCNN
 from frcnn.ops.sampling import generator_of
+from frcnn.training.checkpoint import read_checkpoint
 from frcnn.training.phases import Part
-from frcnn.training.state import read_checkpoint
 from frcnn.training.step import MicroBatch, TrainingStep
 from frcnn.types import Batch, Target
 

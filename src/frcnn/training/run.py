@@ -2,7 +2,6 @@
 
 import errno
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from frcnn.nn.checkpoint import load, save
 from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.device import choose_device, choose_precision
 from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights
+from frcnn.training.checkpoint import Checkpoint, write_checkpoint
 from frcnn.training.folder import (
     BEST_FILE,
     CHECKPOINT_FILE,
@@ -33,11 +33,12 @@ from frcnn.training.folder import (
     unfinished_run,
 )
 from frcnn.training.graphs import check_graphs, draw_graphs
-from frcnn.training.loop import ProposalReport, StepReport, fit, images_per_step, warmup_steps
+from frcnn.training.loop import ProposalReport, StepReport, fit
 from frcnn.training.metrics import Metrics, Report, check_logger, draw_curves
 from frcnn.training.phases import phases_of
 from frcnn.training.replay import NonFiniteLossError
-from frcnn.training.state import Best, TrainingState, read_checkpoint, write_checkpoint
+from frcnn.training.schedule import images_per_step, warmup_steps
+from frcnn.training.state import Best, TrainingState
 from frcnn.training.validation import ValidationReport, validate
 
 OnStep = Callable[[StepReport], None]
@@ -182,10 +183,23 @@ def _train(config: Config, run: Path, weights: str | None, *, offline: bool, on_
             processes.gather(None)  # what all read is there
             if not (run / CONFIG_FILE).is_file():
                 raise ValueError(f"{run}: must be in a folder that the machines of all processes see; set --out")
-            kept = _resume(state, run, dataset, log)
+            checkpoint = Checkpoint(run, state, dataset.fingerprint())
+            kept = checkpoint.take_up()
+            if state.step > 0:
+                log(f"{run}: goes on after step {state.step} of {state.steps}")
             writer = Metrics(run, size=kept, logger=settings.logger, step=state.step) if first else nullcontext()
             with writer as metrics:
-                _fit(state, dataset, run, metrics, device=device, precision=precision, on_step=on_step, log=log)
+                _fit(
+                    state,
+                    dataset,
+                    run,
+                    checkpoint,
+                    metrics,
+                    device=device,
+                    precision=precision,
+                    on_step=on_step,
+                    log=log,
+                )
             return _store(state, run, log)
     except NonFiniteLossError as error:
         file = run / FAILED_STEP_FILE
@@ -244,29 +258,11 @@ def _summary(config: Config, dataset: Dataset, device: torch.device, precision: 
         )
 
 
-def _resume(state: TrainingState, run: Path, dataset: Dataset, log: Log) -> int:
-    """Take up the RUN's checkpoint, if there is one; returns how many bytes of its metrics belong to it."""
-    file = run / CHECKPOINT_FILE
-    if not file.is_file():
-        return 0
-    checkpoint = read_checkpoint(file)
-    size = images_per_step(state.detector.config.train)
-    if checkpoint["images_per_step"] != size:
-        raise ValueError(
-            f"{file}: this training takes {checkpoint['images_per_step']} images a step, not {size}; "
-            f"start as many processes as before, or begin again in another folder"
-        )
-    if checkpoint["data"] != dataset.fingerprint():
-        raise ValueError(f"{file}: the data has changed since; put it back, or begin again in another folder")
-    state.load_state_dict(checkpoint["state"])
-    log(f"{run}: goes on after step {state.step} of {state.steps}")
-    return int(checkpoint["metrics_size"])
-
-
 def _fit(
     state: TrainingState,
     dataset: Dataset,
     run: Path,
+    checkpoint: Checkpoint,
     metrics: Metrics | None,
     *,
     device: torch.device,
@@ -275,27 +271,12 @@ def _fit(
     log: Log,
 ) -> None:
     """Train to the end, with checkpoints and measurements on the way. Only the first process has metrics."""
-    settings = state.detector.config.train
-    data, saved = dataset.fingerprint(), time.monotonic()
+    patience = state.detector.config.train.patience
 
     def record(report: Report) -> None:
         if metrics is not None:
             metrics.write(report)
 
-    def checkpoint() -> None:
-        nonlocal saved
-        if metrics is not None:
-            content = {
-                "state": state.state_dict(),
-                "data": data,
-                "images_per_step": images_per_step(settings),
-                "metrics_size": metrics.size,
-            }
-            write_checkpoint(run / CHECKPOINT_FILE, content)
-            saved = time.monotonic()
-
-    if _is_enough(state):
-        return
     for report in fit(state, dataset.train, folder=run, device=device, precision=precision):
         record(report)
         if isinstance(report, ProposalReport):
@@ -309,13 +290,13 @@ def _fit(
             record(validation)
             log(f"epoch {validation.epoch}: mean AP {validation.mean_ap:.4f}, validation loss {validation.loss:.4f}")
             _keep_best(state, validation, run)
+            if state.best is not None and patience is not None and state.best.waited >= patience:
+                log(f"no better measurement in {patience}; training ends")
+                return
         if state.step == state.steps:
             return
-        if measured or state.position[1:3] == (0, 0) or time.monotonic() - saved >= settings.checkpoint_seconds:
-            checkpoint()
-        if _is_enough(state):
-            log(f"no better measurement in {settings.patience}; training ends")
-            return
+        if metrics is not None and (measured or state.position.begins_phase or checkpoint.is_due):
+            checkpoint.write(metrics.sync())
 
 
 def _is_measured(state: TrainingState) -> bool:
@@ -336,11 +317,6 @@ def _keep_best(state: TrainingState, validation: ValidationReport, run: Path) ->
             save(state.outcome, run / BEST_FILE)
     else:
         state.best = best._replace(waited=best.waited + 1)
-
-
-def _is_enough(state: TrainingState) -> bool:
-    patience = state.detector.config.train.patience
-    return patience is not None and state.best is not None and state.best.waited >= patience
 
 
 def _store(state: TrainingState, run: Path, log: Log) -> FasterRCNN:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from frcnn import processes
+from frcnn.config import TrainSettings
 from frcnn.training.phases import Phase
 
 
@@ -19,6 +21,10 @@ class Position(NamedTuple):
     total_epoch: int
     """Since training began."""
 
+    @property
+    def begins_phase(self) -> bool:
+        return (self.epoch, self.step) == (0, 0)
+
 
 def locate(step: int, phases: Sequence[Phase], steps_per_epoch: int) -> Position:
     """The place of a step, counted from 0 over all phases."""
@@ -29,6 +35,19 @@ def locate(step: int, phases: Sequence[Phase], steps_per_epoch: int) -> Position
             return Position(number, epoch, in_epoch, total_epoch)
         epoch -= phase.epochs
     return Position(len(phases), 0, 0, total_epoch)
+
+
+def images_per_step(settings: TrainSettings) -> int:
+    """Of all processes together."""
+    return settings.batch_size * settings.accumulate * processes.count()
+
+
+def warmup_steps(settings: TrainSettings) -> int:
+    """As set; else 50 where the rate is scaled up for several images a step (Goyal et al. 2017, arXiv:1706.02677,
+    section 2.2, take some epochs of a large set)."""
+    if settings.warmup_steps is not None:
+        return settings.warmup_steps
+    return 0 if images_per_step(settings) == 1 else 50
 
 
 def learning_rate(

@@ -3,9 +3,7 @@
 Nothing random is in it: samples, orders and dropout follow from the seed and the place in training alone.
 """
 
-import pickle
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +11,6 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from frcnn.files import whole_file
 from frcnn.nn.detector import FasterRCNN
 from frcnn.training.optimizer import make_average, make_optimizer
 from frcnn.training.phases import Phase
@@ -97,9 +94,8 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and names only."""
-        _, epoch, step, _ = self.position
         parts: dict[str, Any] = {}
-        if (epoch, step) != (0, 0):  # else a phase begins, and makes them
+        if not self.position.begins_phase:  # which makes them
             parts = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         if self.average is not None:
             parts["average"] = self.average.state_dict()
@@ -111,34 +107,6 @@ class TrainingState:
         self.step = state["step"]
         self.best = None if state["best"] is None else Best(*state["best"])
         self._saved = state["parts"]
-
-
-def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Tensors, numbers and names, whole or not at all: the file that was there stays until this one is safe.
-
-    Raises:
-        OSError: it cannot be written, e.g. because the disk is full.
-    """
-    with whole_file(path) as partial, partial.open("wb") as file:
-        try:
-            torch.save(content, file)
-        except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # which torch's writer hides
-                raise error.__context__ from None
-            raise
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `write_checkpoint` wrote; code in the file never runs.
-
-    Raises:
-        ValueError: damaged, or not a checkpoint.
-    """
-    try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: damaged, or not a checkpoint ({reason}); delete it to begin again") from None
 
 
 def _part(name: str) -> str:

@@ -44,13 +44,7 @@ def mean_losses(detector: FasterRCNN, records: Sequence[Record]) -> dict[str, fl
     config, device = detector.config, next(detector.parameters()).device
     step, seed = TrainingStep(detector), config.train.seed
     sums = torch.zeros(len(LOSSES), device=device)
-    for own, batch in own_batches(
-        records,
-        detector.classes,
-        config.detector.image,
-        batch_size=config.train.batch_size,
-        workers=config.data.workers,
-    ):
+    for own, batch in own_batches(records, detector.classes, config):
         losses = step(batch_to(batch, device), [generator_of(seed, index) for index in own])
         sums += torch.stack([losses[name] for name in LOSSES]) * len(own)
     return dict(zip(LOSSES, (processes.total(sums) / len(records)).tolist(), strict=True))
