@@ -144,30 +144,31 @@ def test_other_numbers_of_processes_do_not_go_on(folder: Path) -> None:
     two = start(*TORCHRUN, "--nproc-per-node", "2", *arguments(folder, "tiny", "cut", *settings))
     text, _ = two.communicate(timeout=120)
     assert two.returncode != 0
-    assert "this training takes 1 images a step, not 2; start as many processes as before" in text
+    assert "images a step 1 before, 2 now; start as many processes as before" in text
 
 
 # ------------------------------------------------------------------------------------------------------- two machines
 
 
 @contextmanager
-def namespaces() -> Iterator[bool]:
-    """Two network namespaces with a cable between them, 10.99.0.1 and 10.99.0.2; False if the system lets us not."""
+def namespaces() -> Iterator[list[str]]:
+    """Two network namespaces with a cable between them, 10.99.0.1 and 10.99.0.2; none if the system lets us not."""
+    names = [f"frcnn-{os.getpid()}-{number}" for number in range(2)]
 
     def ip(*words: str) -> bool:
         return shutil.which("ip") is not None and subprocess.run(("ip", *words), capture_output=True).returncode == 0
 
-    made = ip("netns", "add", "frcnn0") and ip("netns", "add", "frcnn1")
-    made = made and ip("link", "add", "frcnn0", "netns", "frcnn0", "type", "veth", "peer", "frcnn1", "netns", "frcnn1")
+    made = ip("netns", "add", names[0]) and ip("netns", "add", names[1])
+    made = made and ip("link", "add", "frcnn0", "netns", names[0], "type", "veth", "peer", "frcnn1", "netns", names[1])
     for number in range(2):
-        inside = ("-n", f"frcnn{number}")
+        inside = ("-n", names[number])
         made = made and ip(*inside, "addr", "add", f"10.99.0.{number + 1}/24", "dev", f"frcnn{number}")
         made = made and ip(*inside, "link", "set", f"frcnn{number}", "up") and ip(*inside, "link", "set", "lo", "up")
     try:
-        yield made
+        yield names if made else []
     finally:
-        for number in range(2):
-            ip("netns", "del", f"frcnn{number}")
+        for name in names:
+            ip("netns", "del", name)
 
 
 def free_port() -> int:
@@ -183,7 +184,7 @@ def test_two_machines_train_what_two_processes_train(folder: Path) -> None:
     with namespaces() as apart:
         machines = []
         for number in range(2):
-            inside = ["ip", "netns", "exec", f"frcnn{number}"] if apart else []
+            inside = ["ip", "netns", "exec", apart[number]] if apart else []
             inside += ["env", f"GLOO_SOCKET_IFNAME=frcnn{number}"] if apart else []
             address = "10.99.0.1" if apart else "127.0.0.1"
             where = ["--nnodes", "2", "--node-rank", str(number), "--master-addr", address, "--master-port", port]
@@ -193,6 +194,66 @@ def test_two_machines_train_what_two_processes_train(folder: Path) -> None:
             finish(machine)
     run(*TORCHRUN, "--nproc-per-node", "2", *arguments(folder, "tiny", "processes", *settings))
     assert_same_weights(folder / "machines", folder / "processes", tolerance=0)
+
+
+MEET = """
+import os, sys, time
+from pathlib import Path
+from frcnn import processes
+
+mark = Path(sys.argv[1])
+with processes.joined():
+    assert processes.gather(processes.rank()) == [0, 1]
+    if not mark.exists():  # the first time, the second machine's process dies while the first one's is busy
+        processes.gather(None)
+        if processes.rank() == 1:
+            mark.touch()
+            os._exit(1)
+        time.sleep(4)
+    processes.gather(None)
+    print("met again")
+"""
+
+
+def test_machines_meet_again_whose_counts_of_restarts_differ(tmp_path: Path) -> None:
+    """The machine of the process that died has one more."""
+    (tmp_path / "meet.py").write_text(MEET)
+    where = [
+        "--nnodes",
+        "2",
+        "--nproc-per-node",
+        "1",
+        "--max-restarts",
+        "3",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-id",
+        "1",
+    ]
+    where += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
+    command = [*TORCHRUN, *where, str(tmp_path / "meet.py"), str(tmp_path / "mark")]
+    machines = [start(*command), start(*command)]
+    assert [finish(machine).count("met again") for machine in machines] == [1, 1]
+
+
+SAME = """
+import sys, torch
+from frcnn import processes, train
+
+with processes.joined():
+    detector, _ = train(sys.argv[1], config=sys.argv[2], out=sys.argv[3], offline=True, settings=sys.argv[4:])
+    states = processes.gather(detector.state_dict())
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=0, atol=0, msg=name)
+    print("same")
+"""
+
+
+def test_batch_norm_that_learns_is_the_same_in_all_processes(folder: Path) -> None:
+    (folder / "same.py").write_text(SAME)
+    paths = [str(folder / name) for name in ("same.py", "tiny", "settings.yaml", "norm")]
+    settings = ("base_model.freeze_batch_norm=false", "train.ema_decay=0.9")
+    assert "same" in run(*TORCHRUN, "--nproc-per-node", "2", *paths, *settings)
 
 
 # ----------------------------------------------------------------------------------------------- who takes which image

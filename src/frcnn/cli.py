@@ -433,7 +433,7 @@ def _parser() -> argparse.ArgumentParser:
         "--deterministic", action="store_true", help="the same seed gives the same weights, bit by bit (on the CPU)"
     )
     train.add_argument("--fast", action="store_true", help="one epoch on a few images: does my set-up work?")
-    train.add_argument("--make", action="store_true", help="do nothing if the RUN holds a trained model already")
+    train.add_argument("--make", action="store_true", help="do not train if the RUN holds a trained model already")
     train.add_argument(
         "--resume",
         action="store_true",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 PARTIAL = ".partial-"
 """Begins the names of files that are being written."""
@@ -32,6 +33,13 @@ def remove_partial(folder: Path) -> None:
     """Remove what killed processes have left of files that they were writing."""
     for file in folder.glob(f"{PARTIAL}*"):
         file.unlink(missing_ok=True)
+
+
+def write_all(file: BinaryIO, content: bytes) -> None:
+    """To an unbuffered file, which on a disk that fills up takes a part before it raises."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -286,6 +286,8 @@ def test_the_rate_follows_the_images_of_a_step_and_warms_up(records: list[Record
     warming = trained(tiny_detector(*settings, "train.warmup_steps=null"), records)
     assert [report.lr for report in warming] == pytest.approx([0.004 / 51, 0.004 * 2 / 51])
     assert warmup_steps(tiny_config("train.warmup_steps=null").train) == 0
+    (alone,) = trained(tiny_detector(*settings, "train.batch_size=16"), records)
+    assert (alone.images, alone.lr) == (5, 0.005)  # there are no more
 
 
 # ------------------------------------------------------------------------------------------------ alternating training
@@ -339,15 +341,23 @@ def test_step_3_goes_on_with_the_rpn_or_begins_again(records: list[Record], rest
     state_ = new_state(detector, 2)
     start = {name: t.clone() for name, t in detector.state_dict().items() if name.startswith("rpn.")}
     begun: dict[str, Tensor] = {}
+    now: dict[str, Tensor] = {}
+    begin = state_.begin
+
+    def watch(*arguments: object) -> None:  # a phase begins
+        begin(*arguments)
+        if state_.position.phase == 2:
+            now.update((name, t.clone()) for name, t in detector.state_dict().items() if name.startswith("rpn."))
+
+    state_.begin = watch  # type: ignore[method-assign]
     with TemporaryDirectory() as folder:
-        steps = fit(state_, records[:2], folder=Path(folder), device=torch.device("cpu"), precision=torch.float32)
-        for report in steps:
+        for report in fit(
+            state_, records[:2], folder=Path(folder), device=torch.device("cpu"), precision=torch.float32
+        ):
             if isinstance(report, StepReport) and report.phase == "1 rpn":
                 begun = {name: t.clone() for name, t in detector.state_dict().items() if name.startswith("rpn.")}
-            if isinstance(report, StepReport) and report.phase == "2 roi" and state_.position[:3] == (2, 0, 0):
-                state_.restart()
+            if now:
                 break
-    now = {name: t for name, t in detector.state_dict().items() if name.startswith("rpn.")}
     assert same(now, start if restart else begun)
     assert not same(start, begun)
 
@@ -396,12 +406,16 @@ def test_a_step_that_fails_is_kept_and_can_be_computed_again(tmp_path: Path, mon
     monkeypatch.setattr(run, "build", lambda *args, **more: built.append(build(*args, **more)) or built[0])
 
     expected = r"step 2 \(.*roi_box=(nan|inf).*failed-step\.pt keeps this step for frcnn\.training\.replay"
+    settings = ("data.use_negative=false", "base_model.dropout=0.5")
     with pytest.raises(FloatingPointError, match=expected) as error:
-        train_tiny(data, tmp_path / "run", "data.use_negative=false", on_step=spoil)
+        train_tiny(data, tmp_path / "run", *settings, "train.checkpoint_seconds=0", on_step=spoil)
+    assert "the weights were not finite any more" in str(error.value)
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()  # of such weights
     kept = read_checkpoint(tmp_path / "run" / "failed-step.pt")
     torch.testing.assert_close(kept["detector"], weights, rtol=0, atol=0, equal_nan=True)
     losses = replay(tmp_path / "run" / "failed-step.pt")
-    told = re.search(r"rpn_objectness=([\d.]+)", str(error.value))
-    assert told is not None
-    assert losses["rpn_objectness"] == pytest.approx(float(told[1]), rel=1e-4)
+    for name in ("rpn_objectness", "roi_class"):
+        told = re.search(rf"{name}=([\d.]+)", str(error.value))
+        assert told is not None
+        assert losses[name] == pytest.approx(float(told[1]), rel=1e-4)  # as many digits as are told; dropout too
     assert not math.isfinite(losses["roi_box"])

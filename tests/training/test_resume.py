@@ -16,6 +16,7 @@ from torch import Tensor
 
 from frcnn.files import whole_file
 from frcnn.nn.checkpoint import load
+from frcnn.nn.device import choose_precision
 from frcnn.training import run as run_module
 from frcnn.training.checkpoint import read_checkpoint, write_checkpoint
 from frcnn.training.folder import locked
@@ -177,6 +178,16 @@ def test_the_same_call_goes_on_and_another_begins_anew(data: Path, tmp_path: Pat
     assert train_tiny(data, None)[1].name == "data-efficientnet_lite0-3"
 
 
+def test_resume_without_a_folder_says_what_is_in_the_way(data: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"runs/data-efficientnet_lite0: there is no training"):
+        train_tiny(data, None, resume=True)
+    with pytest.raises(CutError):
+        train_tiny(data, None, on_step=cut_after(1))
+    with pytest.raises(FileNotFoundError, match=r"lite0: .* cannot go on here \(train\.seed: 3 there, 4 now"):
+        train_tiny(data, None, "train.seed=4", resume=True)
+
+
 def test_settings_that_change_nothing_may_change(data: Path, tmp_path: Path) -> None:
     with pytest.raises(CutError):
         train_tiny(data, tmp_path / "run", EVERY_STEP, "data.workers=0", on_step=cut_after(4))
@@ -203,8 +214,36 @@ def test_other_data_does_not_go_on(tmp_path: Path) -> None:
         train_tiny(data, tmp_path / "run", EVERY_STEP)
 
 
+def test_another_precision_does_not_go_on(data: Path, tmp_path: Path, monkeypatch) -> None:
+    """As "auto" decides on another machine."""
+    with pytest.raises(CutError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, "train.precision=auto", on_step=cut_after(4))
+    other = {torch.bfloat16: torch.float32, torch.float32: torch.bfloat16}
+    monkeypatch.setattr(run_module, "choose_precision", lambda *args: other[choose_precision(*args)])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: precision \w+ before, \w+ now; set train\.precision"):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, "train.precision=auto")
+
+
+def test_a_finished_run_whose_model_was_taken_away_is_not_overwritten(data: Path, tmp_path: Path) -> None:
+    train_tiny(data, tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    with pytest.raises(FileExistsError, match="exists and is not overwritten"):
+        train_tiny(data, tmp_path / "run")
+
+
+def test_cut_off_when_the_model_was_stored_only_leftovers_are_missing_to_go(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_tiny(data, run)
+    for name in (".unfinished", "checkpoint.pt", "proposals-2-roi.npy"):
+        (run / name).write_bytes(b"")
+    train_tiny(data, run, "train.skip_if_trained=true")
+    assert not list(run.glob(".*"))
+    assert not (run / "checkpoint.pt").exists()
+    assert not list(run.glob("proposals*"))
+
+
 def test_resume_insists(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no training that was cut off"):
+    with pytest.raises(FileNotFoundError, match=r"no training that was cut off; leave out --resume"):
         train_tiny(data, tmp_path / "run", resume=True)
     with pytest.raises(CutError):
         train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
@@ -217,7 +256,7 @@ def test_resume_insists(data: Path, tmp_path: Path) -> None:
 def test_resume_and_the_folder_say_it_all(data: Path, tmp_path: Path) -> None:
     with pytest.raises(CutError):
         train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
-    _, run = run_module.train(out=tmp_path / "run", resume=True, weights="none", offline=True)
+    _, run = run_module.train(out=tmp_path / "run", resume=True, offline=True)
     assert (run / "model.safetensors").is_file()
 
 
@@ -269,6 +308,24 @@ def test_a_full_disk_is_a_clear_error_and_the_training_goes_on_later(data: Path,
     assert not list(run.glob(".partial*"))
     train_tiny(data, run, EVERY_STEP)
     torch.testing.assert_close(weights(run), weights(tmp_path / "whole"), rtol=0, atol=0)
+
+
+def test_a_disk_that_is_full_of_proposals_is_a_clear_error_too(data: Path, tmp_path: Path) -> None:
+    run, settings = tmp_path / "run", ("train.scheme=alternating", "train.rpn_epochs=1", "train.roi_epochs=1")
+
+    def fill(report: StepReport) -> None:
+        if report.step == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(OSError, match=r"run: no space left on the disk"):
+            train_tiny(data, run, NO_CHECKPOINT, *settings, on_step=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        signal.signal(signal.SIGXFSZ, before)
+    train_tiny(data, run, NO_CHECKPOINT, *settings)
+    assert (run / "model.safetensors").is_file()
 
 
 def test_what_killed_processes_left_is_removed(data: Path, tmp_path: Path) -> None:

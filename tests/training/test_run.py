@@ -140,7 +140,11 @@ def test_an_interrupted_training_leaves_no_model_and_no_half_written_file(data: 
 def test_deterministic_trainings_are_bit_equal_whatever_reads_the_images(data: Path) -> None:
     """Two runs, the same seed; with dropout, and 0 or 2 data workers."""
     settings = ("train.deterministic=true", "base_model.dropout=0.5")
-    first, _ = train_tiny(data, data.parent / "first", *settings, "data.workers=0")
+    was_on: list[bool] = []
+    watch = {"on_step": lambda report: was_on.append(torch.are_deterministic_algorithms_enabled())}
+    first, _ = train_tiny(data, data.parent / "first", *settings, "data.workers=0", **watch)
+    assert was_on
+    assert all(was_on)
     second, _ = train_tiny(data, data.parent / "second", *settings, "data.workers=2")
     torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
     assert not torch.are_deterministic_algorithms_enabled()

@@ -12,6 +12,13 @@ from frcnn.training.folder import CHECKPOINT_FILE
 from frcnn.training.schedule import images_per_step
 from frcnn.training.state import TrainingState
 
+_WAYS_OUT = {
+    "images a step": "start as many processes as before",
+    "device": "set train.device",
+    "precision": "set train.precision (auto takes what the processor has)",
+    "data": "put it back",
+}
+
 
 class Checkpoint:
     """A RUN's checkpoint: the state of its training, and what must be the same for it to go on.
@@ -20,13 +27,21 @@ class Checkpoint:
         run: the RUN folder.
         state: of the training; it is saved, or taken up.
         data: fingerprint of the data that is trained on.
+        device, precision: that training takes, after "auto" has been decided.
     """
 
-    def __init__(self, run: Path, state: TrainingState, data: str) -> None:
+    def __init__(
+        self, run: Path, state: TrainingState, *, data: str, device: torch.device, precision: torch.dtype
+    ) -> None:
         self._file = run / CHECKPOINT_FILE
         self._state = state
-        self._data = data
         self._settings = state.detector.config.train
+        self._same = {
+            "images a step": images_per_step(self._settings),
+            "device": device.type,
+            "precision": str(precision).removeprefix("torch."),
+            "data": data,
+        }
         self._written = time.monotonic()
 
     @property
@@ -35,14 +50,16 @@ class Checkpoint:
         return time.monotonic() - self._written >= self._settings.checkpoint_seconds
 
     def write(self, metrics_size: int) -> None:
-        """Save the state; `metrics_size` bytes of the metrics belong to it, and are on the disk."""
-        content = {
-            "state": self._state.state_dict(),
-            "data": self._data,
-            "images_per_step": images_per_step(self._settings),
-            "metrics_size": metrics_size,
-        }
-        write_checkpoint(self._file, content)
+        """Save the state, unless its weights are not finite, which the next step tells: then the last good ones stay.
+
+        Args:
+            metrics_size: bytes of the metrics that belong to it, and are on the disk.
+        """
+        if not all(parameter.isfinite().all() for parameter in self._state.detector.parameters()):
+            return
+        write_checkpoint(
+            self._file, {"state": self._state.state_dict(), "same": self._same, "metrics_size": metrics_size}
+        )
         self._written = time.monotonic()
 
     def take_up(self) -> int:
@@ -54,14 +71,14 @@ class Checkpoint:
         if not self._file.is_file():
             return 0
         content = read_checkpoint(self._file)
-        size = images_per_step(self._settings)
-        if content["images_per_step"] != size:
-            raise ValueError(
-                f"{self._file}: this training takes {content['images_per_step']} images a step, not {size}; "
-                f"start as many processes as before, or begin again in another folder"
-            )
-        if content["data"] != self._data:
-            raise ValueError(f"{self._file}: the data has changed since; put it back, or begin again in another folder")
+        for name, now in self._same.items():
+            before = content["same"][name]
+            if before != now:
+                what = f"{name} {before} before, {now} now" if name != "data" else "the data has changed since"
+                raise ValueError(
+                    f"{self._file}: {what}; {_WAYS_OUT[name]}, or begin again in another folder, since the weights "
+                    f"would become others"
+                )
         self._state.load_state_dict(content["state"])
         return int(content["metrics_size"])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,11 +15,14 @@ CHECKPOINT_FILE = "checkpoint.pt"
 BEST_FILE = "best.safetensors"
 LAST_FILE = "last.safetensors"
 FAILED_STEP_FILE = "failed-step.pt"
+UNFINISHED_FILE = ".unfinished"
 LOCK_FILE = ".lock"
 
 HARMLESS = frozenset(
     {
         "data.workers",
+        "data.num_test_images",
+        "data.test_set",
         "train.skip_if_trained",
         "train.checkpoint_seconds",
         "train.logger",
@@ -33,19 +37,38 @@ def run_folder(out: str | Path | None, name: str) -> Path:
     """The folder asked for, or the first free one of runs/name, runs/name-2, ..."""
     if out is not None:
         return Path(out)
-    return next(folder for folder in _numbered(name) if not folder.exists())
+    taken = {folder.name for folder in _numbered(name)}
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return Path("runs") / next(free for free in names if free not in taken)
 
 
 def unfinished_run(name: str, config: Config) -> Path | None:
     """The last of runs/name, runs/name-2, ..., if it is a training with these settings that was cut off."""
-    taken = [folder for folder in _numbered(name) if folder.exists()]
+    taken = _numbered(name)
     if not taken or not is_unfinished(taken[-1]) or _is_busy(taken[-1]) or other_settings(taken[-1], config):
         return None
     return taken[-1]
 
 
+def why_not_resumed(name: str, config: Config) -> str:
+    """What is in the way of going on with the last of runs/name, runs/name-2, ..."""
+    taken = _numbered(name)
+    if not taken:
+        return f"runs/{name}: there is no training that was cut off"
+    if not is_unfinished(taken[-1]):
+        return f"{taken[-1]}: this training was not cut off"
+    different = "; ".join(other_settings(taken[-1], config)[:5]) or "another process trains there"
+    return f"{taken[-1]}: this training cannot go on here ({different})"
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove what only served to go on, when the model is stored."""
+    for file in (run / CHECKPOINT_FILE, run / UNFINISHED_FILE, *run.glob("proposals-*.npy")):
+        file.unlink(missing_ok=True)
+
+
 def is_unfinished(run: Path) -> bool:
-    return (run / CONFIG_FILE).is_file() and not (run / MODEL_FILE).exists()
+    return (run / UNFINISHED_FILE).is_file() and (run / CONFIG_FILE).is_file() and not is_finished(run)
 
 
 def is_finished(run: Path) -> bool:
@@ -60,7 +83,9 @@ def other_settings(run: Path, config: Config) -> list[str]:
     except ValueError as error:  # e.g. of another version
         return [f"{CONFIG_FILE}: {error}"]
     return [
-        f"{key}: {there[key]} there, {now[key]} now" for key in now if there[key] != now[key] and key not in HARMLESS
+        f"{key}: {there[key]} there, {now[key]} now"
+        for key in now
+        if there[key] != now[key] and key not in HARMLESS and not key.startswith("detector.draw.")
     ]
 
 
@@ -112,7 +137,15 @@ def _is_busy(run: Path) -> bool:
 
 
 def _numbered(name: str) -> list[Path]:
-    return [Path("runs") / name, *(Path("runs") / f"{name}-{number}" for number in range(2, 10_000))]
+    """Those of runs/name, runs/name-2, ... that exist, in order."""
+    numbers = {}
+    for folder in Path("runs").glob("*"):
+        start, _, number = folder.name.rpartition("-")
+        if folder.name == name:
+            numbers[folder] = 1
+        elif start == name and number.isdecimal():
+            numbers[folder] = int(number)
+    return sorted(numbers, key=lambda folder: numbers[folder])
 
 
 def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:

@@ -12,14 +12,16 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from frcnn import processes
 from frcnn.data.loader import Share, batch_to, epoch_order, load_batch, read_ahead, shares_of_steps
-from frcnn.ops.sampling import generator_of, seed_of
+from frcnn.nn.detector import FasterRCNN
+from frcnn.ops.sampling import generator_of
 from frcnn.training.optimizer import parameters_of, set_rate
 from frcnn.training.proposals import keep_proposals, open_proposals, without_fillers
-from frcnn.training.replay import not_finite
+from frcnn.training.replay import not_finite, seed_dropout
 from frcnn.training.schedule import images_per_step, learning_rate, warmup_steps
 from frcnn.training.state import TrainingState
 from frcnn.training.step import MicroBatch, TrainingStep
@@ -75,20 +77,26 @@ def fit(
     while state.step < state.steps:
         phase = state.phases[state.position.phase]
         kept = folder / f"proposals-{phase.name.replace(' ', '-')}.npy"
+        proposals = None
         if state.position.begins_phase:
+            if processes.is_first():  # those of the phase before have served
+                for old in folder.glob("proposals-*.npy"):
+                    old.unlink()
             if phase.keeps_proposals:
                 yield ProposalReport(phase.name, state.step, keep_proposals(detector, records, kept))
             state.restart()
         state.begin(device, precision)
         proposals = open_proposals(kept) if phase.keeps_proposals else None
         training = TrainingStep(detector, phase.train)
-        parallel = training if processes.count() == 1 else DistributedDataParallel(training)
+        parallel: nn.Module = training
+        if processes.count() > 1:
+            parallel = DistributedDataParallel(training, broadcast_buffers=False)  # see `_share_statistics`
         for _ in range(state.position.epoch, phase.epochs):
             training.set_modes()
             for batches in _epoch(state, records, proposals, device):
                 start, (_, epoch, step, _) = time.perf_counter(), state.position
                 size = images_per_step(detector.config.train)
-                rate = size * learning_rate(
+                rate = min(size, len(records)) * learning_rate(
                     phase.lr,
                     step=epoch * state.steps_per_epoch + step,
                     steps_per_epoch=state.steps_per_epoch,
@@ -98,6 +106,9 @@ def fit(
                 )
                 losses = _set_gradients(parallel, state, batches, precision)
                 _set_weights(state, rate)
+                _share_statistics(detector)
+                if state.average is not None:
+                    state.average.update_parameters(detector)
                 state.step += 1
                 if state.position.begins_phase:
                     state.end()
@@ -160,7 +171,6 @@ def _set_gradients(
 ) -> dict[str, float]:
     """Of the mean loss over the step's images, of all processes; returns its parts."""
     state.optimizer.zero_grad(set_to_none=True)
-    torch.manual_seed(seed_of(state.detector.config.train.seed, state.step, processes.rank()))  # of dropout
     parts: list[Tensor] = []
     names: list[str] = []
     for index, (batch, weight, seeds) in enumerate(micro_batches, start=1):
@@ -168,6 +178,7 @@ def _set_gradients(
         wait = training.no_sync() if isinstance(training, DistributedDataParallel) and not last else nullcontext()
         with wait:
             with torch.autocast(batch.images.device.type, precision, enabled=precision != torch.float32):
+                seed_dropout(seeds)
                 losses = training(batch, [generator_of(*seed) for seed in seeds])
             names = list(losses)
             weighted = torch.stack(list(losses.values())) * weight
@@ -193,8 +204,13 @@ def _set_weights(state: TrainingState, rate: float) -> None:
         nn.utils.clip_grad_norm_(parameters_of(state.optimizer), clip_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    if state.average is not None:
-        state.average.update_parameters(state.detector)
+
+
+def _share_statistics(detector: FasterRCNN) -> None:
+    """Batch norm that learns: every process takes the first one's running mean and variance after each step, so that
+    all measure, and keep, the same detector."""
+    learning = [module for module in detector.modules() if isinstance(module, _BatchNorm) and module.training]
+    processes.spread([b for module in learning for b in module.buffers() if b.is_floating_point()])
 
 
 def _memory(device: torch.device) -> int:

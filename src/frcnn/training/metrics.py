@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frcnn.files import whole_file
+from frcnn.files import whole_file, write_all
 from frcnn.training.loop import ProposalReport, StepReport
 from frcnn.training.validation import ValidationReport
 
@@ -46,7 +46,7 @@ class Metrics:
 
     def write(self, report: Report) -> None:
         line = {"event": _EVENTS[type(report)], **report._asdict()}
-        self._file.write(json.dumps(_plain(line)).encode() + b"\n")
+        write_all(self._file, json.dumps(_plain(line)).encode() + b"\n")
         if self._board is not None:
             for name, value in _scalars(report):
                 self._board.add_scalar(name, value, report.step)

@@ -4,17 +4,19 @@ A file of one array, (N, K, 4) float32: the proposals of each of N images in pix
 where an image has fewer than K, the rest is NaN. It is mapped into memory, not read, so the set may be large.
 """
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.lib.format import open_memmap, read_array_header_1_0, read_magic, write_array_header_1_0
 
 from frcnn import processes
 from frcnn.data.loader import batch_to, own_batches
-from frcnn.files import whole_file
+from frcnn.files import whole_file, write_all
 from frcnn.nn.detector import FasterRCNN
 from frcnn.ops.boxes import iou, rescale
 from frcnn.ops.matching import first_match, recall
@@ -32,11 +34,17 @@ def keep_proposals(detector: FasterRCNN, records: Sequence[Record], path: Path) 
     """
     count = detector.config.detector.train_proposals.post_nms_top_n
     with whole_file(path) if processes.is_first() else nullcontext() as partial_file:
-        shared = str(processes.from_first(partial_file))
+        shared: Path = processes.from_first(partial_file)  # type: ignore[assignment]
         if processes.is_first():
-            open_memmap(shared, mode="w+", dtype=np.float32, shape=(len(records), count, 4)).flush()
+            with shared.open("wb") as file:
+                write_array_header_1_0(
+                    file, {"descr": "<f4", "fortran_order": False, "shape": (len(records), count, 4)}
+                )
         processes.gather(None)  # the file is there
-        places = processes.gather(_fill(detector, records, open_memmap(shared, mode="r+")))
+        # Written, not mapped: a full disk is an error then, not a signal, and machines do not share pages.
+        with shared.open("rb+", buffering=0) as file:
+            places = processes.gather(_fill(detector, records, file, count))
+            os.fsync(file.fileno())
     processes.gather(None)  # and in its place
     return recall([place for some in places for place in some])
 
@@ -60,21 +68,25 @@ def without_fillers(boxes: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def _fill(detector: FasterRCNN, records: Sequence[Record], rows: np.ndarray) -> list[int]:
+def _fill(detector: FasterRCNN, records: Sequence[Record], file: BinaryIO, count: int) -> list[int]:
     """Fill this process's rows; for each of their objects, the place of the first proposal that finds it."""
     detector.eval()
     device = next(detector.parameters()).device
     config = detector.config
     places: list[int] = []
+    read_magic(file)
+    read_array_header_1_0(file)
+    start = file.tell()
     for own, batch in own_batches(records, detector.classes, config):
         images, sizes, originals, targets, _, _ = batch_to(batch, device)
         features = detector.backbone(detector.normalize(images, sizes))
         rpn = detector.rpn(features, (images.shape[-2], images.shape[-1]))
         boxes, _, valid = select_proposals(rpn, sizes, originals, **config.detector.train_proposals.model_dump())
         kept = rescale(boxes, sizes, originals).masked_fill(~valid[..., None], torch.nan).cpu().numpy()
-        rows[own.start : own.stop, : kept.shape[1]] = kept
-        rows[own.start : own.stop, kept.shape[1] :] = np.nan
+        rows = np.full((len(own), count, 4), np.nan, "<f4")
+        rows[:, : kept.shape[1]] = kept
+        file.seek(start + own.start * rows[0].nbytes)
+        write_all(file, rows.tobytes())
         for found, counts, target in zip(boxes, valid, targets, strict=True):
             places += first_match(iou(found[counts], target.boxes[~target.difficult])).tolist()
-    rows.flush()  # type: ignore[attr-defined]
     return places

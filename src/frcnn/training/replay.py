@@ -8,8 +8,9 @@ import torch
 
 from frcnn import processes
 from frcnn.config import dump, from_dict
+from frcnn.data.loader import batch_to
 from frcnn.nn.detector import FasterRCNN
-from frcnn.ops.sampling import generator_of
+from frcnn.ops.sampling import generator_of, seed_of
 from frcnn.training.checkpoint import read_checkpoint
 from frcnn.training.phases import Part
 from frcnn.training.step import MicroBatch, TrainingStep
@@ -41,12 +42,16 @@ def not_finite(
     Args:
         failed: the batches of this process whose losses are not finite.
     """
-    everywhere = [batch for batches in processes.gather(list(failed)) for batch in batches]
+    cpu = torch.device("cpu")
+    own = [micro._replace(batch=batch_to(micro.batch, cpu)) for micro in failed]
+    everywhere = [batch for batches in processes.gather(own) for batch in batches]
+    weights = all(parameter.isfinite().all() for parameter in detector.parameters())
+    why = "" if weights else "; the weights were not finite any more, since a step before had gradients that were not"
     images = ", ".join(name for micro in everywhere for name in micro.batch.names)
     named = ", ".join(f"{name}={value:g}" for name, value in losses.items())
     return NonFiniteLossError(
         f"loss is {sum(losses.values()):g} at {where} ({named}), image {images}; "
-        f"a lower train.lr or a train.clip_norm may help",
+        f"a lower train.lr or a train.clip_norm may help{why}",
         {
             "detector": detector.state_dict(),
             "config": dump(detector.config),
@@ -59,13 +64,13 @@ def not_finite(
 
 
 def replay(path: str | Path) -> dict[str, float]:
-    """Compute the losses of a failed step again.
+    """Compute the losses of a failed step again, on the CPU.
 
     Args:
         path: the `failed-step.pt` of a RUN.
 
     Returns:
-        Each loss, the mean over the images whose losses were not finite.
+        Each loss, the mean over the batches whose losses were not finite.
     """
     step = read_checkpoint(Path(path))
     detector = FasterRCNN(from_dict(step["config"]), step["classes"])
@@ -78,10 +83,16 @@ def replay(path: str | Path) -> dict[str, float]:
         for batch, seeds in step["batches"]:
             plain = Batch(*batch)
             batch = plain._replace(targets=[Target(*target) for target in plain.targets])
+            seed_dropout(seeds)
             found = training(batch, [generator_of(*seed) for seed in seeds])
             for name, value in found.items():
                 losses[name] = losses.get(name, 0.0) + value.item() / len(step["batches"])
     return losses
+
+
+def seed_dropout(seeds: Sequence[tuple[int, ...]]) -> None:
+    """Of a batch, from the seeds of its images' samples: whichever process takes it, and whenever."""
+    torch.manual_seed(seed_of(*seeds[0], 0))
 
 
 def _plain(batch: Batch) -> tuple[Any, ...]:

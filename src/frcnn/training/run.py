@@ -1,6 +1,7 @@
 """From a folder of data to a RUN folder: check everything, train, store."""
 
 import errno
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -21,16 +22,18 @@ from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights
 from frcnn.training.checkpoint import Checkpoint, write_checkpoint
 from frcnn.training.folder import (
     BEST_FILE,
-    CHECKPOINT_FILE,
     CONFIG_FILE,
     FAILED_STEP_FILE,
     LAST_FILE,
+    UNFINISHED_FILE,
     is_finished,
     is_unfinished,
     locked,
+    remove_leftovers,
     require_usable,
     run_folder,
     unfinished_run,
+    why_not_resumed,
 )
 from frcnn.training.graphs import check_graphs, draw_graphs
 from frcnn.training.loop import ProposalReport, StepReport, fit
@@ -141,12 +144,12 @@ def _choose_run(config: Config, out: str | Path | None, resume: bool) -> tuple[P
     if config.train.skip_if_trained and run is None:
         run = Path("runs") / name
     run = run if run is not None else run_folder(None, name)
-    if is_finished(run) and config.train.skip_if_trained:
-        return run, "training is skipped (train.skip_if_trained)"
-    if is_finished(run) and resume:
-        return run, "there is nothing to resume"
+    if is_finished(run) and (config.train.skip_if_trained or resume):
+        remove_leftovers(run)
+        return run, "there is nothing to resume" if resume else "training is skipped (train.skip_if_trained)"
     if resume and not is_unfinished(run):
-        raise FileNotFoundError(f"{run}: no training that was cut off, with these settings; leave out --resume")
+        found = why_not_resumed(name, config) if out is None else f"{run}: no training that was cut off"
+        raise FileNotFoundError(f"{found}; leave out --resume to begin one")
     require_usable(run, config)
     return run, None
 
@@ -175,6 +178,7 @@ def _train(config: Config, run: Path, weights: str | None, *, offline: bool, on_
         with locked(run) if first else nullcontext():
             if first:
                 remove_partial(run)
+                write_text(run / UNFINISHED_FILE, "The same command goes on with this training.\n")
                 write_text(run / CONFIG_FILE, dump_yaml(config))
             if first and settings.draw_graph:
                 one = load_batch(dataset.train[:1], detector.classes, config.detector.image)
@@ -183,7 +187,7 @@ def _train(config: Config, run: Path, weights: str | None, *, offline: bool, on_
             processes.gather(None)  # what all read is there
             if not (run / CONFIG_FILE).is_file():
                 raise ValueError(f"{run}: must be in a folder that the machines of all processes see; set --out")
-            checkpoint = Checkpoint(run, state, dataset.fingerprint())
+            checkpoint = Checkpoint(run, state, data=dataset.fingerprint(), device=device, precision=precision)
             kept = checkpoint.take_up()
             if state.step > 0:
                 log(f"{run}: goes on after step {state.step} of {state.steps}")
@@ -203,9 +207,13 @@ def _train(config: Config, run: Path, weights: str | None, *, offline: bool, on_
             return _store(state, run, log)
     except NonFiniteLossError as error:
         file = run / FAILED_STEP_FILE
+        note = f"{file} keeps this step for frcnn.training.replay"
         if first:
-            write_checkpoint(file, error.step)
-        raise FloatingPointError(f"{error}; {file} keeps this step for frcnn.training.replay") from error
+            try:
+                write_checkpoint(file, error.step)
+            except OSError as full:
+                note = f"this step could not be kept ({full})"
+        raise FloatingPointError(f"{error}; {note}") from error
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
@@ -231,11 +239,12 @@ def _dataset(config: Config) -> Dataset:
     with_objects = [index for index, record in enumerate(dataset.train) if record.names]
     without = [index for index, record in enumerate(dataset.train) if not record.names][: FAST_IMAGES // 4]
     chosen = with_objects[: FAST_IMAGES - len(without)] + without
-    return dataset._replace(train=dataset.train.take(chosen), val=dataset.val[:FAST_IMAGES])
+    val = sorted(range(len(dataset.val)), key=lambda index: not dataset.val[index].names)[:FAST_IMAGES]
+    return dataset._replace(train=dataset.train.take(chosen), val=dataset.val.take(sorted(val)))
 
 
 def _summary(config: Config, dataset: Dataset, device: torch.device, precision: torch.dtype) -> Iterator[str]:
-    settings, size = config.train, images_per_step(config.train)
+    settings, size = config.train, min(images_per_step(config.train), len(dataset.train))
     objects = sum(len(record.names) for record in dataset.train)
     val = f"; {len(dataset.val)} validation images" if dataset.val else ""
     yield (
@@ -311,7 +320,7 @@ def _is_measured(state: TrainingState) -> bool:
 
 def _keep_best(state: TrainingState, validation: ValidationReport, run: Path) -> None:
     best = state.best
-    if best is None or (validation.mean_ap, -validation.loss) > (best.mean_ap, -best.loss):
+    if best is None or math.isnan(best.mean_ap) or (validation.mean_ap, -validation.loss) > (best.mean_ap, -best.loss):
         state.best = Best(validation.mean_ap, validation.loss, validation.epoch, 0)
         if processes.is_first():
             save(state.outcome, run / BEST_FILE)
@@ -323,14 +332,13 @@ def _store(state: TrainingState, run: Path, log: Log) -> FasterRCNN:
     """Put the model into the RUN, the best if it was measured, and remove what only served to go on."""
     detector = state.outcome.eval()
     if processes.is_first():
-        draw_curves(run)
         if state.best is None:
             save(detector, run / MODEL_FILE)
         else:
             save(detector, run / LAST_FILE)
             os.replace(run / BEST_FILE, run / MODEL_FILE)
-        for file in (run / CHECKPOINT_FILE, *run.glob("proposals-*.npy")):
-            file.unlink(missing_ok=True)
+        remove_leftovers(run)
+        draw_curves(run)
     processes.gather(None)  # the model is there
     if state.best is None:
         return detector
