@@ -60,7 +60,8 @@ def main() -> None:
                     break
                 kills[kind] += 1
                 print(name, kills, steps_done(disturbed), "steps", flush=True)
-            assert start(data, disturbed, settings).wait() == 0 or (disturbed / "model.safetensors").is_file()
+            assert sum(kills.values()) == options.kills, "training ended before it was killed so often"
+            assert start(data, disturbed, settings).wait() == 0
             same = digest(undisturbed) == digest(disturbed) and metrics(undisturbed) == metrics(disturbed)
             left = [file.name for file in disturbed.iterdir() if file.name.startswith(".")]
             rows.append((name, kills, steps_done(undisturbed), same, left))

@@ -250,7 +250,11 @@ def _summary(config: Config, dataset: Dataset, device: torch.device, precision: 
     yield (
         f"{dataset.name}: {len(dataset.train)} training images, {objects} objects, {len(dataset.classes)} classes" + val
     )
-    yield f"training on {device.type}, layers in {str(precision).removeprefix('torch.')}"
+    slow = device.type == "cpu" and precision == torch.float16
+    yield (
+        f"training on {device.type}, layers in {str(precision).removeprefix('torch.')}"
+        + ("; most processors compute it slowly, so fp32 or bf16 may be several times faster" if slow else "")
+    )
     if size > 1:
         shares = [
             f"{count} {what}"
