@@ -99,6 +99,8 @@ class Record(NamedTuple):
     """The class of each box."""
     difficult: np.ndarray
     """(G,) bool."""
+    size: tuple[int, int] | None = None
+    """(height, width) of the image as its annotation says, where it does."""
 
 
 class Prediction(NamedTuple):

@@ -10,7 +10,6 @@ from tiny import draw_image
 
 from frcnn.config import merge
 from frcnn.data.dataset import open_dataset, read_split
-from frcnn.data.formats import coco
 
 SETTINGS = merge().data
 
@@ -42,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_boxes_classes_and_crowds(folder: Path) -> None:
-    first, empty = coco.read(folder, "train", SETTINGS)
+    first, empty = read_split(folder, "train", SETTINGS)
     np.testing.assert_array_equal(first.boxes, [[10, 20, 40, 60], [0, 0, 128, 96]])
     assert first.names == ("dog", "cat")
     assert first.difficult.tolist() == [False, True]
@@ -67,7 +66,7 @@ def test_sets_are_chosen(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"several sets train2014, train2017; choose one with data\.train_set"):
         read_split(folder, "train", SETTINGS)
     assert read_split(folder, "train", SETTINGS.model_copy(update={"train_set": "train2014"}))
-    with pytest.raises(FileNotFoundError, match=r"instances_mine\.json: this file is missing"):
+    with pytest.raises(ValueError, match=r"no set 'mine' \(data\.test_set\); its sets: train2014, train2017, val2017"):
         read_split(folder, "test", SETTINGS.model_copy(update={"test_set": "mine"}))
     (folder / "annotations" / "instances_val2017.json").unlink()
     assert not read_split(folder, "test", SETTINGS)
@@ -75,7 +74,7 @@ def test_sets_are_chosen(folder: Path) -> None:
 
 def test_rounding_at_the_border_is_forgiven_and_no_more(folder: Path) -> None:
     write(folder, "val2017", annotation(1, 3, [100, 90, 28.01, 6.01]))
-    np.testing.assert_array_equal(coco.read(folder, "test", SETTINGS)[0].boxes, [[100, 90, 128, 96]])
+    np.testing.assert_array_equal(read_split(folder, "test", SETTINGS)[0].boxes, [[100, 90, 128, 96]])
     write(folder, "val2017", annotation(1, 3, [100, 90, 29, 6]))
     with pytest.raises(ValueError, match=r"object 1 \('cat'\): box \(100, 90, 129, 96\) must lie inside the image"):
         read_split(folder, "test", SETTINGS)

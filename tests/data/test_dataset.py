@@ -66,7 +66,7 @@ def text_for_an_image(folder: Path) -> None:
         (missing, r"data: no such folder of data"),
         (empty, r"data: the folder is empty; known layouts: folders: positive/, .* map_files: class_map\.txt"),
         (unknown, r"data: the folder has no known layout; known layouts: folders: .* map_files: "),
-        (both, r"data: fits several layouts \(folders, map_files\); keep the files of one"),
+        (both, r"data: fits several formats \(folders, map_files\); say which with --format, or data\.format"),
         (negatives_only, r"data: no training image has an object"),
         (
             class_in_the_test_set_only,

@@ -1,5 +1,6 @@
 """Records in arrays are the records that went in."""
 
+from collections import Counter
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -23,11 +24,12 @@ def records(draw: st.DrawFn) -> Record:
         draw(arrays(np.float32, (count, 4), elements=st.floats(-1e6, 1e6, width=32))),
         tuple(draw(st.lists(NAMES, min_size=count, max_size=count))),
         draw(arrays(bool, count)),
+        draw(st.none() | st.tuples(st.integers(1, 9999), st.integers(1, 9999))),
     )
 
 
 def assert_same(first: Record, second: Record) -> None:
-    assert (first.image, first.names) == (second.image, second.names)
+    assert (first.image, first.names, first.size) == (second.image, second.names, second.size)
     np.testing.assert_array_equal(first.boxes, second.boxes, strict=True)
     np.testing.assert_array_equal(first.difficult, second.difficult, strict=True)
 
@@ -65,4 +67,29 @@ def test_a_hundred_thousand_images_cost_a_few_megabytes() -> None:
     kept = Records.of(Record(Path(f"images/{i:06}.jpg"), box, ("thing",), np.zeros(1, bool)) for i in range(100_000))
     arrays_ = kept._arrays
     size = len(arrays_.paths) + sum(part.nbytes for part in arrays_ if isinstance(part, np.ndarray))
-    assert size < 60 * len(kept)
+    assert size < 70 * len(kept)
+
+
+@given(st.lists(records(), max_size=6), st.randoms(use_true_random=False))
+def test_counts_are_those_of_the_chosen(originals: list[Record], random) -> None:
+    chosen = random.sample(range(len(originals)), k=len(originals) // 2)
+    kept = Records.of(originals).take(chosen)
+    assert kept.box_counts.tolist() == [len(originals[place].names) for place in chosen]
+    expected = Counter(name for place in chosen for name in originals[place].names)
+    assert kept.class_counts == dict(sorted(expected.items()))
+
+
+@given(st.lists(records(), max_size=6))
+def test_records_of_arrays_are_the_same(originals: list[Record]) -> None:
+    names = sorted({name for record in originals for name in record.names})
+    kept = Records.of_arrays(
+        [str(record.image) for record in originals],
+        np.concatenate([np.zeros((0, 4), np.float32), *(record.boxes for record in originals)]),
+        np.array([names.index(name) for record in originals for name in record.names], np.int64),
+        names,
+        np.array([len(record.names) for record in originals], np.int64),
+        difficult=np.concatenate([np.zeros(0, bool), *(record.difficult for record in originals)]),
+        sizes=np.array([record.size or (0, 0) for record in originals], np.int64).reshape(-1, 2),
+    )
+    for record, original in zip(kept, originals, strict=True):
+        assert_same(record, original)

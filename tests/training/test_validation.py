@@ -43,7 +43,7 @@ def test_a_share_of_the_training_images_is_set_aside(data: Path) -> None:
     split = open_dataset(data, DataSettings(val_fraction=0.3))
     again = open_dataset(data, DataSettings(val_fraction=0.3))
     names = [[record.image.name for record in part] for part in (split.train, split.val)]
-    assert [len(part) for part in names] == [3, 2]
+    assert [len(part) for part in names] == [4, 1]
     assert sorted(names[0] + names[1]) == sorted(record.image.name for record in whole.train)
     assert names == [[record.image.name for record in part] for part in (again.train, again.val)]
     assert len(split.test) == len(whole.test)

@@ -193,6 +193,13 @@ class DataSettings(Settings):
 
     name: str | None = _set(None, "of the data set; empty: the folder's name")
     path: str | None = _set(None, "its folder, where the command line names none")
+    format: str | None = _set(None, "of the folder, e.g. coco; empty: found by looking")
+    split: tuple[Fraction, Fraction, Fraction] | None = _set(
+        None,
+        "shares for training, validation and test, e.g. [0.8, 0.1, 0.1], drawn by class, images that are alike "
+        "together; empty: the folder's own sets",
+    )
+    split_seed: int = _set(0, "another number draws another split")
     class_map_file: str = _set("class_map.txt", "map files: class names and numbers")
     train_map_file: str = _set("train_img_file.txt", "map files: training images")
     train_roi_file: str = _set("train_roi_file.txt", "map files: their boxes")
@@ -200,19 +207,27 @@ class DataSettings(Settings):
     test_roi_file: str = _set("test_roi_file.txt", "map files: their boxes")
     train_set: str | None = _set(
         None,
-        "Pascal VOC, COCO: the set to train on, e.g. train2017; empty: trainval, or train where there is no test set",
+        "the set to train on, e.g. train2017; empty: trainval where there is a test set, else train, or the only set",
     )
-    val_set: str | None = _set(None, "Pascal VOC, COCO: the set to validate on while training; empty: see val_fraction")
-    test_set: str | None = _set(
-        None, "Pascal VOC, COCO: the set to measure on, e.g. val2017; empty: test, or val where there is none"
-    )
+    val_set: str | None = _set(None, "the set to validate on while training; empty: see val_fraction")
+    test_set: str | None = _set(None, "the set to measure on, e.g. val2017; empty: test, or val where there is none")
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = _set(
-        0.0, "share of the training images, drawn at random, to validate on instead of training on it"
+        0.0, "share of the training images to validate on instead of training on it, drawn as in split"
     )
     num_train_images: Count | None = _set(None, "use the first so many training images; empty: all")
     num_test_images: Count | None = _set(None, "use the first so many test images; empty: all")
     use_negative: bool = _set(True, "train also on the images of the folder negative/, which hold no objects")
     max_boxes: Count | None = _set(None, "more boxes in one image are an error; empty: no limit")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "DataSettings":
+        if self.split is not None and (abs(sum(self.split) - 1) > 1e-6 or self.split[0] == 0):
+            raise ValueError(
+                f"data.split {list(self.split)}: the shares for training, validation and test must sum to 1, and that "
+                f"for training must not be 0"
+            )
+        return self
+
     workers: Annotated[int, Field(ge=0)] = _set(1, "threads that read images ahead; 0: none")
 
 

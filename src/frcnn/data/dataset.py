@@ -1,22 +1,23 @@
 """A data set: class names and the records of each split, checked before anything is trained on them."""
 
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from frcnn.config import DataSettings
-from frcnn.data.formats import FORMATS, WITH_SETS
+from frcnn.data.formats import FORMATS, Format
 from frcnn.data.images import verify_image
+from frcnn.data.problems import Problem, Report, object_place
 from frcnn.data.records import Records
-from frcnn.ops.sampling import generator_of
+from frcnn.data.split import draw
 from frcnn.types import Record
 
+SPLITS = ("train", "val", "test")
 _SHOWN = 10  # problems listed in one error
 
 
@@ -48,91 +49,165 @@ def open_dataset(folder: Path, settings: DataSettings) -> Dataset:
         FileNotFoundError: the folder or a file is missing.
         ValueError: naming every object that is wrong (the first ten), the rule and the way out.
     """
-    train, val, test = (read_split(folder, split, settings) for split in ("train", "val", "test"))
-    if not any(record.names for record in train):
+    splits = _checked(folder, settings, SPLITS)
+    train = splits["train"]
+    classes = tuple(train.class_counts)
+    if not classes:
         raise ValueError(f"{folder}: no training image has an object; {_layouts()}")
-
-    classes = tuple(sorted({name for record in train for name in record.names}))
-    for where, records in (("validation", val), ("test", test)):
-        for record in records:
-            for name in record.names:
-                if name not in classes:
-                    raise ValueError(
-                        f"{record.image}: class '{name}' is in the {where} images only, so it cannot be learned. "
-                        f"Add training images of it, or correct the label; training knows: {', '.join(classes)}"
-                    )
-    return Dataset(settings.name or folder.resolve().name, classes, train, val, test)
+    for where, split in (("validation", "val"), ("test", "test")):
+        for name in splits[split].class_counts:
+            if name not in classes:
+                image = next(record.image for record in splits[split] if name in record.names)
+                raise ValueError(
+                    f"{image}: class '{name}' is in the {where} images only, so it cannot be learned. "
+                    f"Add training images of it, or correct the label; training knows: {', '.join(classes)}"
+                )
+    return Dataset(settings.name or folder.resolve().name, classes, *(splits[split] for split in SPLITS))
 
 
 def read_split(folder: Path, split: str, settings: DataSettings) -> Records:
     """The checked records of one split, "train", "val" or "test"; same errors as `open_dataset`."""
+    return _checked(folder, settings, (split,))[split]
+
+
+def read_annotations(
+    folder: Path, settings: DataSettings, report: Report, splits: Collection[str] = SPLITS
+) -> dict[str, Records]:
+    """The records of these splits as the annotations say; images are opened only where a split has to be drawn, or
+    where a format's boxes need their size.
+
+    Args:
+        report: takes what is wrong with a line, an object or an image; that one is left out.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing can be read, or the settings do not fit.
+    """
+    form = find_format(folder, settings)
+    sets = form.sets(folder, settings)
+    read = cache(lambda name: Records.of(form.read(folder, name, settings, report) if name is not None else ()))
+    if settings.split is not None:
+        if len(sets) > 1:
+            raise ValueError(f"{folder}: has sets of its own ({', '.join(sets)}); leave out data.split, or merge them")
+        train, val, test = _draw(read(sets[0] if sets else None), settings.split, settings)
+        return {"train": train[: settings.num_train_images], "val": val, "test": test[: settings.num_test_images]}
+    names = {split: _set_name(folder, split, sets, settings) for split in splits}
+    found = {split: read(name) for split, name in names.items()}
+    if "test" in found:
+        found["test"] = found["test"][: settings.num_test_images]
+    if {"train", "val"} & set(found):
+        train = read(_set_name(folder, "train", sets, settings))[: settings.num_train_images]
+        if settings.val_fraction and settings.val_set is None:
+            parts = _draw(train, (1 - settings.val_fraction, settings.val_fraction), settings)
+            found |= {split: part for split, part in zip(SPLITS, parts, strict=False) if split in splits}
+        elif "train" in found:
+            found["train"] = train
+    return found
+
+
+def find_format(folder: Path, settings: DataSettings) -> Format:
+    """The format of a folder, as the settings say or by looking.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: none fits, or several.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of data")
+    if settings.format is not None and settings.format not in FORMATS:
+        raise ValueError(f"data.format: there is no format '{settings.format}'; choose one of {', '.join(FORMATS)}")
     found = [name for name, form in FORMATS.items() if form.recognises(folder, settings)]
+    if settings.format is not None:
+        if settings.format not in found:
+            fits = f"looks like {' and '.join(found)}" if found else "has no layout that is known"
+            raise ValueError(f"{folder}: is not {settings.format} ({FORMATS[settings.format].LAYOUT}); it {fits}")
+        return FORMATS[settings.format]
     if not found:
         empty = "the folder is empty" if not any(folder.iterdir()) else "the folder has no known layout"
         raise ValueError(f"{folder}: {empty}; {_layouts()}")
     if len(found) > 1:
-        raise ValueError(f"{folder}: fits several layouts ({', '.join(found)}); keep the files of one of them")
-    read = FORMATS[found[0]].read
-    if split == "val" and settings.val_set is None and not settings.val_fraction:
-        return Records.of(())
-    if split == "val" and settings.val_set is not None:
-        if found[0] not in WITH_SETS:
-            raise ValueError(f"{folder}: has no set '{settings.val_set}' (data.val_set); data.val_fraction takes some")
-        records = Records.of(read(folder, "test", settings.model_copy(update={"test_set": settings.val_set})))
-    elif split == "test":
-        records = Records.of(read(folder, "test", settings))[: settings.num_test_images]
-    else:
-        records = _part(Records.of(read(folder, "train", settings))[: settings.num_train_images], split, settings)
-    check(records, settings)
-    return records
+        raise ValueError(
+            f"{folder}: fits several formats ({', '.join(found)}); say which with --format, or data.format"
+        )
+    return FORMATS[found[0]]
 
 
-def _part(records: Records, split: str, settings: DataSettings) -> Records:
-    """The images that remain to train on, or those set aside to validate on: the same ones every time."""
-    fraction = settings.val_fraction if settings.val_set is None else 0.0
-    count = max(min(math.ceil(fraction * len(records)), len(records) - 1), 0)
-    order = torch.randperm(len(records), generator=generator_of(0)).numpy()
-    return records.take(np.sort(order[:count] if split == "val" else order[count:]))
+def _set_name(folder: Path, split: str, sets: Sequence[str], settings: DataSettings) -> str | None:
+    """The folder's set for a split; None if there is none."""
+    named = {"train": settings.train_set, "val": settings.val_set, "test": settings.test_set}[split]
+    if named is not None:
+        if named not in sets:
+            known = ", ".join(sets) or "none"
+            raise ValueError(f"{folder}: has no set '{named}' (data.{split}_set); its sets: {known}")
+        return named
+    if split == "val":
+        return None
+    with_test = any(name.startswith("test") for name in sets)
+    beginnings = {"test": ("test", "val"), "train": ("trainval", "train") if with_test else ("train",)}[split]
+    for beginning in beginnings:
+        found = [name for name in sets if name.startswith(beginning)]
+        if beginning == "train":
+            found = [name for name in found if not name.startswith("trainval")] or found
+        if len(found) > 1:
+            raise ValueError(f"{folder}: has several sets {', '.join(found)}; choose one with data.{split}_set")
+        if found:
+            return found[0]
+    only = len(sets) == 1 and not sets[0].startswith(("test", "val"))
+    return sets[0] if split == "train" and only else None
 
 
-def check(records: Sequence[Record], settings: DataSettings) -> None:
-    """Raise a ValueError that names what would spoil training: unreadable images and impossible boxes."""
+def _draw(records: Records, fractions: Sequence[float], settings: DataSettings) -> list[Records]:
+    return [records.take(part) for part in draw(records, fractions, seed=settings.split_seed)]
+
+
+def _checked(folder: Path, settings: DataSettings, splits: Collection[str]) -> dict[str, Records]:
+    problems: list[Problem] = []
+    found = read_annotations(folder, settings, problems.append, splits)
+    problems += (problem for split in splits for problem in find_errors(found[split], settings))
+    lines = [str(problem) for problem in dict.fromkeys(problems) if problem.level == "error"]
+    if lines:
+        more = f"\n... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        advice = f"\n`frcnn check {folder}` shows everything; with --fix it writes a corrected copy"
+        raise ValueError("\n".join(lines[:_SHOWN]) + more + advice)
+    return found
+
+
+def find_errors(records: Sequence[Record], settings: DataSettings) -> Iterator[Problem]:
+    """What would spoil training: unreadable images and impossible boxes."""
     with ThreadPoolExecutor() as pool:
-        problems = [problem for found in pool.map(lambda r: _problems(r, settings), records) for problem in found]
-    if problems:
-        more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise ValueError("\n".join(problems[:_SHOWN]) + more)
+        for found in pool.map(lambda record: errors_of(record, settings), records):
+            yield from found
 
 
-def _problems(record: Record, settings: DataSettings) -> list[str]:
+def errors_of(record: Record, settings: DataSettings) -> list[Problem]:
+    """The errors of one image and its boxes."""
     try:
         height, width = verify_image(record.image)
     except (ValueError, OSError) as error:
-        return [str(error)]
+        return [Problem("image cannot be read", record.image, str(error).removeprefix(f"{record.image}: "))]
     problems = []
     if settings.max_boxes is not None and len(record.boxes) > settings.max_boxes:
-        problems.append(
-            f"{record.image}: has {len(record.boxes)} boxes, data.max_boxes allows {settings.max_boxes}; raise it"
-        )
-    for number, (box, name) in enumerate(zip(record.boxes, record.names, strict=True), start=1):
-        rule = _broken_rule(box, height, width)
-        if rule is not None:
-            problems.append(f"{record.image}, object {number} ('{name}'): {rule}; correct or remove the box")
+        rule = f"has {len(record.boxes)} boxes, data.max_boxes allows {settings.max_boxes}; raise it"
+        problems.append(Problem("too many boxes", record.image, rule))
+    for number, (box, name) in enumerate(zip(record.boxes, record.names, strict=True)):
+        broken = _broken_rule(box, height, width)
+        if broken is not None:
+            kind, rule = broken
+            place = object_place(number, name)
+            problems.append(Problem(kind, record.image, f"{rule}; correct or remove the box", place, number))
     return problems
 
 
-def _broken_rule(box: np.ndarray, height: int, width: int) -> str | None:
+def _broken_rule(box: np.ndarray, height: int, width: int) -> tuple[str, str] | None:
+    """The kind of problem, and the rule."""
     if not np.isfinite(box).all():
-        return f"box {_numbers(box)} has a coordinate that is not a finite number"
+        return "not a box", f"box {_numbers(box)} has a coordinate that is not a finite number"
     x1, y1, x2, y2 = box.tolist()
-    if x2 <= x1:
-        return f"x2 ({x2:g}) must be greater than x1 ({x1:g})"
-    if y2 <= y1:
-        return f"y2 ({y2:g}) must be greater than y1 ({y1:g})"
+    for axis, low, high in (("x", x1, x2), ("y", y1, y2)):
+        if high <= low:
+            kind = "box without area" if high == low else "box inside out"
+            return kind, f"{axis}2 ({high:g}) must be greater than {axis}1 ({low:g})"
     if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-        return f"box {_numbers(box)} must lie inside the image ({width} x {height} pixels)"
+        return "box out of the image", f"box {_numbers(box)} must lie inside the image ({width} x {height} pixels)"
     return None
 
 
@@ -141,4 +216,4 @@ def _numbers(box: np.ndarray) -> str:
 
 
 def _layouts() -> str:
-    return "known layouts: " + "; or ".join(f"{name}: {form.layout}" for name, form in FORMATS.items())
+    return "known layouts: " + "; or ".join(f"{name}: {form.LAYOUT}" for name, form in FORMATS.items())

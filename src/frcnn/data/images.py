@@ -1,14 +1,32 @@
 """Reading images: whatever the file holds, out come RGB pixels the way up that a person sees them."""
 
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 
+UNREADABLE = (OSError, SyntaxError, TypeError, ValueError, BadZipFile, Image.DecompressionBombError)
+"""What Pillow raises for files that are damaged or no images."""
+
 _ORIENTATION = 0x0112  # EXIF tag
 _TRANSPOSED = {5, 6, 7, 8}  # orientations in which width and height change places
+
+
+def open_image(path: Path) -> Image.Image:
+    """Pillow's image of a file, or of one in an archive: `photos.zip@/inside.jpg`, as CNTK's map files write it."""
+    archive, inside = _in_archive(path)
+    return Image.open(path if inside is None else BytesIO(_unzipped(archive, inside)))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file; same paths."""
+    archive, inside = _in_archive(path)
+    return path.read_bytes() if inside is None else _unzipped(archive, inside)
 
 
 def read_image(path: Path) -> Image.Image:
@@ -19,12 +37,20 @@ def read_image(path: Path) -> Image.Image:
         ValueError: not an image, or cut off.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        BadZipFile,
+        Image.DecompressionBombError,
+    ) as error:
         raise ValueError(_unreadable(path, error)) from None
     return to_rgb(upright)
 
@@ -32,12 +58,20 @@ def read_image(path: Path) -> Image.Image:
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) as a person sees it, without decoding the pixels; same errors as `read_image`."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             width, height = image.size
             transposed = image.getexif().get(_ORIENTATION) in _TRANSPOSED
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        BadZipFile,
+        Image.DecompressionBombError,
+    ) as error:
         raise ValueError(_unreadable(path, error)) from None
     return (width, height) if transposed else (height, width)
 
@@ -46,10 +80,10 @@ def verify_image(path: Path) -> tuple[int, int]:
     """(height, width), after reading the whole file, so that a cut-off image is found; same errors."""
     size = image_size(path)
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.draft("RGB", (image.width // 8, image.height // 8))  # JPEG only: all bytes, few pixels
             image.load()
-    except (OSError, SyntaxError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise ValueError(_unreadable(path, error)) from None
     return size
 
@@ -62,6 +96,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _in_archive(path: Path) -> tuple[Path, str | None]:
+    archive, at, inside = path.as_posix().partition(".zip@/")
+    return (Path(f"{archive}.zip"), inside) if at else (path, None)
+
+
+def _unzipped(archive: Path, inside: str) -> bytes:
+    try:
+        return _open_archive(archive, archive.stat().st_mtime_ns).read(inside)
+    except KeyError:
+        raise FileNotFoundError(f"{archive}@/{inside}: the archive has no such file") from None
+
+
+@lru_cache(maxsize=8)
+def _open_archive(path: Path, changed: int) -> ZipFile:
+    """Stays open: finding the list of a large archive's files takes longer than reading one."""
+    return ZipFile(path)
 
 
 def _unreadable(path: Path, error: Exception) -> str:

@@ -27,6 +27,8 @@ class _Arrays(NamedTuple):
     """(G,) bool."""
     box_ends: np.ndarray
     names: tuple[str, ...]
+    sizes: np.ndarray
+    """(N, 2) int32, height and width as the annotations say, 0 where they do not."""
 
 
 class Records(Sequence[Record]):
@@ -38,6 +40,9 @@ class Records(Sequence[Record]):
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "Records":
+        if isinstance(records, Records):
+            return records
+        sizes = array("i")
         paths, path_ends, box_ends = bytearray(), array("q", [0]), array("q", [0])
         boxes, labels, difficult = array("f"), array("i"), bytearray()
         names: dict[str, int] = {}
@@ -48,6 +53,7 @@ class Records(Sequence[Record]):
             difficult += np.asarray(record.difficult, bool).tobytes()
             path_ends.append(len(paths))
             box_ends.append(len(labels))
+            sizes.extend(record.size or (0, 0))
         arrays = _Arrays(
             bytes(paths),
             np.array(path_ends),
@@ -56,8 +62,65 @@ class Records(Sequence[Record]):
             np.frombuffer(difficult, bool).copy(),
             np.array(box_ends),
             tuple(names),
+            np.array(sizes, np.int32).reshape(-1, 2),
         )
         return cls(arrays, np.arange(len(box_ends) - 1))
+
+    @classmethod
+    def of_arrays(
+        cls,
+        paths: Iterable[str],
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        names: Sequence[str],
+        counts: np.ndarray,
+        *,
+        difficult: np.ndarray,
+        sizes: np.ndarray,
+    ) -> "Records":
+        """Of what is in arrays already, which for a million images saves making each record once.
+
+        Args:
+            paths: of the N images, one after the other.
+            boxes: (G, 4), those of the first image, then those of the second, ...
+            labels: (G,) places in `names`.
+            counts: (N,) how many boxes an image has.
+            difficult: (G,) bool.
+            sizes: (N, 2), height and width, or 0.
+        """
+        encoded = bytearray()
+        ends = array("q", [0])
+        for path in paths:
+            encoded += path.encode("utf-8", "surrogateescape")
+            ends.append(len(encoded))
+        arrays = _Arrays(
+            bytes(encoded),
+            np.array(ends),
+            boxes.astype(np.float32),
+            labels.astype(np.int32),
+            difficult.astype(bool),
+            np.concatenate(([0], np.cumsum(counts))),
+            tuple(names),
+            sizes.astype(np.int32),
+        )
+        return cls(arrays, np.arange(len(counts)))
+
+    @property
+    def box_counts(self) -> np.ndarray:
+        """(N,): objects of each image."""
+        ends = self._arrays.box_ends
+        return ends[self._chosen + 1] - ends[self._chosen]
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Objects of each class, for all classes that have one, in order of name."""
+        arrays = self._arrays
+        starts = arrays.box_ends[self._chosen]
+        counts = self.box_counts
+        # the places of all chosen images' boxes, without a loop over images
+        places = np.repeat(starts - np.concatenate(([0], np.cumsum(counts)[:-1])), counts) + np.arange(counts.sum())
+        found = np.bincount(arrays.labels[places], minlength=len(arrays.names))
+        return dict(sorted((name, int(n)) for name, n in zip(arrays.names, found, strict=True) if n))
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Records":
         """Those at these places, in this order."""
@@ -81,7 +144,17 @@ class Records(Sequence[Record]):
             arrays.boxes[own].copy(),
             tuple(arrays.names[label] for label in arrays.labels[own]),
             arrays.difficult[own].copy(),
+            (int(arrays.sizes[number, 0]), int(arrays.sizes[number, 1])) if arrays.sizes[number, 0] else None,
         )
 
     def __iter__(self) -> Iterator[Record]:
         return (self[index] for index in range(len(self)))
+
+
+def make_record(
+    image: Path, objects: Iterable[tuple[Sequence[float], str]], size: tuple[int, int] | None = None
+) -> Record:
+    """One image with these boxes and class names, none of them difficult."""
+    found = list(objects)
+    boxes = np.array([box for box, _ in found], np.float32).reshape(-1, 4)
+    return Record(image, boxes, tuple(name for _, name in found), np.zeros(len(found), bool), size)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from frcnn import processes
+from frcnn.config import DataSettings
 from frcnn.data.dataset import read_split
 from frcnn.data.loader import batch_to, own_batches
 from frcnn.evaluation.coco_ap import coco_ap
@@ -77,6 +78,7 @@ def evaluate(
     data: str | Path | None = None,
     *,
     split: str = "test",
+    data_format: str | None = None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measure a detector on one split of a data set.
@@ -85,6 +87,7 @@ def evaluate(
         model: a detector, or a RUN.
         data: folder of images and boxes; None takes the one that the detector was trained on.
         split: "test" or "train".
+        data_format: of `data`, e.g. "coco"; None finds out by looking.
         on_batch: called with the images done and their total.
 
     Raises:
@@ -94,7 +97,8 @@ def evaluate(
     folder = data if data is not None else detector.config.data.path
     if folder is None:
         raise ValueError("no data: the model does not say what it was trained on; name a folder")
-    records = read_split(Path(folder), split, detector.config.data)
+    settings = detector.config.data if data is None else DataSettings(format=data_format)
+    records = read_split(Path(folder), split, settings)
     if not records:
         raise ValueError(f"{folder}: has no images in the split '{split}'")
     for record in records:

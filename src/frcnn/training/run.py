@@ -247,6 +247,7 @@ def _summary(config: Config, dataset: Dataset, device: torch.device, precision: 
     settings, size = config.train, min(images_per_step(config.train), len(dataset.train))
     objects = sum(len(record.names) for record in dataset.train)
     val = f"; {len(dataset.val)} validation images" if dataset.val else ""
+    val += " (train.validate_every measures on them)" if dataset.val and settings.validate_every is None else ""
     yield (
         f"{dataset.name}: {len(dataset.train)} training images, {objects} objects, {len(dataset.classes)} classes" + val
     )

@@ -1,45 +1,67 @@
-"""Data formats, one reader a file. To add one: a file with `recognises` and `read`, and a line here."""
+"""Data formats, one file each. To add one: a file with `LAYOUT`, `recognises`, `sets` and `read`, and a line here; to
+write it too, `image_place` and `write`.
+"""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Protocol
 
 from frcnn.config import DataSettings
-from frcnn.data.formats import coco, folders, map_files, pascal_voc
+from frcnn.data.formats import coco, csv_files, folders, label_studio, labelme, map_files, pascal_voc, yolo
+from frcnn.data.problems import Report
 from frcnn.types import Record
 
 
-class Format(NamedTuple):
-    recognises: Callable[[Path, DataSettings], bool]
-    """Is this folder of that format?"""
-    read: Callable[[Path, str, DataSettings], list[Record]]
-    """The images of a split, "train" or "test"; ValueError names the file, the line and the rule."""
-    layout: str
+class Format(Protocol):
+    """What the file of a format has."""
+
+    LAYOUT: str
     """In one line, for messages."""
+
+    def recognises(self, folder: Path, settings: DataSettings) -> bool:
+        """Is this folder of that format?"""
+
+    def sets(self, folder: Path, settings: DataSettings) -> list[str]:
+        """The names of its sets of images, e.g. "train"."""
+
+    def read(self, folder: Path, name: str, settings: DataSettings, report: Report) -> Iterable[Record]:
+        """The images of a set. What is wrong with a line, an object or an image is reported, and that one left out.
+
+        Raises:
+            FileNotFoundError, ValueError: nothing of the set can be read.
+        """
+
+
+class Writable(Format, Protocol):
+    """A format that can be written too."""
+
+    def image_place(self, name: str, record: Record) -> str:
+        """The folder for an image of a set, relative to that of the data."""
+
+    def write(self, folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
+        """Write the annotations of these sets; their images are in their places.
+
+        Raises:
+            ValueError: something that the format cannot hold.
+        """
 
 
 FORMATS: dict[str, Format] = {
-    "folders": Format(
-        folders.recognises,
-        folders.read,
-        "positive/, negative/ and testImages/ with NAME.bboxes.tsv and NAME.bboxes.labels.tsv beside each image",
-    ),
-    "map_files": Format(
-        map_files.recognises,
-        map_files.read,
-        "class_map.txt, train_img_file.txt, train_roi_file.txt, test_img_file.txt, test_roi_file.txt",
-    ),
-    "pascal_voc": Format(
-        pascal_voc.recognises,
-        pascal_voc.read,
-        "Pascal VOC: Annotations/NAME.xml, ImageSets/Main/{trainval,test}.txt, JPEGImages/NAME.jpg",
-    ),
-    "coco": Format(
-        coco.recognises,
-        coco.read,
-        "COCO: annotations/instances_{train,val}*.json, images in a folder of the set's name, or images/",
-    ),
+    "folders": folders,
+    "map_files": map_files,
+    "pascal_voc": pascal_voc,
+    "coco": coco,
+    "yolo": yolo,
+    "csv": csv_files,
+    "labelme": labelme,
+    "label_studio": label_studio,
 }
 
-WITH_SETS = frozenset({"pascal_voc", "coco"})
-"""Formats that may hold any number of sets, each with a name."""
+WRITABLE: dict[str, Writable] = {
+    "folders": folders,
+    "map_files": map_files,
+    "pascal_voc": pascal_voc,
+    "coco": coco,
+    "yolo": yolo,
+    "csv": csv_files,
+}

@@ -4,78 +4,103 @@ Beside NAME.jpg lie NAME.bboxes.tsv (a line a box: x1, y1, x2, y2, pixels) and N
 class name, same order). An image with empty files holds no objects.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import read_lines
+from frcnn.data.formats.lines import plain, read_lines, to_numbers
 from frcnn.data.images import IMAGE_SUFFIXES
+from frcnn.data.problems import Problem, Report
+from frcnn.data.records import make_record
+from frcnn.files import write_text
 from frcnn.types import Record
+
+LAYOUT = "positive/, negative/ and testImages/ with NAME.bboxes.tsv and NAME.bboxes.labels.tsv beside each image"
+_PLACES = {"train": "positive", "test": "testImages"}
 
 
 def recognises(folder: Path, settings: DataSettings) -> bool:
     return (folder / "positive").is_dir() or (folder / "testImages").is_dir()
 
 
-def read(folder: Path, split: str, settings: DataSettings) -> list[Record]:
+def sets(folder: Path, settings: DataSettings) -> list[str]:
+    return [name for name, place in _PLACES.items() if (folder / place).is_dir()]
+
+
+def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
     """The images of positive/ and negative/ ("train") or of testImages/ ("test"), in order of name."""
-    if split == "test":
-        return [_annotated(image) for image in _images(folder / "testImages")]
-    records = [_annotated(image) for image in _images(folder / "positive")]
-    if settings.use_negative:
-        records += [_without_objects(image) for image in _images(folder / "negative")]
-    return records
+    yield from (record for image in _images(folder / _PLACES[name], report) for record in _annotated(image, report))
+    if name == "train" and settings.use_negative:
+        yield from (make_record(image, ()) for image in _images(folder / "negative", report))
 
 
-def _images(folder: Path) -> list[Path]:
+def image_place(name: str, record: Record) -> str:
+    """The folder of an image."""
+    return "negative" if name == "train" and not record.names else _PLACES[name]
+
+
+def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
+    """Images without objects in positive/ or testImages/ have empty files."""
+    for record in (record for records in sets.values() for record in records):
+        if record.image.parent.name == "negative":
+            continue
+        lines = ["\t".join(map(plain, box.tolist())) + "\n" for box in record.boxes]
+        write_text(boxes_file(record.image), "".join(lines))
+        write_text(labels_file(record.image), "".join(f"{label}\n" for label in record.names))
+
+
+def boxes_file(image: Path) -> Path:
+    return image.with_name(f"{image.stem}.bboxes.tsv")
+
+
+def labels_file(image: Path) -> Path:
+    return image.with_name(f"{image.stem}.bboxes.labels.tsv")
+
+
+def _images(folder: Path, report: Report) -> list[Path]:
     if not folder.is_dir():
         return []
     images = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
     stems = {file.stem for file in images}
-    for file in folder.glob("*.bboxes.tsv"):
+    for file in sorted(folder.glob("*.bboxes.tsv")):
         stem = file.name.removesuffix(".bboxes.tsv")
         if stem not in stems:
-            raise ValueError(
-                f"{file}: there is no image {stem} that can be read ({', '.join(sorted(IMAGE_SUFFIXES))}); "
+            rule = (
+                f"there is no image {stem} that can be read ({', '.join(sorted(IMAGE_SUFFIXES))}); "
                 f"convert the image or remove the file"
             )
+            report(Problem("annotation without image", file, rule))
     # 2.jpg before 10.jpg: shorter names first, so that numbers are in order
     return sorted(images, key=lambda file: (len(file.stem), file.name))
 
 
-def _without_objects(image: Path) -> Record:
-    return Record(image, np.zeros((0, 4), np.float32), (), np.zeros(0, bool))
-
-
-def _annotated(image: Path) -> Record:
-    boxes_file = image.with_name(f"{image.stem}.bboxes.tsv")
-    labels_file = image.with_name(f"{image.stem}.bboxes.labels.tsv")
-    for file in (boxes_file, labels_file):
+def _annotated(image: Path, report: Report) -> Iterator[Record]:
+    for file in (boxes_file(image), labels_file(image)):
         if not file.is_file():
-            raise ValueError(
-                f"{image}: its annotation {file.name} is missing; annotate the image, write an empty file if it "
+            rule = (
+                f"its annotation {file.name} is missing; annotate the image, write an empty file if it "
                 f"holds no objects, or move it to negative/"
             )
-    boxes = [
-        _box(line, f"{boxes_file}, line {number}")
-        for number, line in enumerate(read_lines(boxes_file), start=1)
-        if line.strip()
-    ]
-    names = tuple(line.strip() for line in read_lines(labels_file) if line.strip())
+            report(Problem("image without annotation", image, rule))
+            return
+    boxes = list(_boxes(boxes_file(image), report))
+    names = [line.strip() for line in read_lines(labels_file(image)) if line.strip()]
     if len(boxes) != len(names):
-        raise ValueError(
-            f"{boxes_file} has {len(boxes)} boxes, but {labels_file.name} has {len(names)} labels; "
+        rule = (
+            f"has {len(boxes)} boxes, but {labels_file(image).name} has {len(names)} labels; "
             f"there must be one line in each for every object"
         )
-    return Record(image, np.array(boxes, np.float32).reshape(-1, 4), names, np.zeros(len(boxes), bool))
+        report(Problem("boxes and labels differ in number", boxes_file(image), rule))
+        return
+    yield make_record(image, [(box, name) for box, name in zip(boxes, names, strict=True) if box is not None])
 
 
-def _box(line: str, where: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in line.split()]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 4:
-        raise ValueError(f"{where}: '{line.strip()}' is not a box; four numbers are needed: x1 y1 x2 y2, pixels")
-    return numbers
+def _boxes(file: Path, report: Report) -> Iterator[list[float] | None]:
+    for number, line in enumerate(read_lines(file), start=1):
+        if not line.strip():
+            continue
+        box = to_numbers(line.split(), 4)
+        if box is None:
+            rule = f"'{line.strip()}' is not a box; four numbers are needed: x1 y1 x2 y2, pixels"
+            report(Problem("not a box", file, rule, f"line {number}"))
+        yield box

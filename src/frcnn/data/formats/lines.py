@@ -1,17 +1,39 @@
 """Text files of annotations."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 
-def read_lines(file: Path) -> list[str]:
-    """The lines of a UTF-8 file.
+
+def read_text(file: Path) -> str:
+    """The text of a UTF-8 file.
 
     Raises:
         FileNotFoundError, ValueError: it is missing, or not UTF-8.
     """
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
+        return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FileNotFoundError(f"{file}: this file is missing") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a UTF-8 file; same errors. Only line ends end a line: names may hold other separators."""
+    return read_text(file).removesuffix("\n").split("\n")
+
+
+def to_numbers(parts: Sequence[str], count: int) -> list[float] | None:
+    """As many numbers as there must be; None if they are not."""
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        return None
+    return numbers if len(numbers) == count else None
+
+
+def plain(value: float) -> str:
+    """A float32 in as few digits as tell it from all others: 10, 10.5, 0.1."""
+    return np.format_float_positional(np.float32(value), trim="-")
