@@ -21,7 +21,23 @@ from frcnn.training.step import LOSSES
 FAST = [argument for setting in (*SETTINGS, "train.epochs=1") for argument in ("--set", setting)]
 TRAIN = ["--weights", "none", "--offline", *FAST]
 
-COMMANDS = ("", "demo", "data", "data toy", "train", "evaluate", "predict", "config", "nodes", "base-models")
+COMMANDS = (
+    "",
+    "demo",
+    "data",
+    "data toy",
+    "data voc2007",
+    "data voc2012",
+    "data grocery",
+    "check",
+    "convert",
+    "train",
+    "evaluate",
+    "predict",
+    "config",
+    "nodes",
+    "base-models",
+)
 
 
 @pytest.fixture

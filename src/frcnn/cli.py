@@ -27,16 +27,22 @@ if TYPE_CHECKING:
 
 # Modules that need torch are imported by the commands that use them: help and settings come at once.
 
+_PUBLIC = {
+    "voc2007": "Pascal VOC 2007 (881 MB), and write CNTK's map files for it",
+    "voc2012": "Pascal VOC 2012 (1.9 GB), and write CNTK's map files for it",
+    "grocery": "the refrigerator photos of CNTK's tutorial",
+}
 DEMO_SETTINGS = ("train.epochs=10", "train.seed=1")
 _PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal for a progress bar
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 2 bad input, 130 interrupted, 141 nobody read on."""
+    """Run a command; returns the exit status: 0 done, 1 warnings (check --strict), 2 bad input, 130 interrupted, 141
+    nobody read on."""
     options = _parser().parse_args(arguments)
     try:
         with processes.joined(), nullcontext() if processes.is_first() else _silence():
-            options.run(options)
+            status: int | None = options.run(options)
             sys.stdout.flush()
     except BrokenPipeError:  # `frcnn nodes NAME | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at the end
@@ -55,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("frcnn: interrupted; the same command goes on with a training from its last checkpoint", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -83,10 +89,77 @@ def _data_toy(options: argparse.Namespace) -> None:
     print(f"toy data set in {options.out}; next: frcnn train {options.out}")
 
 
+def _data_public(options: argparse.Namespace) -> None:
+    from frcnn.data.download import PUBLIC_SETS, fetch
+
+    public = PUBLIC_SETS[options.name]
+    print(f"{public.about}; licence: {public.licence}")
+    with _DownloadProgress() as progress:
+        fetch(options.name, options.out, given=options.given, on_bytes=progress, log=tqdm.write)
+    print(f"{options.name} in {options.out}; next: frcnn train {options.out}")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from frcnn.data.convert import convert
+
+    settings = [*options.set, *_data_settings(options)]
+    if options.seed is not None:
+        settings.append(f"data.split_seed={options.seed}")
+    with _CountProgress("writing", "image") as progress:
+        done = convert(
+            options.data,
+            options.out,
+            options.to,
+            merge(overrides=settings).data,
+            link=options.link,
+            on_image=progress,
+        )
+    for note in done.notes:
+        print(note)
+    images = ", ".join(f"{count} {name}" for name, count in done.images.items())
+    print(f"{options.out}: {images} images, {done.objects} objects, as {options.to}")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from frcnn.checking.fix import CHANGES_FILE, fix
+    from frcnn.checking.pictures import write_pictures
+    from frcnn.checking.report import check
+
+    settings = [*options.set, *_data_settings(options)]
+    config = merge(base_model=options.base_model, recipe=options.recipe, file=options.config, overrides=settings)
+    with _CountProgress("looking at", "image") as progress:
+        found = check(options.data, config, on_image=progress)
+    with _only_json(options.json):
+        print(found.text())
+        if options.pictures is not None:
+            files = write_pictures(found, options.pictures)
+            print(f"\n{len(files)} contact sheets in {options.pictures}")
+        if options.fix is not None:
+            fixed = fix(found, options.fix)
+            print(f"\na corrected copy is in {options.fix} ({fixed.format}); {CHANGES_FILE} there lists what was done:")
+            for change in fixed.changes[:20]:
+                print(f"  {change}")
+            if len(fixed.changes) > 20:
+                print(f"  ... and {len(fixed.changes) - 20} more")
+        verdict = f"{len(found.errors)} errors, {len(found.warnings)} warnings"
+        print(f"\n{verdict if found.problems else 'nothing found that would spoil a training'}")
+    if options.json is not None:
+        _write_json(options.json, found.to_json())
+    if found.errors:
+        return 2
+    return 1 if options.strict and found.warnings else 0
+
+
+def _data_settings(options: argparse.Namespace) -> list[str]:
+    """Of --format and --split."""
+    settings = [] if options.format is None else [f"data.format={options.format}"]
+    return settings if options.split is None else [*settings, f"data.split=[{options.split}]"]
+
+
 def _train(options: argparse.Namespace) -> None:
     from frcnn.training.run import train
 
-    settings = list(options.set)
+    settings = [*options.set, *_data_settings(options)]
     for name in ("epochs", "device", "seed", "scheme", "precision", "logger"):
         if getattr(options, name) is not None:
             settings.append(f"train.{name}={getattr(options, name)}")
@@ -127,7 +200,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         if own_test:
             evaluation = _evaluate_and_draw(detector, options.run_folder)
         else:
-            evaluation = _evaluated(detector, options.data, options.split)
+            evaluation = _evaluated(detector, options.data, options.split, options.format)
             print(evaluation.table())
     if options.json is not None:
         _write_json(options.json, evaluation.to_json())
@@ -232,11 +305,11 @@ def _evaluate_and_draw(detector: "FasterRCNN", run: Path) -> "Evaluation":
     return evaluation
 
 
-def _evaluated(detector: "FasterRCNN", data: Path | None, split: str) -> "Evaluation":
+def _evaluated(detector: "FasterRCNN", data: Path | None, split: str, data_format: str | None = None) -> "Evaluation":
     from frcnn.evaluation.report import evaluate
 
     with _CountProgress("evaluating", "image") as progress:
-        return evaluate(detector, data, split=split, on_batch=progress)
+        return evaluate(detector, data, split=split, data_format=data_format, on_batch=progress)
 
 
 def _save_pictures(
@@ -289,6 +362,35 @@ def _write_json(file: str, text: str) -> None:
         print(text, end="")
     else:
         write_text(Path(file), text)
+
+
+class _DownloadProgress:
+    """A bar for each file on a terminal; else a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm[Any] | None = None
+        self.told = 0.0
+
+    def __enter__(self) -> Callable[[str, int, int], None]:
+        return self._update
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _update(self, name: str, done: int, total: int) -> None:
+        if not sys.stderr.isatty():
+            if time.monotonic() - self.told >= _PLAIN_INTERVAL:
+                self.told = time.monotonic()
+                print(f"{name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", file=sys.stderr, flush=True)
+            return
+        if self.bar is None or self.bar.desc != name:
+            if self.bar is not None:
+                self.bar.close()
+            self.bar = tqdm(desc=name, unit="B", unit_scale=True, leave=False)
+            self.bar.initial = self.bar.n = done  # what an earlier attempt has brought does not count for speed
+        self.bar.total = total or None
+        self.bar.update(done - self.bar.n)
 
 
 class _CountProgress:
@@ -376,7 +478,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def command(
-        where: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, example: str
+        where: Any, name: str, run: Callable[[argparse.Namespace], int | None], text: str, example: str
     ) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = where.add_parser(
             name,
@@ -390,7 +492,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = command(commands, "demo", _demo, "draw a toy data set, train on it, measure and show", "frcnn demo")
     demo.add_argument("--out", type=Path, help="new folder for data and RUN (default: runs/demo, numbered)")
 
-    data = commands.add_parser("data", help="make a data set", epilog="example: frcnn data toy my_toy --seed 1")
+    data = commands.add_parser(
+        "data", help="make a data set, or download a public one", epilog="example: frcnn data toy my_toy --seed 1"
+    )
     sets = data.add_subparsers(title="data sets", required=True, metavar="NAME")
     toy = command(
         sets,
@@ -401,6 +505,55 @@ def _parser() -> argparse.ArgumentParser:
     )
     toy.add_argument("out", type=Path, metavar="OUT", help="new folder")
     toy.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
+    for name, text in _PUBLIC.items():
+        public = command(sets, name, _data_public, f"download {text}", f"frcnn data {name} {name}")
+        public.set_defaults(name=name)
+        public.add_argument("out", type=Path, metavar="OUT", help="new folder")
+        public.add_argument(
+            "--from",
+            dest="given",
+            type=Path,
+            metavar="FOLDER",
+            help="where its archives lie already; no connection is opened then",
+        )
+
+    check = command(
+        commands,
+        "check",
+        _check,
+        "find what would spoil a training: in images, boxes, classes, splits and anchors",
+        "frcnn check my_photos --pictures sheets",
+    )
+    check.add_argument("data", type=Path, metavar="DATA", help="folder of images and boxes")
+    _add_settings(check)
+    _add_data_settings(check)
+    check.add_argument("--json", metavar="FILE", help="write all of it there ('-' prints it)")
+    check.add_argument(
+        "--strict", action="store_true", help="exit status 1 if there are warnings (2 if errors, always)"
+    )
+    check.add_argument("--pictures", type=Path, metavar="DIR", help="draw contact sheets: a sample, and every defect")
+    check.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy, and a list of what was done")
+
+    convert = command(
+        commands,
+        "convert",
+        _convert,
+        "write a data set in another format, or share out its images",
+        "frcnn convert my_photos my_coco --to coco --split 0.8,0.1,0.1",
+    )
+    convert.add_argument("data", type=Path, metavar="SRC", help="folder of images and boxes")
+    convert.add_argument("out", type=Path, metavar="DST", help="new folder")
+    convert.add_argument(
+        "--to", required=True, metavar="FORMAT", help="folders, map_files, pascal_voc, coco, yolo or csv"
+    )
+    how = convert.add_mutually_exclusive_group()
+    how.add_argument("--copy", action="store_true", help="copy the images (the default)")
+    how.add_argument("--link", action="store_true", help="symbolic links to the images instead of copies")
+    _add_data_settings(convert)
+    convert.add_argument("--seed", type=int, metavar="N", help="another number draws another split (default: 0)")
+    convert.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. data.val_set=val"
+    )
 
     train = command(
         commands,
@@ -411,6 +564,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("data", type=Path, nargs="?", metavar="DATA", help="folder of images and boxes")
     _add_settings(train)
+    _add_data_settings(train)
     train.add_argument(
         "--weights",
         default="auto",
@@ -452,6 +606,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training, or coco:NAME")
     evaluate.add_argument("--data", type=Path, help="other data than it was trained on")
+    evaluate.add_argument("--format", metavar="NAME", help="of that data (default: found by looking)")
     evaluate.add_argument("--split", default="test", choices=("train", "test"), help="which images (default: test)")
     evaluate.add_argument("--json", metavar="FILE", help="write the result there ('-' prints it)")
 
@@ -516,6 +671,19 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="one setting; may be given several times",
+    )
+
+
+def _add_data_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format",
+        metavar="NAME",
+        help="folders, map_files, pascal_voc, coco, yolo, csv, labelme or label_studio (default: found by looking)",
+    )
+    parser.add_argument(
+        "--split",
+        metavar="TRAIN,VAL,TEST",
+        help="shares of the images, e.g. 0.8,0.1,0.1, where the data has no sets of its own",
     )
 
 
