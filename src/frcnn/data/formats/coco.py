@@ -146,9 +146,10 @@ def _paths(folder: Path, name: str, file: Path, names: Sequence[str]) -> Iterabl
         around = (folder / name, folder / "images" / name, folder / "images", folder)
         places = [place for place in around if place.is_dir()]
     if len(places) > 1:
-        # Asked once for each place, not once for each of a million images.
-        first = next((place for place in places if all((place / name).is_file() for name in names[:100])), None)
-        places = [first] if first is not None else places
+        # A hundred images say where they all are, not each of a million.
+        found = [sum((place / name).is_file() for name in names[:100]) for place in places]
+        if max(found) in (0, len(names[:100])):
+            places = [places[found.index(max(found))]]
     if len(places) == 1:
         return (f"{places[0]}/{name}" for name in names)
     return (str(next((p / name for p in places if (p / name).is_file()), places[0] / name)) for name in names)
