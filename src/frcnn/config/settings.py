@@ -74,7 +74,9 @@ class BaseModelSettings(Settings):
     roi_min_side: NotNegative = _set(
         0.0, "cells; RoIs smaller than this are pooled as if they were so large (torchvision's detectors: 1)"
     )
-    dropout: Fraction | None = _set(None, "probability in the base model's dropout layers; empty: its own")
+    dropout: Fraction | None = _set(
+        None, "probability of dropout in the RoI head; empty: as the base model has it, none after new layers"
+    )
     norm: Literal["none", "batch", "group"] = _set(
         "none", "normalisation after the new conv layers (those of a pyramid, and conv_channels)"
     )

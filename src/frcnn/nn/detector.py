@@ -87,6 +87,7 @@ class FasterRCNN(nn.Module):
             base.head,
             hidden,
             settings.fc_channels,
+            settings.dropout or 0.0,
             len(self.classes),
         )
         for name, value in (("mean", settings.mean), ("std", settings.std)):

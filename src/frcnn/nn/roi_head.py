@@ -27,6 +27,7 @@ class RoiHead(nn.Module):
         head: the base model's layers; (B * K, channels, size, size) -> maps or vectors.
         hidden: numbers per RoI that `head` gives.
         fc_channels: widths of fully connected layers that follow `head`, e.g. (1024, 1024).
+        dropout: probability after each of these.
         classes: C, without background.
 
     Source:
@@ -42,6 +43,7 @@ class RoiHead(nn.Module):
         head: nn.Module,
         hidden: int,
         fc_channels: Sequence[int],
+        dropout: float,
         classes: int,
     ) -> None:
         super().__init__()
@@ -55,6 +57,7 @@ class RoiHead(nn.Module):
         self.head = head
         widths = [hidden, *fc_channels]
         self.fc = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.logits = nn.Linear(widths[-1], 1 + classes)
         self.deltas = nn.Linear(widths[-1], 4 * (1 + classes))
         for layer, std in ((self.logits, 0.01), (self.deltas, 0.001)):
@@ -79,5 +82,5 @@ class RoiHead(nn.Module):
             hidden = torch.relu(conv(hidden))
         hidden = self.head(hidden).flatten(1)
         for layer in self.fc:
-            hidden = torch.relu(layer(hidden))
+            hidden = self.dropout(torch.relu(layer(hidden)))
         return self.logits(hidden), self.deltas(hidden).unflatten(1, (-1, 4))
