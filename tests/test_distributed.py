@@ -224,7 +224,7 @@ def test_machines_meet_again_whose_counts_of_restarts_differ(tmp_path: Path) -> 
         "--nproc-per-node",
         "1",
         "--max-restarts",
-        "3",
+        "1",
         "--rdzv-backend",
         "c10d",
         "--rdzv-id",
