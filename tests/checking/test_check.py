@@ -144,7 +144,7 @@ DEFECTS: dict[str, tuple[Callable[[Path], None], list[tuple[str, str, str, str]]
     "16 bits": (sixteen_bits, [("warning", "more than 8 bits", *IMAGE)]),
     "another size": (another_size, [("warning", "size in the annotation differs", *IMAGE)]),
     "no number": (rows("3.png,1,2,x,40,red"), [("error", "not a box", "train.csv", "line 26")]),
-    "not finite": (rows("3.png,1,2,nan,40,red"), [("error", "not a box", *BOX)]),
+    "not finite": (rows("3.png,1,2,nan,40,red"), [("error", "box that is no number", *BOX)]),
     "degenerate": (rows("3.png,30,2,30,40,red"), [("error", "box without area", *BOX)]),
     "inverted": (rows("3.png,30,2,5,40,red"), [("error", "box inside out", *BOX)]),
     "outside": (rows("3.png,30,60,70,97,red"), [("error", "box out of the image", *BOX)]),

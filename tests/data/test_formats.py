@@ -443,3 +443,116 @@ def test_coco_beside_its_images(tmp_path: Path) -> None:
     expected = [("1.png", [[1, 2, 30, 40]], ("cat",))]
     assert read(tmp_path) == (expected, [])
     assert read(tmp_path, "val", val_set="valid") == (expected, [])
+
+
+# ------------------------------------------------------------------------------------ what goes wrong without a word
+
+
+def three_sets(folder: Path) -> Path:
+    rows = [f"{name}.png,1,2,30,40,cat,{name}" for name in ("train", "Valid", "test")]
+    images(folder, "train.png", "Valid.png", "test.png")
+    (folder / "all.csv").write_text("\n".join(["path,x1,y1,x2,y2,label,split", *rows]))
+    return folder
+
+
+def test_three_sets_stay_three(tmp_path: Path) -> None:
+    convert(three_sets(tmp_path / "data"), tmp_path / "coco", "coco", DataSettings())
+    for folder in ("data", "coco"):
+        found_ = read_annotations(tmp_path / folder, DataSettings(), lambda problem: None)
+        assert [record.image.name for records in found_.values() for record in records] == [
+            "train.png",
+            "Valid.png",
+            "test.png",
+        ]
+
+
+def test_the_val_of_a_trainval_does_not_validate(tmp_path: Path) -> None:
+    data = three_sets(tmp_path / "data")
+    convert(data, tmp_path / "voc", "pascal_voc", DataSettings())
+    sets = tmp_path / "voc" / "ImageSets" / "Main"
+    (sets / "trainval.txt").write_text("train\nValid\n")
+    assert [len(read(tmp_path / "voc", split)[0]) for split in ("train", "val", "test")] == [2, 0, 1]
+    assert [len(read(tmp_path / "voc", split, train_set="train")[0]) for split in ("train", "test")] == [1, 1]
+
+
+def test_sets_of_other_names_ask_for_one(tmp_path: Path) -> None:
+    images(tmp_path, "a.png", "b.png")
+    for name in "ab":
+        (tmp_path / f"part-{name}.csv").write_text(f"{name}.png,1,2,30,40,cat\n")
+    with pytest.raises(ValueError, match=r"has sets part-a, part-b; name the one to train on with data\.train_set"):
+        read(tmp_path)
+    assert read(tmp_path, train_set="part-a")[0][0][0] == "a.png"
+
+
+def test_nothing_is_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("path,x1,y1,x2,y2,label\n")
+    for settings_ in (DataSettings(), DataSettings(split=(0.8, 0.1, 0.1))):
+        with pytest.raises(ValueError, match="there are no images to write"):
+            convert(tmp_path, tmp_path / "out", "coco", settings_)
+
+
+def test_names_in_yaml_are_text(tmp_path: Path) -> None:
+    images(tmp_path, "images/train/1.png")
+    text = "train: images/train\nval: null\nnames: [yes, no, 01, 1.10]\n"
+    yolo(tmp_path, YOLO, {"labels/train/1.txt": "".join(f"{n} .5 .5 .25 .5\n" for n in range(4))})
+    (tmp_path / "data.yaml").write_text(text)
+    assert read(tmp_path)[0][0][2] == ("yes", "no", "01", "1.10")
+    for names, message in (("{a: x}", "begin with whole numbers"), ("[cat, cat]", "one of its own")):
+        (tmp_path / "data.yaml").write_text(f"train: images/train\nnames: {names}\n")
+        with pytest.raises(ValueError, match=rf"data\.yaml: .*{message}"):
+            read(tmp_path)
+
+
+def test_yolo_below_a_folder_called_images(tmp_path: Path) -> None:
+    data = tmp_path / "images" / "set"
+    images(data, "train/1.png")
+    yolo(data, {"train": "train", "names": ["cat"]}, {"train/1.txt": "0 .5 .5 .25 .5\n"})
+    assert read(data)[0] == [("1.png", [[48, 24, 80, 72]], ("cat",))]
+
+
+def test_ids_and_names_of_coco_that_come_twice(tmp_path: Path) -> None:
+    images(tmp_path, "images/1.png", "images/2.png")
+    image = {"id": 1, "file_name": "1.png", "height": 96, "width": 128}
+    content = {
+        "images": [image, image | {"file_name": "2.png"}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}],
+        "annotations": [{"image_id": 1, "category_id": n, "bbox": [1, 2, 29, 38]} for n in (1, 2)],
+    }
+    (tmp_path / "annotations").mkdir()
+    file = tmp_path / "annotations" / "instances_train.json"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
+    problems: list[Problem] = []
+    records = read_annotations(tmp_path, DataSettings(), problems.append)["train"]
+    assert [str(problem) for problem in problems] == [f"{file}: image id 1 appears twice; give every image its own"]
+    assert records.class_counts == {"cat": 2}
+
+
+def test_rectangles_and_labels_of_label_studio(tmp_path: Path) -> None:
+    """Drawn with one tool, labelled with another; and a shape that has no box."""
+    images(tmp_path, "1.png")
+    one = shape(25, 25, 50, 50)
+    one["value"] = {"x": 25, "y": 25, "width": 50, "height": 50, "labels": ["cat"]}
+    brush = one | {"value": {"rle": [1, 2], "brushlabels": ["cat"]}}
+    tasks = [{"id": 1, "data": {"image": "1.png"}, "annotations": [{"result": [one, brush]}]}]
+    (tmp_path / "a.json").write_text(json.dumps(tasks))
+    found_, problems = read(tmp_path)
+    assert found_ == [("1.png", [[32, 24, 96, 72]], ("cat",))]
+    assert len(problems) == 1
+    (tmp_path / "a.json").write_text(json.dumps([{"data": {"image": "1.png"}, "annotations": [{"result": None}]}]))
+    assert read(tmp_path) == ([("1.png", [], ())], [])
+
+
+def test_boxes_in_negative_and_two_images_of_one_name(tmp_path: Path) -> None:
+    data = write_tiny(tmp_path / "data")
+    convert(data, tmp_path / "voc", "pascal_voc", DataSettings())
+    (data / "negative" / "6.bboxes.tsv").write_text("1 2 30 40\n")
+    assert "lies in negative/, whose images hold no objects" in read(data)[1][0]
+    draw_image([]).save(tmp_path / "voc" / "JPEGImages" / "0.jpg")
+    assert "0.png: has the name of 0.jpg, so both would have one annotation" in read(tmp_path / "voc")[1][0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 50), (7, 7)])
+def test_images_of_a_few_pixels_are_images(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size).save(tmp_path / "1.jpg")
+    (tmp_path / "train.csv").write_text(f"1.jpg,0,0,{size[0]},{size[1]},cat\n")
+    assert len(open_dataset(tmp_path, DataSettings()).train) == 1

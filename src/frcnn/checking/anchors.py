@@ -19,6 +19,7 @@ from frcnn.ops.boxes import inside, iou
 from frcnn.types import Level, Record
 
 LEVELS_OF_IOU = (0.5, 0.7)
+_LEAST = 30  # boxes, to suggest anything
 _SAMPLE = 400  # boxes that a suggestion is looked for with
 _GAIN = 0.02  # of reach, for a suggestion to be worth it
 _CHUNK = 256
@@ -100,6 +101,8 @@ def suggest(boxes: Boxes, now: Reach, levels: Sequence[Level], config: Config) -
 
     Each scale and each ratio in turn takes the best of its neighbours, as long as something gets better.
     """
+    if sum(map(len, boxes.names)) < _LEAST:
+        return None
     some = _some(boxes)
     shapes = _start(some, now.shapes, levels, config)
     best = _score(reach(some, shapes, levels, config))
@@ -145,15 +148,17 @@ def _score(found: Reach) -> float:
 
 
 def _some(boxes: Boxes) -> Boxes:
-    """Enough of them to search with, in as few frames as they are."""
-    order = np.random.default_rng(0).permutation(len(boxes.frames))
-    chosen, count = [], 0
-    for place in order.tolist():
-        if count >= _SAMPLE:
-            break
-        chosen.append(place)
-        count += len(boxes.names[place])
-    return Boxes(*([part[place] for place in chosen] for part in boxes))
+    """Enough of them to search with."""
+    places = np.array([(image, number) for image, names in enumerate(boxes.names) for number in range(len(names))])
+    chosen = np.random.default_rng(0).permutation(places)[:_SAMPLE]
+    by_image: dict[int, list[int]] = {}
+    for image, number in chosen.tolist():
+        by_image.setdefault(image, []).append(number)
+    return Boxes(
+        [boxes.frames[image] for image in by_image],
+        [boxes.boxes[image][numbers] for image, numbers in by_image.items()],
+        [tuple(boxes.names[image][number] for number in numbers) for image, numbers in by_image.items()],
+    )
 
 
 def _start(boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config) -> Shapes:

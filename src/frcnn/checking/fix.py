@@ -36,14 +36,20 @@ def fix(check: Check, out: Path) -> Fixed:
     """
     form = check.format if check.format in WRITABLE else "coco"
     unreadable = {problem.path for problem in check.errors if problem.kind == "image cannot be read"}
-    changes = [f"{problem}: left out" for problem in check.errors if problem.kind not in _MENDED]
+    changes = [f"{problem}: left out" for problem in check.errors if problem.kind in _LEFT_OUT]
+    changes += [
+        f"{problem}: not mended"
+        for problem in check.errors
+        if problem.kind not in _MENDED and problem.kind not in _LEFT_OUT
+    ]
     twice = {(problem.path, problem.object) for problem in check.problems if problem.kind == "box drawn twice"}
     sets: dict[str, list[Record]] = {}
     for name, records in check.splits.items():
         for record in records:
             if record.image in unreadable:
                 continue
-            mended, done = _mended(record, {number for path, number in twice if path == record.image})
+            least = 1.0 if form == "pascal_voc" else 0.0
+            mended, done = _mended(record, {number for path, number in twice if path == record.image}, least)
             changes += done
             sets.setdefault(name, []).append(mended)
     conversion = write_dataset(sets, out, form)
@@ -52,10 +58,21 @@ def fix(check: Check, out: Path) -> Fixed:
     return Fixed(form, changes)
 
 
-_MENDED = {"box without area", "box inside out", "box out of the image"}
+_MENDED = {"box without area", "box inside out", "box out of the image", "box that is no number"}
+_LEFT_OUT = {
+    "image cannot be read",
+    "annotation cannot be read",
+    "annotation without image",
+    "image without annotation",
+    "boxes and labels differ in number",
+    "not a box",
+    "not a row",
+    "unknown class",
+}
 
 
-def _mended(record: Record, twice: set[int | None]) -> tuple[Record, list[str]]:
+def _mended(record: Record, twice: set[int | None], least: float) -> tuple[Record, list[str]]:
+    """Without what cannot stay; boxes of `least` pixels or less cannot be written."""
     height, width = image_size(record.image)
     boxes = record.boxes.copy()
     keep = np.ones(len(boxes), bool)
@@ -64,9 +81,9 @@ def _mended(record: Record, twice: set[int | None]) -> tuple[Record, list[str]]:
         where = f"{record.image}, {object_place(number, record.names[number])}"
         for what in _mend(box, height, width):
             changes.append(f"{where}: {what}")
-        if not _has_area(box):
+        if not (box[2:] - box[:2] > least).all():
             keep[number] = False
-            changes.append(f"{where}: removed, since the box has no area")
+            changes.append(f"{where}: removed, since the box has no area" + (", or a pixel's" if least else ""))
         elif number in twice:
             keep[number] = False
             changes.append(f"{where}: removed, since it was drawn twice")
@@ -87,10 +104,6 @@ def _mend(box: np.ndarray, height: int, width: int) -> Iterator[str]:
     if (clipped != box).any():
         yield f"box {_numbers(box)} becomes {_numbers(clipped)}, inside the image"
         box[:] = clipped
-
-
-def _has_area(box: np.ndarray) -> bool:
-    return bool((box[2:] > box[:2]).all())
 
 
 def _numbers(box: Sequence[float] | np.ndarray) -> str:

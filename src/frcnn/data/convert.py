@@ -3,9 +3,12 @@
 import os
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from frcnn.config import DataSettings
 from frcnn.data.dataset import read_annotations
@@ -52,7 +55,15 @@ def convert(
     """
     problems: list[Problem] = []
     sets = {name: records for name, records in read_annotations(folder, settings, problems.append).items() if records}
+    if not sets:
+        raise ValueError(f"{folder}: there are no images to write")
     errors = [str(problem) for problem in problems if problem.level == "error"]
+    errors += [
+        f"{record.image}: has a box whose numbers are not finite"
+        for records in sets.values()
+        for record in records
+        if not np.isfinite(record.boxes).all()
+    ]
     if errors:
         raise ValueError("\n".join(errors[:10]) + f"\n`frcnn check {folder}` shows everything")
     return write_dataset(sets, out, to, link=link, on_image=on_image)
@@ -77,7 +88,7 @@ def write_dataset(
         raise ValueError(f"--to {to}: has no place for the set '{unknown[0]}'; it knows train and test")
     classes = sorted({name for records in sets.values() for record in records for name in record.names})
     for name in classes:
-        if name != name.strip() or not name.isprintable():
+        if name != name.strip() or _has_control_letters(name):
             raise ValueError(f"class {name!r}: spaces around a name and invisible letters cannot be written")
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +136,11 @@ def write_map_files(folder: Path, out: Path, settings: DataSettings) -> list[str
     return _lost(sets, "map_files")
 
 
+def _has_control_letters(name: str) -> bool:
+    """Line ends and the like, which no format can hold."""
+    return any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in name)
+
+
 class _Names:
     """File names of images that are the same in no two folders, even without their suffix and in small letters."""
 
@@ -137,7 +153,7 @@ class _Names:
         number, free = 2, stem
         while free.lower() in self._taken:
             free, number = f"{stem}-{number}", number + 1
-        if not free.isprintable():
+        if _has_control_letters(free):
             raise ValueError(f"{image}: invisible letters cannot be written; rename the file")
         if free != image.stem:
             self.notes.append(f"{image}: is {free}{image.suffix} there, since its name is taken")

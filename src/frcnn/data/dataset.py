@@ -139,20 +139,28 @@ def _set_name(folder: Path, split: str, sets: Sequence[str], settings: DataSetti
             known = ", ".join(sets) or "none"
             raise ValueError(f"{folder}: has no set '{named}' (data.{split}_set); its sets: {known}")
         return named
+    with_test = any(_begins(name, "test") for name in sets)
     if split == "val":
-        return None
-    with_test = any(name.startswith("test") for name in sets)
+        # What trains is not what validates: trainval has the images of val.
+        apart = with_test and not _begins(_set_name(folder, "train", sets, settings) or "", "trainval")
+        return next((name for name in sets if _begins(name, "val")), None) if apart else None
     beginnings = {"test": ("test", "val"), "train": ("trainval", "train") if with_test else ("train",)}[split]
     for beginning in beginnings:
-        found = [name for name in sets if name.startswith(beginning)]
+        found = [name for name in sets if _begins(name, beginning)]
         if beginning == "train":
-            found = [name for name in found if not name.startswith("trainval")] or found
+            found = [name for name in found if not _begins(name, "trainval")] or found
         if len(found) > 1:
             raise ValueError(f"{folder}: has several sets {', '.join(found)}; choose one with data.{split}_set")
         if found:
             return found[0]
-    only = len(sets) == 1 and not sets[0].startswith(("test", "val"))
-    return sets[0] if split == "train" and only else None
+    others = [name for name in sets if not _begins(name, "test") and not _begins(name, "val")]
+    if split == "train" and len(others) > 1:
+        raise ValueError(f"{folder}: has sets {', '.join(sets)}; name the one to train on with data.train_set")
+    return others[0] if split == "train" and others else None
+
+
+def _begins(name: str, beginning: str) -> bool:
+    return name.casefold().startswith(beginning)
 
 
 def _draw(records: Records, fractions: Sequence[float], settings: DataSettings) -> list[Records]:
@@ -200,7 +208,7 @@ def errors_of(record: Record, settings: DataSettings) -> list[Problem]:
 def _broken_rule(box: np.ndarray, height: int, width: int) -> tuple[str, str] | None:
     """The kind of problem, and the rule."""
     if not np.isfinite(box).all():
-        return "not a box", f"box {_numbers(box)} has a coordinate that is not a finite number"
+        return "box that is no number", f"box {_numbers(box)} has a coordinate that is not a finite number"
     x1, y1, x2, y2 = box.tolist()
     for axis, low, high in (("x", x1, x2), ("y", y1, y2)):
         if high <= low:

@@ -10,6 +10,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -243,14 +244,14 @@ def unpack(archive: Path, folder: Path) -> None:
                 content.extractall(folder)
     except tarfile.FilterError as error:
         raise ValueError(f"{archive}: not unpacked, since it would write outside its folder ({error})") from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
         raise ValueError(f"{archive}: damaged ({error}); delete it and try again") from None
 
 
 def _require_inside(archive: Path, entry: zipfile.ZipInfo, folder: Path) -> None:
     path = PurePosixPath(entry.filename.replace("\\", "/"))
     is_link = stat.S_ISLNK(entry.external_attr >> 16)
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or is_link:
+    if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]) or is_link:
         raise ValueError(f"{archive}: not unpacked, since it would write outside its folder ('{entry.filename}')")
 
 
@@ -289,7 +290,9 @@ def _downloaded(archive: Archive, folder: Path, on_bytes: OnBytes) -> Path:
 
 
 def _check(archive: Archive, file: Path) -> None:
-    if archive.sha256 is None:
+    if archive.sha256 is None:  # at least no page of a network that asks for a password
+        if not tarfile.is_tarfile(file) and not zipfile.is_zipfile(file):
+            raise ValueError(f"{file}: is not the archive, but something else; delete it and try again")
         return
     with file.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """Reading images: whatever the file holds, out come RGB pixels the way up that a person sees them."""
 
+import zlib
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -10,8 +11,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 
-UNREADABLE = (OSError, SyntaxError, TypeError, ValueError, BadZipFile, Image.DecompressionBombError)
-"""What Pillow raises for files that are damaged or no images."""
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    RuntimeError,  # an archive with a password, or packed in a way that is not known
+    zlib.error,
+    BadZipFile,
+    Image.DecompressionBombError,
+)
+"""What Pillow and zipfile raise for files that are damaged or no images."""
 
 _ORIENTATION = 0x0112  # EXIF tag
 _TRANSPOSED = {5, 6, 7, 8}  # orientations in which width and height change places
@@ -42,15 +52,7 @@ def read_image(path: Path) -> Image.Image:
             upright = ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-        BadZipFile,
-        Image.DecompressionBombError,
-    ) as error:
+    except UNREADABLE as error:
         raise ValueError(_unreadable(path, error)) from None
     return to_rgb(upright)
 
@@ -63,15 +65,7 @@ def image_size(path: Path) -> tuple[int, int]:
             transposed = image.getexif().get(_ORIENTATION) in _TRANSPOSED
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-        BadZipFile,
-        Image.DecompressionBombError,
-    ) as error:
+    except UNREADABLE as error:
         raise ValueError(_unreadable(path, error)) from None
     return (width, height) if transposed else (height, width)
 
@@ -81,7 +75,9 @@ def verify_image(path: Path) -> tuple[int, int]:
     size = image_size(path)
     try:
         with open_image(path) as image:
-            image.draft("RGB", (image.width // 8, image.height // 8))  # JPEG only: all bytes, few pixels
+            image.draft(
+                "RGB", (max(1, image.width // 8), max(1, image.height // 8))
+            )  # JPEG only: all bytes, few pixels
             image.load()
     except UNREADABLE as error:
         raise ValueError(_unreadable(path, error)) from None

@@ -44,6 +44,8 @@ def stratified(
         missing most. Differs: images without objects are a class, whole groups are shared out, and a part that would
         stay empty gets one.
     """
+    if not names:
+        return [np.zeros(0, int) for _ in fractions]
     classes = sorted({name for each in names for name in each})
     has = np.zeros((len(names), len(classes) + 1), bool)  # the last column: no objects
     for image, each in enumerate(names):

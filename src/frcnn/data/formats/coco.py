@@ -4,6 +4,7 @@ SET/_annotations.coco.json beside the images.
 Boxes are x, y, width, height there. Crowds ("iscrowd": a box around many objects) are marked as "difficult".
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -66,7 +67,11 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Rec
     file = _files(folder)[name]
     content = read_json(file, _Content, "COCO's format, which has lists 'images', 'categories', 'annotations'")
     place = {image.id: number for number, image in enumerate(content.images)}
-    names = {category.id: number for number, category in enumerate(content.categories)}
+    known = {category.name: number for number, category in enumerate(content.categories)}
+    names = {category.id: known[category.name] for category in content.categories}  # two may have one name
+    if len(place) < len(content.images):
+        twice = next(image.id for number, image in enumerate(content.images) if place[image.id] != number)
+        report(Problem("index twice", file, f"image id {twice} appears twice; give every image its own"))
     good = [a for n, a in enumerate(content.annotations, start=1) if _is_good(a, n, place, names, file, report)]
     images = np.array([place[annotation.image_id] for annotation in good], np.int64)
     labels = np.array([names[annotation.category_id] for annotation in good], np.int64)
@@ -151,7 +156,7 @@ def _paths(folder: Path, name: str, file: Path, names: Sequence[str]) -> Iterabl
         if max(found) in (0, len(names[:100])):
             places = [places[found.index(max(found))]]
     if len(places) == 1:
-        return (f"{places[0]}/{name}" for name in names)
+        return (os.path.join(places[0], name) for name in names)
     return (str(next((p / name for p in places if (p / name).is_file()), places[0] / name)) for name in names)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import plain, read_text, to_numbers
+from frcnn.data.formats.lines import plain, read_text, to_numbers, to_size
 from frcnn.data.problems import Problem, Report
 from frcnn.files import whole_file
 from frcnn.types import Record
@@ -45,7 +45,7 @@ class _Image(NamedTuple):
     boxes: list[list[float]]
     names: list[str]
     difficult: list[bool]
-    size: list[float] | None
+    size: tuple[int, int] | None
 
 
 def recognises(folder: Path, settings: DataSettings) -> bool:
@@ -66,7 +66,7 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
         if not values["path"]:
             report(Problem("not a row", file, "has no path", place))
             continue
-        size = to_numbers([values.get("height", ""), values.get("width", "")], 2)
+        size = to_size(values.get("height", ""), values.get("width", ""))
         image = images.setdefault(values["path"], _Image([], [], [], size))
         sides = [values[side] for side in _PLAIN[1:5]]
         if not any(sides) and not values["label"]:
@@ -87,7 +87,7 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
             np.array(boxes, np.float32).reshape(-1, 4),
             tuple(names),
             np.array(difficult, bool),
-            None if size is None else (int(size[0]), int(size[1])),
+            size,
         )
 
 

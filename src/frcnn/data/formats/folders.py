@@ -31,7 +31,11 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
     """The images of positive/ and negative/ ("train") or of testImages/ ("test"), in order of name."""
     yield from (record for image in _images(folder / _PLACES[name], report) for record in _annotated(image, report))
     if name == "train" and settings.use_negative:
-        yield from (make_record(image, ()) for image in _images(folder / "negative", report))
+        for image in _images(folder / "negative", report):
+            if boxes_file(image).is_file() and boxes_file(image).stat().st_size:
+                rule = "has boxes, but lies in negative/, whose images hold no objects; move it to positive/"
+                report(Problem("boxes in negative/", image, rule))
+            yield make_record(image, ())
 
 
 def image_place(name: str, record: Record) -> str:

@@ -19,7 +19,7 @@ def read_json(file: Path, content: type[T], form: str) -> T:
         FileNotFoundError, ValueError: it is missing, no JSON, or of another form.
     """
     try:
-        return msgspec.json.decode(file.read_bytes(), type=content)
+        return msgspec.json.decode(file.read_bytes().removeprefix(b"\xef\xbb\xbf"), type=content)
     except FileNotFoundError:
         raise FileNotFoundError(f"{file}: this file is missing") from None
     except msgspec.ValidationError as error:

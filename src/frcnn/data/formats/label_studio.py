@@ -38,6 +38,7 @@ class _Shape(msgspec.Struct):
     points: list[tuple[float, float]] = []
     rectanglelabels: list[str] = []
     polygonlabels: list[str] = []
+    labels: list[str] = []
 
 
 def recognises(folder: Path, settings: DataSettings) -> bool:
@@ -54,7 +55,7 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
     file = folder / f"{name}.json"
     for number, task in enumerate(read_json(file, list[_Task], "Label Studio's format, a list of tasks"), start=1):
         place = f"task {task.get('id', number)}"
-        address = next(filter(_is_image, [*task.get("data", {}).values(), *task.values()]), None)
+        address = next(filter(_is_image, [*(task.get("data") or {}).values(), *task.values()]), None)
         if address is None:
             report(Problem("annotation without image", file, "names no image", place))
             continue
@@ -65,7 +66,7 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
             continue
         objects = []
         for shape in shapes:
-            labels = shape.rectanglelabels or shape.polygonlabels
+            labels = shape.rectanglelabels or shape.polygonlabels or shape.labels
             box = _box(shape)
             if box is None or len(labels) != 1:
                 rule = f"a shape has {len(labels)} labels; a rectangle or polygon with one label is needed"
@@ -105,7 +106,7 @@ def _image(folder: Path, address: str) -> Path:
 
 
 def _finished(task: _Task) -> list[_Task]:
-    return [one for one in task["annotations"] if not one.get("was_cancelled")]
+    return [one for one in task["annotations"] or [] if isinstance(one, dict) and not one.get("was_cancelled")]
 
 
 def _shapes(task: _Task, file: Path, place: str, report: Report) -> Iterator[_Shape]:
@@ -114,11 +115,12 @@ def _shapes(task: _Task, file: Path, place: str, report: Report) -> Iterator[_Sh
         if len(done) > 1:
             rule = f"has {len(done)} annotations; the last one is taken"
             report(Problem("several annotations", file, rule, place, level="warning"))
-        results = [result | result.get("value", {}) for one in done[-1:] for result in one["result"]]
+        found = [result for one in done[-1:] for result in one.get("result") or []]
+        results = [result | result["value"] for result in found if isinstance(result.get("value"), dict)]
     else:
         results = [shape for value in task.values() if isinstance(value, list) for shape in value]
     for result in results:
-        if not isinstance(result, dict) or not {"rectanglelabels", "polygonlabels"} & set(result):
+        if not isinstance(result, dict) or not any(str(key).endswith("labels") for key in result):
             continue  # of another question, e.g. "is the photo sharp?"
         try:
             yield msgspec.convert(result, _Shape)

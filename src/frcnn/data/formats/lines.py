@@ -17,7 +17,7 @@ def read_text(file: Path) -> str:
     except FileNotFoundError:
         raise FileNotFoundError(f"{file}: this file is missing") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise ValueError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
 def read_lines(file: Path) -> list[str]:
@@ -32,6 +32,14 @@ def to_numbers(parts: Sequence[str], count: int) -> list[float] | None:
     except ValueError:
         return None
     return numbers if len(numbers) == count else None
+
+
+def to_size(height: str, width: str) -> tuple[int, int] | None:
+    """(height, width) in pixels; None if they are none."""
+    numbers = to_numbers([height, width], 2)
+    if numbers is None or not all(1 <= number < 2**31 for number in numbers):
+        return None
+    return int(numbers[0]), int(numbers[1])
 
 
 def plain(value: float) -> str:

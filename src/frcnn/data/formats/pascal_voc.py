@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import plain, read_lines, to_numbers
+from frcnn.data.formats.lines import plain, read_lines, to_numbers, to_size
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import Problem, Report, object_place
 from frcnn.files import whole_file, write_text
@@ -42,7 +42,11 @@ def sets(folder: Path, settings: DataSettings) -> list[str]:
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
     """The images of a set, in the order of its file."""
     place = _images(folder)
-    images = {image.stem: image for image in place.iterdir() if image.suffix.lower() in IMAGE_SUFFIXES}
+    images: dict[str, Path] = {}
+    for image in sorted(place.iterdir()):
+        if image.suffix.lower() in IMAGE_SUFFIXES and images.setdefault(image.stem, image) != image:
+            rule = f"has the name of {images[image.stem].name}, so both would have one annotation; rename one of them"
+            report(Problem("two images for one annotation", image, rule))
     for image_name, where in _names(folder, name, images):
         file = _annotations(folder) / f"{image_name}.xml"
         if image_name not in images:
@@ -132,8 +136,8 @@ def _names(folder: Path, name: str, images: Mapping[str, Path]) -> Iterator[tupl
 def _record(image: Path, file: Path, report: Report) -> Iterator[Record]:
     try:
         root = ElementTree.parse(file).getroot()
-    except ElementTree.ParseError as error:
-        report(Problem("annotation cannot be read", file, f"not an XML file ({error})"))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: its encoding
+        report(Problem("annotation cannot be read", file, f"not an XML file that can be read ({error})"))
         return
     boxes: list[list[float]] = []
     names: list[str] = []
@@ -153,11 +157,10 @@ def _record(image: Path, file: Path, report: Report) -> Iterator[Record]:
         boxes.append([x1 - (x2 > x1), y1 - (y2 > y1), x2, y2])
         names.append(name)
         difficult.append((thing.findtext("difficult") or "0").strip() == "1")
-    size = to_numbers([root.findtext(f"size/{side}", "") for side in ("height", "width")], 2)
     yield Record(
         image,
         np.array(boxes, np.float32).reshape(-1, 4),
         tuple(names),
         np.array(difficult, bool),
-        None if size is None or not all(size) else (int(size[0]), int(size[1])),
+        to_size(root.findtext("size/height", ""), root.findtext("size/width", "")),
     )

@@ -36,12 +36,20 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
     """The images of a set, in the order of its list, or of their names."""
     file, content = _described(folder)
     names = content["names"]
-    classes = dict(enumerate(names)) if isinstance(names, list) else {int(key): value for key, value in names.items()}
+    numbered = enumerate(names) if isinstance(names, list) else names.items()
+    try:
+        classes = {int(number): name for number, name in numbered}
+    except ValueError:
+        raise ValueError(f"{file}: names must be a list, or begin with whole numbers: 0: cat") from None
+    if not all(isinstance(name, str) and name for name in classes.values()) or len(set(classes.values())) < len(
+        classes
+    ):
+        raise ValueError(f"{file}: every class in names must have a name, and one of its own: {names}")
     root = _first_folder(folder / str(content.get("path") or "."), folder)
     entries = content[name] if isinstance(content[name], list) else [content[name]]
     for entry in entries:
         for image in _images(root, str(entry), file, report):
-            yield _record(image, {key: str(label) for key, label in classes.items()}, report)
+            yield _record(image, root, classes, report)
 
 
 def image_place(name: str, record: Record) -> str:
@@ -60,7 +68,7 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
             for (x1, y1, x2, y2), label in zip(record.boxes.astype(np.float64), record.names, strict=True):
                 shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
                 lines.append(f"{classes.index(label)} {' '.join(f'{share:.10g}' for share in shares)}\n")
-            write_text(_label_file(record.image), "".join(lines))
+            write_text(_label_file(record.image, folder), "".join(lines))
     content = {name: f"{name}.txt" for name in sets} | {"names": dict(enumerate(classes))}
     write_text(folder / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
@@ -68,11 +76,11 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
 def _description(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     for file in sorted(folder.glob("*.y*ml"), key=lambda file: (file.stem != "data", file.name)):
         try:
-            content = yaml.safe_load(read_text(file))
+            content = yaml.load(read_text(file), Loader=yaml.BaseLoader)  # names are text: no is not False
         except (yaml.YAMLError, ValueError):
             continue
-        if isinstance(content, dict) and isinstance(content.get("names"), list | dict) and content.get("train"):
-            return file, content
+        if isinstance(content, dict) and isinstance(content.get("names"), list | dict):
+            return file, {key: value for key, value in content.items() if value not in ("", "null", "~", [])}
     return None
 
 
@@ -103,17 +111,22 @@ def _images(root: Path, entry: str, file: Path, report: Report) -> Iterator[Path
         report(Problem("missing folder", file, f"there is no {place}"))
 
 
-def _label_file(image: Path) -> Path:
-    """In labels/, where the image is in images/ (the last part of that name); else beside it."""
-    parts = list(image.parts)
+def _label_file(image: Path, root: Path) -> Path:
+    """In labels/, where the image is in images/ (the last part of that name) below the root; else beside it."""
+    try:
+        parts = list(image.relative_to(root.parent).parts)
+    except ValueError:
+        root, parts = Path(), list(image.parts)
     places = [number for number, part in enumerate(parts[:-1]) if part == "images"]
-    if places:
-        parts[places[-1]] = "labels"
-    return Path(*parts).with_suffix(".txt")
+    beside = image.with_suffix(".txt")
+    if not places or beside.is_file():
+        return beside
+    parts[places[-1]] = "labels"
+    return root.parent.joinpath(*parts).with_suffix(".txt")
 
 
-def _record(image: Path, classes: Mapping[int, str], report: Report) -> Record:
-    file = _label_file(image)
+def _record(image: Path, root: Path, classes: Mapping[int, str], report: Report) -> Record:
+    file = _label_file(image, root)
     lines = read_lines(file) if file.is_file() else []
     try:
         height, width = image_size(image)
