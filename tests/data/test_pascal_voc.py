@@ -156,3 +156,14 @@ def test_names_with_spaces_are_whole_lines(voc: Path) -> None:
     write(voc, "my photo 1", ("dog", 0, 1, 1, 10, 20))
     image_set(voc, "train", "my photo 1\na\n")
     assert names(voc, "train", train_set="train") == ["my photo 1", "a"]
+
+
+def test_a_folder_for_each_set(tmp_path: Path) -> None:
+    """As Roboflow exports it."""
+    for name in ("train", "valid", "test"):
+        write(tmp_path / name, name, ("dog", 0, 1, 1, 10, 20))
+        for file in [*(tmp_path / name / "Annotations").iterdir(), *(tmp_path / name / "JPEGImages").iterdir()]:
+            file.rename(tmp_path / name / file.name)
+        for part in ("Annotations", "JPEGImages", "ImageSets"):
+            shutil.rmtree(tmp_path / name / part)
+    assert [names(tmp_path, split) for split in ("train", "val", "test")] == [["train"], ["valid"], ["test"]]

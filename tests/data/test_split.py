@@ -142,3 +142,13 @@ def test_a_split_is_for_data_that_has_none(tmp_path: Path) -> None:
     for shares in ((0.5, 0.1, 0.1), (0.0, 0.5, 0.5)):
         with pytest.raises(ValueError, match=r"data\.split .*must sum to 1, and that for training must not be 0"):
             DataSettings(split=shares)
+
+
+def test_images_that_are_all_alike_cannot_be_shared_out(tmp_path: Path) -> None:
+    rows = ["path,x1,y1,x2,y2,label"]
+    for number in range(10):
+        draw_image([("red", (10, 10, 60, 80))], seed=number).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,10,10,60,80,red")
+    (tmp_path / "boxes.csv").write_text("\n".join(rows))
+    with pytest.raises(ValueError, match=r"10 images cannot be shared out to 3 parts, since those that are nearly"):
+        open_dataset(tmp_path, DataSettings(split=FRACTIONS))

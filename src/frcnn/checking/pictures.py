@@ -1,7 +1,8 @@
 """Contact sheets: a sample of the annotated images, and every image with a defect."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -34,21 +35,26 @@ def write_pictures(check: Check, folder: Path) -> list[Path]:
     records = {record.image: record for part in check.splits.values() for record in part}
     chosen = np.random.default_rng(0).permutation(len(records))[:_SAMPLE]
     places = list(records)
-    sheets = {"sample": [_cell(records[places[number]], colours) for number in sorted(chosen.tolist())]}
+    sample = (_cell(records[places[number]], colours) for number in sorted(chosen.tolist()))
+    files = list(_sheets(folder, "sample", sample))
     for kind in dict.fromkeys(problem.kind for problem in check.problems if problem.path in records):
         found = [problem for problem in check.problems if problem.kind == kind and problem.path in records]
-        sheets[kind.replace(" ", "-")] = [cell for problem in found for cell in _cells(problem, records, colours)]
-    return [file for name, cells in sheets.items() for file in _sheets(folder, name, cells)]
+        cells = (cell for problem in found for cell in _cells(problem, records, colours))
+        files += _sheets(folder, kind.replace(" ", "-").replace("/", ""), cells)
+    return files
 
 
-def _sheets(folder: Path, name: str, cells: Sequence[Image.Image]) -> Iterator[Path]:
-    for start in range(0, len(cells), _COLUMNS * _ROWS):
-        part = cells[start : start + _COLUMNS * _ROWS]
+def _sheets(folder: Path, name: str, cells: Iterator[Image.Image]) -> Iterator[Path]:
+    """One at a time, as there may be thousands of cells."""
+    for page in count(1):
+        part = list(islice(cells, _COLUMNS * _ROWS))
+        if not part:
+            return
         size = (_COLUMNS * _CELL[0], math.ceil(len(part) / _COLUMNS) * (_CELL[1] + _CAPTION))
         sheet = Image.new("RGB", size, (30, 30, 30))
         for number, cell in enumerate(part):
             sheet.paste(cell, (number % _COLUMNS * _CELL[0], number // _COLUMNS * (_CELL[1] + _CAPTION)))
-        file = folder / f"{name}-{start // (_COLUMNS * _ROWS) + 1}.jpg"
+        file = folder / f"{name}-{page}.jpg"
         with whole_file(file) as partial:
             sheet.save(partial, quality=88)
         yield file

@@ -164,7 +164,14 @@ def _begins(name: str, beginning: str) -> bool:
 
 
 def _draw(records: Records, fractions: Sequence[float], settings: DataSettings) -> list[Records]:
-    return [records.take(part) for part in draw(records, fractions, seed=settings.split_seed)]
+    parts = [records.take(part) for part in draw(records, fractions, seed=settings.split_seed)]
+    wanted = sum(fraction > 0 for fraction in fractions)
+    if len(records) and sum(len(part) > 0 for part in parts) < wanted:
+        raise ValueError(
+            f"data.split, data.val_fraction: {len(records)} images cannot be shared out to {wanted} parts, since those "
+            f"that are nearly the same stay together; add images, or leave the split out"
+        )
+    return parts
 
 
 def _checked(folder: Path, settings: DataSettings, splits: Collection[str]) -> dict[str, Records]:

@@ -1,13 +1,14 @@
 """Pascal VOC: Annotations/NAME.xml, ImageSets/Main/SET.txt (a name a line), JPEGImages/NAME.jpg.
 
 Without ImageSets, all annotations are one set; the images may lie in images/ or beside the annotations too, and the
-annotations in the folder itself, as labelling tools leave them.
+annotations in the folder itself, as labelling tools leave them, or in a folder for each set (train/, valid/, test/).
 
 Boxes are 1-based and inclusive there: [xmin, xmax] becomes [xmin - 1, xmax]. One whose xmax is not greater than its
 xmin is a mistake, not a pixel, and keeps its numbers. Objects marked "difficult" stay, marked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -27,8 +28,7 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def recognises(folder: Path, settings: DataSettings) -> bool:
-    annotations = _annotations(folder)
-    first = next(annotations.glob("*.xml"), None)
+    first = next(chain(_annotations(folder).glob("*.xml"), folder.glob("*/*.xml")), None)
     return first is not None and b"<annotation" in first.read_bytes()[:1000]
 
 
@@ -36,11 +36,16 @@ def sets(folder: Path, settings: DataSettings) -> list[str]:
     """Of the files of one class, as "aeroplane_train", those that the settings name."""
     files = [file.stem for file in sorted((folder / "ImageSets" / "Main").glob("*.txt"))]
     named = {settings.train_set, settings.val_set, settings.test_set}
-    return [name for name in files if "_" not in name or name in named] or [ALL]
+    chosen = [name for name in files if "_" not in name or name in named]
+    if chosen or any(_annotations(folder).glob("*.xml")):
+        return chosen or [ALL]
+    return sorted({file.parent.name for file in folder.glob("*/*.xml")})
 
 
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
     """The images of a set, in the order of its file."""
+    if not any(_annotations(folder).glob("*.xml")):
+        folder, name = folder / name, ALL
     place = _images(folder)
     images: dict[str, Path] = {}
     for image in sorted(place.iterdir()):
