@@ -74,7 +74,7 @@ def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
     losses = [(line["step"], line["loss"]) for line in read_metrics(run) if line["event"] == "step"]
     told = [(event.step, event.value) for event in board.Scalars("train/loss")]
     assert told == [(step, pytest.approx(loss)) for step, loss in losses]
-    assert [event.step for event in board.Scalars("validation/mean_ap")] == [3, 6]
+    assert [event.step for event in board.Scalars("validation/mean_ap")] == [4, 8]
     assert {"train/rpn_box", "train/learning_rate", "train/images_per_second"} <= set(board.Tags()["scalars"])
 
 

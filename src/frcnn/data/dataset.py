@@ -137,7 +137,8 @@ def _set_name(folder: Path, split: str, sets: Sequence[str], settings: DataSetti
     if named is not None:
         if named not in sets:
             known = ", ".join(sets) or "none"
-            raise ValueError(f"{folder}: has no set '{named}' (data.{split}_set); its sets: {known}")
+            other = "; data.val_fraction sets some training images aside" if split == "val" else ""
+            raise ValueError(f"{folder}: has no set '{named}' (data.{split}_set); its sets: {known}{other}")
         return named
     with_test = any(_begins(name, "test") for name in sets)
     if split == "val":
