@@ -133,7 +133,7 @@ def test_an_interrupted_training_leaves_no_model_and_no_half_written_file(data: 
 
     with pytest.raises(KeyboardInterrupt):
         train_tiny(data, data.parent / "run", on_step=interrupt)
-    assert files(data.parent / "run") == {"config.yaml", "metrics.jsonl"}
+    assert files(data.parent / "run") == {".unfinished", "config.yaml", "metrics.jsonl"}
     assert len((data.parent / "run" / "metrics.jsonl").read_text().splitlines()) == 2
 
 
