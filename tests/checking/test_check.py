@@ -349,6 +349,31 @@ def test_other_anchors_are_suggested_where_they_reach_more() -> None:
     assert suggest(boxes, suggestion.reach, levels, config) is None  # nothing clearly better
 
 
+def test_a_rare_class_is_not_given_up_for_a_common_one() -> None:
+    """Many large objects that the anchors reach badly, few small ones that they reach well."""
+    config = tiny_config(
+        "detector.anchors.scales=[2,9]",
+        "detector.anchors.aspect_ratios=[1]",
+        "detector.image.shorter_side=480",
+        "detector.image.longer_side=640",
+    )
+    random, records = np.random.default_rng(0), []
+    for _ in range(60):
+        x, y = random.uniform(2, 390), random.uniform(2, 230)
+        small = (16 * int(x / 16), 16 * int(y / 16), 16 * int(x / 16) + 32, 16 * int(y / 16) + 32)
+        records.append(make_record(Path("a.png"), [((x, y, x + 220, y + 240), "large")]))
+        if len(records) % 10 == 0:
+            records.append(make_record(Path("a.png"), [(small, "small")]))
+    boxes = at_training_size(records, [(480, 640)] * len(records), config)
+    levels, rules = levels_of(config), config.detector.anchors
+    now = reach(boxes, Shapes(rules.scales, rules.aspect_ratios), levels, config)
+    suggestion = suggest(boxes, now, levels, config)
+    assert suggestion is not None
+    for name, shares in now.of_class.items():
+        assert suggestion.reach.of_class[name][0.5] >= shares[0.5]
+    assert suggestion.reach.share[0.7] > now.share[0.7] + 0.2
+
+
 def test_boxes_are_taken_at_the_training_size() -> None:
     config = tiny_config("detector.image.shorter_side=48", "detector.image.longer_side=64")
     record = make_record(Path("a.png"), [((10, 20, 50, 60), "a"), ((1, 1, 1, 9), "b")])

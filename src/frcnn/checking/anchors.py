@@ -97,32 +97,43 @@ def reach(boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config)
 
 
 def suggest(boxes: Boxes, now: Reach, levels: Sequence[Level], config: Config) -> Suggestion | None:
-    """As many scales and ratios as there are, that reach more; None if no better ones are found.
+    """As many scales and ratios as there are, that reach more, and of no class less at the lower IoU; None if there
+    are no better ones.
 
-    Each scale and each ratio in turn takes the best of its neighbours, as long as something gets better.
+    Each scale and each ratio in turn takes the best of its neighbours, as long as something gets better; from the
+    present ones, and from those of the boxes themselves.
     """
     if sum(map(len, boxes.names)) < _LEAST:
         return None
     some = _some(boxes)
-    shapes = _start(some, now.shapes, levels, config)
-    best = _score(reach(some, shapes, levels, config))
-    for factor in (1.4, 1.19, 1.09):
-        improved = True
-        while improved:
-            improved = False
-            for other in _neighbours(shapes, factor):
-                score = _score(reach(some, other, levels, config))
-                if score > best + 1e-6:
-                    shapes, best, improved = other, score, True
+    starts = (now.shapes, _start(some, now.shapes, levels, config))
+    shapes, _ = max((_climb(some, start, levels, config) for start in starts), key=lambda found: found[1])
     shapes = Shapes(*(tuple(float(f"{value:.2g}") for value in sorted(values)) for values in shapes))
     found = reach(boxes, shapes, levels, config)
-    if _score(found) < _score(now) + _GAIN:
+    worse = any(
+        found.of_class[name][LEVELS_OF_IOU[0]] < shares[LEVELS_OF_IOU[0]] for name, shares in now.of_class.items()
+    )
+    if worse or _score(found) < _score(now) + _GAIN:
         return None
     settings = [
         f"detector.anchors.{name}=[{','.join(f'{value:g}' for value in values)}]"
         for name, values in zip(Shapes._fields, shapes, strict=True)
     ]
     return Suggestion(found, settings)
+
+
+def _climb(boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config) -> tuple[Shapes, float]:
+    """The best that small steps lead to, and its score."""
+    best = _score(reach(boxes, shapes, levels, config))
+    for factor in (1.4, 1.19, 1.09):
+        improved = True
+        while improved:
+            improved = False
+            for other in _neighbours(shapes, factor):
+                score = _score(reach(boxes, other, levels, config))
+                if score > best + 1e-6:
+                    shapes, best, improved = other, score, True
+    return shapes, best
 
 
 def _anchors(frame: tuple[int, int], shapes: Shapes, levels: Sequence[Level], config: Config) -> Tensor:
@@ -144,7 +155,8 @@ def _shares(values: Sequence[float]) -> dict[float, float]:
 
 
 def _score(found: Reach) -> float:
-    return sum(found.share.values()) / len(LEVELS_OF_IOU)
+    """Every class counts the same: the rare one, often the small one, is not given up for the others."""
+    return sum(sum(shares.values()) for shares in found.of_class.values()) / len(found.of_class) / len(LEVELS_OF_IOU)
 
 
 def _some(boxes: Boxes) -> Boxes:

@@ -46,17 +46,6 @@ class Writable(Format, Protocol):
         """
 
 
-FORMATS: dict[str, Format] = {
-    "folders": folders,
-    "map_files": map_files,
-    "pascal_voc": pascal_voc,
-    "coco": coco,
-    "yolo": yolo,
-    "csv": csv_files,
-    "labelme": labelme,
-    "label_studio": label_studio,
-}
-
 WRITABLE: dict[str, Writable] = {
     "folders": folders,
     "map_files": map_files,
@@ -65,3 +54,5 @@ WRITABLE: dict[str, Writable] = {
     "yolo": yolo,
     "csv": csv_files,
 }
+
+FORMATS: dict[str, Format] = {**WRITABLE, "labelme": labelme, "label_studio": label_studio}
