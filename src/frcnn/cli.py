@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+import webbrowser
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
@@ -148,6 +149,48 @@ def _check(options: argparse.Namespace) -> int:
     if found.errors:
         return 2
     return 1 if options.strict and found.warnings else 0
+
+
+def _annotate(options: argparse.Namespace) -> None:
+    try:
+        from frcnn.annotate.server import serve
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"frcnn annotate needs {error.name}, which is missing: pip install 'frcnn[annotate]'"
+        ) from None
+    from frcnn.data.editing import Editor
+
+    settings = [] if options.format is None else [f"data.format={options.format}"]
+    with _CountProgress("looking at", "image") as progress:
+        editor = Editor(
+            options.folder,
+            merge(overrides=settings).data,
+            class_names=[name.strip() for name in (options.classes or "").split(",") if name.strip()],
+            on_image=progress,
+        )
+    for reason in editor.broken.values():
+        print(f"cannot be changed here: {reason}")
+    done = sum(count is not None for count in editor.counts)
+    print(f"{options.folder}: {editor.format}, {done} of {len(editor.images)} images are annotated")
+
+    def on_ready(address: str) -> None:
+        print(f"open {address}\nevery change is saved at once; Ctrl-C stops", flush=True)
+        if options.open:
+            webbrowser.open(address)
+
+    propose = _proposer(options.model, options.min_score) if options.model is not None else None
+    try:
+        serve(editor, host=options.host, port=options.port, propose=propose, on_ready=on_ready)
+    except KeyboardInterrupt:
+        print(f"stopped; next: frcnn check {options.folder}")
+
+
+def _proposer(run: Path, min_score: float) -> Callable[[Path], "Prediction"]:
+    from frcnn.nn.checkpoint import load
+    from frcnn.prediction import predict
+
+    detector = load(run)
+    return lambda image: predict(detector, image, min_score=min_score)[0]
 
 
 def _data_settings(options: argparse.Namespace) -> list[str]:
@@ -533,6 +576,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--pictures", type=Path, metavar="DIR", help="draw contact sheets: a sample, and every defect")
     check.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy, and a list of what was done")
+
+    annotate = command(
+        commands,
+        "annotate",
+        _annotate,
+        "draw boxes on a page in the browser",
+        "frcnn annotate my_photos --classes milk,butter",
+    )
+    annotate.add_argument("folder", type=Path, metavar="FOLDER", help="photos, or a data set in any format")
+    annotate.add_argument("--classes", metavar="A,B,...", help="names to choose from (more can be added on the page)")
+    annotate.add_argument("--model", type=Path, metavar="RUN", help="a trained detector that proposes boxes")
+    annotate.add_argument(
+        "--min-score", type=_fraction, default=0.5, help="leave out proposed boxes under it (default: 0.5)"
+    )
+    annotate.add_argument("--format", metavar="NAME", help="of the data (default: found by looking)")
+    annotate.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1, this machine only)"
+    )
+    annotate.add_argument("--port", type=int, default=8000, help="0: a free one (default: 8000)")
+    annotate.add_argument("--open", action="store_true", help="open the page in the browser")
 
     convert = command(
         commands,

@@ -18,15 +18,27 @@ def whole_file(path: Path) -> Iterator[Path]:
     The suffix is kept, since some writers go by it. A killed process leaves at most the hidden partial file. The file
     is on the disk before it takes its place, so a machine that stops leaves the old one or the new one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
-    try:
+    with whole_files(path) as (partial,):
         yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+
+
+@contextmanager
+def whole_files(*paths: Path) -> Iterator[list[Path]]:
+    """The same for files that belong together: all are on the disk before the first takes its place."""
+    partials = []
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partials.append(path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}"))
+    try:
+        yield partials
+        for partial in partials:
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+        for partial, path in zip(partials, paths, strict=True):
+            os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        for partial in partials:
+            partial.unlink(missing_ok=True)
 
 
 def remove_partial(folder: Path) -> None:

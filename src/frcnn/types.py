@@ -103,6 +103,18 @@ class Record(NamedTuple):
     """(height, width) of the image as its annotation says, where it does."""
 
 
+class Annotation(NamedTuple):
+    """One object of an image, as its annotation says it and `frcnn annotate` changes it."""
+
+    box: tuple[float, float, float, float]
+    """Pixels of the image as a person sees it."""
+    name: str
+    """Its class."""
+    difficult: bool = False
+    source: str = ""
+    """What its format wrote of it, so that what we do not know of it is kept; empty if it is new."""
+
+
 class Prediction(NamedTuple):
     """What a detector says of one image; plain arrays, for programs, tables and pictures."""
 

@@ -64,6 +64,7 @@ _LEFT_OUT = {
     "annotation cannot be read",
     "annotation without image",
     "image without annotation",
+    "half an annotation",
     "boxes and labels differ in number",
     "not a box",
     "not a row",

@@ -1,5 +1,5 @@
 """Data formats, one file each. To add one: a file with `LAYOUT`, `recognises`, `sets` and `read`, and a line here; to
-write it too, `image_place` and `write`.
+write it too, `image_place` and `write`; to change single images in place, what `Editable` has.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Protocol
 from frcnn.config import DataSettings
 from frcnn.data.formats import coco, csv_files, folders, label_studio, labelme, map_files, pascal_voc, yolo
 from frcnn.data.problems import Report
-from frcnn.types import Record
+from frcnn.types import Annotation, Record
 
 
 class Format(Protocol):
@@ -46,6 +46,32 @@ class Writable(Format, Protocol):
         """
 
 
+class Editable(Format, Protocol):
+    """A format in which the annotation of one image can be changed in place. What we do not know of stays."""
+
+    def images(self, folder: Path, settings: DataSettings) -> Iterable[tuple[str, Path]]:
+        """Every image, annotated or not, after the name of its set."""
+
+    def class_names(self, folder: Path, settings: DataSettings) -> list[str]:
+        """The classes that the format lists, whether an image has them or not."""
+
+    def read_image(self, folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
+        """The objects of an image of the set `name`; None if it is not annotated yet.
+
+        Raises:
+            ValueError: its annotation cannot be read, so it cannot be changed without a loss.
+        """
+
+    def write_image(
+        self, folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+    ) -> None:
+        """Write the objects of an image of the set `name`; None: it is not annotated any more.
+
+        Raises:
+            ValueError: something that the format cannot hold.
+        """
+
+
 WRITABLE: dict[str, Writable] = {
     "folders": folders,
     "map_files": map_files,
@@ -56,3 +82,13 @@ WRITABLE: dict[str, Writable] = {
 }
 
 FORMATS: dict[str, Format] = {**WRITABLE, "labelme": labelme, "label_studio": label_studio}
+
+EDITABLE: dict[str, Editable] = {
+    "folders": folders,
+    "map_files": map_files,
+    "pascal_voc": pascal_voc,
+    "coco": coco,
+    "yolo": yolo,
+    "csv": csv_files,
+    "labelme": labelme,
+}

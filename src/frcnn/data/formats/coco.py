@@ -5,27 +5,31 @@ Boxes are x, y, width, height there. Crowds ("iscrowd": a box around many object
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from frcnn.config import DataSettings
 from frcnn.data.formats.json_files import read_json
-from frcnn.data.images import image_size
+from frcnn.data.formats.lines import while_unchanged
+from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import Problem, Report
 from frcnn.data.records import Records
 from frcnn.files import whole_file
-from frcnn.types import Record
+from frcnn.types import Annotation, Record
 
 LAYOUT = "COCO: annotations/instances_{train,val}*.json, images in a folder of the set's name, or images/"
 _ROUNDING = 0.02  # COCO's numbers have two decimals, so a box at the border may leave the image by this much
 _PREFIX = "instances_"
 _BESIDE = "_annotations.coco.json"
+_FORM = "COCO's format, which has lists 'images', 'categories', 'annotations'"
+_FORM = "COCO's format, which has lists 'images', 'categories', 'annotations'"
 _Key = int | str
+_Raw = dict[str, Any]
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -65,7 +69,7 @@ def sets(folder: Path, settings: DataSettings) -> list[str]:
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Records:
     """The images of a set, in the order of its file."""
     file = _files(folder)[name]
-    content = read_json(file, _Content, "COCO's format, which has lists 'images', 'categories', 'annotations'")
+    content = read_json(file, _Content, _FORM)
     place = {image.id: number for number, image in enumerate(content.images)}
     known = {category.name: number for number, category in enumerate(content.categories)}
     names = {category.id: known[category.name] for category in content.categories}  # two may have one name
@@ -82,12 +86,9 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Rec
 
     order = np.argsort(images, kind="stable")
     images, boxes = images[order], boxes[order]
-    boxes[:, 2:] = (boxes[:, :2] + boxes[:, 2:]).round(4)  # x + width of decimals: 0.1 + 0.2 is 0.3
-    clipped = boxes.clip(0, np.tile(sizes[images][:, ::-1], 2))
-    boxes = np.where(np.abs(boxes - clipped) <= _ROUNDING, clipped, boxes)
     return Records.of_arrays(
         _paths(folder, name, file, [image.file_name for image in content.images]),
-        boxes,
+        _corners(boxes, sizes[images]),
         labels[order],
         [category.name for category in content.categories],
         np.bincount(images, minlength=len(sizes)),
@@ -110,14 +111,12 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
             height, width = record.size or image_size(record.image)
             images.append({"id": number, "file_name": record.image.name, "width": width, "height": height})
             for box, label, crowd in zip(record.boxes.tolist(), record.names, record.difficult, strict=True):
-                x, y, w, h = (_short(value) for value in (box[0], box[1], box[2] - box[0], box[3] - box[1]))
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
                         "image_id": number,
                         "category_id": categories[label],
-                        "bbox": [x, y, w, h],
-                        "area": _short(w * h),
+                        **_sides(box),
                         "iscrowd": int(crowd),
                     }
                 )
@@ -128,6 +127,146 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
         }
         with whole_file(folder / "annotations" / f"{_PREFIX}{name}.json") as partial:
             partial.write_bytes(msgspec.json.encode(content))
+
+
+def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
+    """Those of the files, and those beside them that are in none, which become part of a set there."""
+    files = sorted(_files(folder).items(), key=lambda item: not item[0].startswith("train"))
+    listed = {Path(image): name for name, file in files for image in _opened(file).images}
+    yield from ((name, image) for image, name in listed.items())
+    for name, file in files:
+        beside = {Path(image).parent for image in _opened(file).images} or set(_places(folder, name, file))
+        for place in sorted(beside):
+            others = [image for image in place.iterdir() if image.suffix.lower() in IMAGE_SUFFIXES]
+            for image in sorted(others, key=lambda image: (len(image.stem), image.name)):
+                if image not in listed:
+                    listed[image] = name
+                    yield name, image
+
+
+def class_names(folder: Path, settings: DataSettings) -> list[str]:
+    names = (label for file in _files(folder).values() for label in _opened(file).names.values())
+    return list(dict.fromkeys(names))
+
+
+def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
+    """An image that the file does not list is not annotated."""
+    opened = _opened(_files(folder)[name])
+    entry = opened.images.get(str(image))
+    return None if entry is None else [_annotation(one, entry, opened.names) for one in opened.readable(entry)]
+
+
+def write_image(
+    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+) -> None:
+    """An object whose box is changed loses its outline; those that cannot be read stay as they are."""
+    file = _files(folder)[name]
+    opened = _opened(file)
+    entry = opened.images.get(str(image)) or _entry(image, opened, _places(folder, name, file))
+    names = dict(opened.names)
+    for label in dict.fromkeys(thing.name for thing in objects or ()):
+        if label not in names.values():
+            names[_free(names)] = label
+    replaced = opened.readable(entry) if objects is not None else opened.annotations.get(entry["id"], [])
+    ids = {id(one) for one in replaced}
+    before = opened.content["annotations"]
+    kept = [one for one in before if id(one) not in ids]
+    place = next((number for number, one in enumerate(before) if id(one) in ids), len(before))
+    used = {one.get("id") for one in kept}
+    new = []
+    for thing in objects or ():
+        new.append(_described(thing, entry, names, used))
+        used.add(new[-1]["id"])
+    others = [one for one in opened.content["images"] if one is not entry]
+    images = opened.content["images"] if str(image) in opened.images else [*opened.content["images"], entry]
+    categories = [{"id": key, "name": label} for key, label in names.items() if key not in opened.names]
+    content = opened.content | {
+        "images": others if objects is None else images,
+        "annotations": [*kept[:place], *new, *kept[place:]],
+        "categories": [*opened.content["categories"], *categories],
+    }
+    with whole_file(file) as partial:
+        partial.write_bytes(msgspec.json.encode(content))
+
+
+class _Opened(NamedTuple):
+    """A file, with all that we do not know of."""
+
+    content: _Raw
+    images: dict[str, _Raw]
+    """By path."""
+    annotations: dict[_Key, list[_Raw]]
+    """By the id of their image."""
+    names: dict[_Key, str]
+    """Of the categories."""
+
+    def readable(self, entry: _Raw) -> list[_Raw]:
+        """The annotations of an image that are boxes of a class."""
+        own = self.annotations.get(entry["id"], [])
+        return [one for one in own if one["category_id"] in self.names and _is_box(one.get("bbox"))]
+
+
+@while_unchanged
+def _opened(file: Path) -> _Opened:
+    read_json(file, _Content, _FORM)
+    content = read_json(file, _Raw, _FORM)
+    name = next(name for name, other in _files(_folder_of(file)).items() if other == file)
+    paths = _paths(_folder_of(file), name, file, [entry["file_name"] for entry in content["images"]])
+    annotations: dict[_Key, list[_Raw]] = {}
+    for one in content["annotations"]:
+        annotations.setdefault(one["image_id"], []).append(one)
+    return _Opened(
+        content,
+        dict(zip(paths, content["images"], strict=True)),
+        annotations,
+        {category["id"]: category["name"] for category in content["categories"]},
+    )
+
+
+def _annotation(one: _Raw, entry: _Raw, names: Mapping[_Key, str]) -> Annotation:
+    sizes = np.array([[entry["height"], entry["width"]]])
+    x1, y1, x2, y2 = _corners(np.array([one["bbox"]], np.float64), sizes)[0].tolist()
+    is_crowd = bool(one.get("iscrowd"))
+    return Annotation((x1, y1, x2, y2), names[one["category_id"]], is_crowd, msgspec.json.encode(one).decode())
+
+
+def _described(thing: Annotation, entry: _Raw, names: Mapping[_Key, str], used: set[_Key | None]) -> _Raw:
+    one: _Raw = msgspec.json.decode(thing.source) if thing.source else {}
+    old = _annotation(one, entry, names) if thing.source else None
+    if one.get("id") in used or not one:
+        one = {"id": _free(used)} | {key: value for key, value in one.items() if key != "id"}
+    one["image_id"] = entry["id"]
+    if old is None or old.name != thing.name:
+        one["category_id"] = next(key for key, label in names.items() if label == thing.name)
+    if old is None or old.box != thing.box:
+        one = {key: value for key, value in one.items() if key != "segmentation"} | _sides(thing.box)
+    if old is None or old.difficult != thing.difficult:
+        one["iscrowd"] = int(thing.difficult)
+    return one
+
+
+def _entry(image: Path, opened: _Opened, places: Sequence[Path]) -> _Raw:
+    place = next(place for place in places if image.is_relative_to(place))
+    height, width = image_size(image)
+    key = _free(entry["id"] for entry in opened.content["images"])
+    return {"id": key, "file_name": image.relative_to(place).as_posix(), "width": width, "height": height}
+
+
+def _free(keys: Iterable[_Key | None]) -> int:
+    return max((key for key in keys if isinstance(key, int)), default=0) + 1
+
+
+def _corners(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """x1, y1, x2, y2 of x, y, width, height; and inside the image, if rounding is all that leads out of it."""
+    corners = boxes.copy()
+    corners[:, 2:] = (boxes[:, :2] + boxes[:, 2:]).round(4)  # x + width of decimals: 0.1 + 0.2 is 0.3
+    clipped = corners.clip(0, np.tile(sizes[:, ::-1], 2))
+    return np.where(np.abs(corners - clipped) <= _ROUNDING, clipped, corners)
+
+
+def _sides(box: Sequence[float]) -> _Raw:
+    x, y, w, h = (_short(value) for value in (box[0], box[1], box[2] - box[0], box[3] - box[1]))
+    return {"bbox": [x, y, w, h], "area": _short(w * h)}
 
 
 def _short(value: float) -> int | float:
@@ -144,12 +283,21 @@ def _files(folder: Path) -> dict[str, Path]:
     return found or {file.parent.name: file for file in sorted(folder.glob(f"*/{_BESIDE}"))}
 
 
-def _paths(folder: Path, name: str, file: Path, names: Sequence[str]) -> Iterable[str]:
+def _folder_of(file: Path) -> Path:
+    """Of the data."""
+    return file.parent.parent
+
+
+def _places(folder: Path, name: str, file: Path) -> list[Path]:
+    """Where the images of a set may lie."""
     if file.name == _BESIDE:
-        places = [file.parent]
-    else:
-        around = (folder / name, folder / "images" / name, folder / "images", folder)
-        places = [place for place in around if place.is_dir()]
+        return [file.parent]
+    around = (folder / name, folder / "images" / name, folder / "images", folder)
+    return [place for place in around if place.is_dir()]
+
+
+def _paths(folder: Path, name: str, file: Path, names: Sequence[str]) -> Iterable[str]:
+    places = _places(folder, name, file)
     if len(places) > 1:
         # A hundred images say where they all are, not each of a million.
         found = [sum((place / name).is_file() for name in names[:100]) for place in places]
@@ -158,6 +306,10 @@ def _paths(folder: Path, name: str, file: Path, names: Sequence[str]) -> Iterabl
     if len(places) == 1:
         return (os.path.join(places[0], name) for name in names)
     return (str(next((p / name for p in places if (p / name).is_file()), places[0] / name)) for name in names)
+
+
+def _is_box(box: object) -> bool:
+    return isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
 
 
 def _is_good(
@@ -173,7 +325,7 @@ def _is_good(
         kind, rule = "annotation without image", f"there is no image {annotation.image_id}"
     elif annotation.category_id not in names:
         kind, rule = "unknown class", f"there is no category {annotation.category_id}"
-    elif not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, int | float) for value in box):
+    elif not _is_box(box):
         kind, rule = "not a box", f"bbox {box!r} must be four numbers: x, y, width, height"
     else:
         return True

@@ -6,6 +6,7 @@ relative to the folder, or to its folder images/.
 """
 
 import csv
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import plain, read_text, to_numbers, to_size
+from frcnn.data.formats.lines import plain, read_text, to_numbers, to_size, while_unchanged
+from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import Problem, Report
 from frcnn.files import whole_file
-from frcnn.types import Record
+from frcnn.types import Annotation, Record
 
 LAYOUT = "CSV: *.csv with path,x1,y1,x2,y2,label"
 _NAMES = {
@@ -36,9 +38,19 @@ _PLAIN = ("path", "x1", "y1", "x2", "y2", "label")
 """Without a line of names; all of them are needed."""
 
 
+class _Columns(NamedTuple):
+    names: list[str | None]
+    """Ours."""
+    separator: str
+    has_names: bool
+    """Whether the first line has them."""
+
+
 class _Row(NamedTuple):
     number: int
     values: dict[str, str]
+    cells: list[str]
+    """As they are in the file."""
 
 
 class _Image(NamedTuple):
@@ -53,37 +65,32 @@ def recognises(folder: Path, settings: DataSettings) -> bool:
 
 
 def sets(folder: Path, settings: DataSettings) -> list[str]:
-    return list(dict.fromkeys(_set_name(file, row) for file, row in _all_rows(folder)))
+    return list(dict.fromkeys(name for file in sorted(folder.glob("*.csv")) for name in _sets_of(file)))
 
 
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
     """The images of a set, in the order of their first lines."""
     images: dict[str, _Image] = {}
-    for file, (number, values) in _all_rows(folder):
-        if _set_name(file, _Row(number, values)) != name:
+    for file, row in _all_rows(folder):
+        if _set_name(file, row) != name:
             continue
+        number, values = row.number, row.values
         place = f"line {number}"
         if not values["path"]:
             report(Problem("not a row", file, "has no path", place))
             continue
         size = to_size(values.get("height", ""), values.get("width", ""))
         image = images.setdefault(values["path"], _Image([], [], [], size))
-        sides = [values[side] for side in _PLAIN[1:5]]
-        if not any(sides) and not values["label"]:
-            continue
-        box = to_numbers(sides, 4)
-        if box is None:
-            report(Problem("not a box", file, f"'{','.join(sides)}' must be four numbers: x1, y1, x2, y2", place))
-        elif not values["label"]:
-            report(Problem("not a box", file, "has a box without a label", place))
-        else:
-            image.boxes.append(box)
-            image.names.append(values["label"])
-            image.difficult.append(values.get("difficult", "").lower() in ("1", "true"))
-    places = [folder, folder / "images"]
+        found = _object(values)
+        if isinstance(found, str):
+            report(Problem("not a box", file, found, place))
+        elif found is not None:
+            image.boxes.append(list(found.box))
+            image.names.append(found.name)
+            image.difficult.append(found.difficult)
     for path, (boxes, names, difficult, size) in images.items():
         yield Record(
-            next((place / path for place in places if (place / path).is_file()), folder / path),
+            _image(folder, path),
             np.array(boxes, np.float32).reshape(-1, 4),
             tuple(names),
             np.array(difficult, bool),
@@ -112,6 +119,102 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
                     writer.writerow((path, "", "", "", "", "", ""))
 
 
+def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
+    """Those of the files, and those beside them that are in none, which become part of the set to train on."""
+    listed = {_image(folder, row.values["path"]): _set_name(file, row) for file, row in _all_rows(folder)}
+    yield from ((name, image) for image, name in listed.items())
+    place = folder / "images" if (folder / "images").is_dir() else folder
+    names = list(listed.values())
+    new = next((name for name in names if name.startswith("train")), names[0])
+    others = (image for image in place.iterdir() if image.suffix.lower() in IMAGE_SUFFIXES and image not in listed)
+    yield from ((new, image) for image in sorted(others, key=lambda image: (len(image.stem), image.name)))
+
+
+def class_names(folder: Path, settings: DataSettings) -> list[str]:
+    return []
+
+
+def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
+    file = _file_of(folder, name)
+    rows = _rows_by_image(file).get(str(image))
+    if rows is None:
+        return None
+    found = ((_object(row.values), row.cells) for row in rows)
+    return [thing._replace(source=json.dumps(cells)) for thing, cells in found if isinstance(thing, Annotation)]
+
+
+def write_image(
+    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+) -> None:
+    """Lines that cannot be read stay as they are, after those of the other objects of their image."""
+    file = _file_of(folder, name)
+    columns = _columns(file)
+    assert columns is not None  # or it were no file of a set
+    own = _rows_by_image(file).get(str(image), [])
+    before = own[0].cells[columns.names.index("path")] if own else image.relative_to(folder).as_posix()
+    new: list[list[str]] = []
+    for thing in objects or ():
+        cells = json.loads(thing.source) if thing.source else [""] * len(columns.names)
+        values = {"path": before, "split": name, "label": thing.name, "difficult": str(int(thing.difficult))}
+        values |= dict(zip(_PLAIN[1:5], map(plain, thing.box), strict=True))
+        old = _object(_values(cells, columns.names)) if thing.source else None
+        if isinstance(old, Annotation) and old.box == thing.box:
+            values = {"label": thing.name}
+        new.append([values.get(ours or "", cell) for ours, cell in zip(columns.names, cells, strict=True)])
+    if objects is not None:
+        new += [row.cells for row in own if isinstance(_object(row.values), str)]
+        new = new or [[{"path": before, "split": name}.get(ours or "", "") for ours in columns.names]]
+    numbers = {row.number for row in own}
+    encoding, line_end = _style(file)
+    with whole_file(file) as partial, partial.open("w", encoding=encoding, newline="") as out:
+        writer = csv.writer(out, delimiter=columns.separator, lineterminator=line_end)
+        rows = list(_lines(file, columns.separator))
+        place = next((at for at, (number, _) in enumerate(rows) if number in numbers), len(rows))
+        kept = [(at, cells) for at, (number, cells) in enumerate(rows) if number not in numbers]
+        writer.writerows(cells for at, cells in kept if at < place)
+        writer.writerows(new)
+        writer.writerows(cells for at, cells in kept if at > place)
+
+
+def _image(folder: Path, path: str) -> Path:
+    places = (folder / path, folder / "images" / path)
+    return next((place for place in places if place.is_file()), folder / path)
+
+
+def _object(values: Mapping[str, str]) -> Annotation | str | None:
+    """What a line says; why it says nothing; None if it is a path alone."""
+    sides = [values[side] for side in _PLAIN[1:5]]
+    if not any(sides) and not values["label"]:
+        return None
+    box = to_numbers(sides, 4)
+    if box is None:
+        return f"'{','.join(sides)}' must be four numbers: x1, y1, x2, y2"
+    if not values["label"]:
+        return "has a box without a label"
+    x1, y1, x2, y2 = box
+    return Annotation((x1, y1, x2, y2), values["label"], values.get("difficult", "").lower() in ("1", "true"))
+
+
+def _file_of(folder: Path, name: str) -> Path:
+    """The file of a set."""
+    return next(file for file in sorted(folder.glob("*.csv")) if name in _sets_of(file))
+
+
+@while_unchanged
+def _sets_of(file: Path) -> list[str]:
+    columns = _columns(file)
+    return list(dict.fromkeys(_set_name(file, row) for row in _rows(file, columns))) if columns is not None else []
+
+
+@while_unchanged
+def _rows_by_image(file: Path) -> dict[str, list[_Row]]:
+    columns = _columns(file)
+    found: dict[str, list[_Row]] = {}
+    for row in _rows(file, columns) if columns is not None else ():
+        found.setdefault(str(_image(file.parent, row.values["path"])), []).append(row)
+    return found
+
+
 def _all_rows(folder: Path) -> Iterator[tuple[Path, _Row]]:
     for file in sorted(folder.glob("*.csv")):
         columns = _columns(file)
@@ -123,26 +226,39 @@ def _set_name(file: Path, row: _Row) -> str:
     return row.values.get("split") or file.stem
 
 
-def _columns(file: Path) -> tuple[list[str | None], str, bool] | None:
-    """Our name of each column, what separates them, and whether the first line has the names; None: no such file."""
+def _columns(file: Path) -> _Columns | None:
+    """None: no such file."""
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
         first = lines.readline().rstrip("\r\n")
     separator = max(",;\t", key=first.count)
     cells = next(csv.reader([first], delimiter=separator), [])
     named = [next((ours for ours, theirs in _NAMES.items() if cell.strip().lower() in theirs), None) for cell in cells]
     if set(_PLAIN) <= set(named):
-        return named, separator, True
+        return _Columns(named, separator, True)
     if len(cells) == len(_PLAIN) and (to_numbers(cells[1:5], 4) is not None or not any(cells[1:])):
-        return list(_PLAIN), separator, False
+        return _Columns(list(_PLAIN), separator, False)
     return None
 
 
-def _rows(file: Path, columns: tuple[list[str | None], str, bool]) -> Iterator[_Row]:
-    names, separator, has_names = columns
+def _rows(file: Path, columns: _Columns) -> Iterator[_Row]:
+    for number, cells in _lines(file, columns.separator):
+        if any(cells) and not (columns.has_names and number == 1):
+            cells += [""] * (len(columns.names) - len(cells))
+            yield _Row(number, _values(cells, columns.names), cells)
+
+
+def _lines(file: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """With the number of the line where each ends."""
     reader = csv.reader(read_text(file).splitlines(keepends=True), delimiter=separator)
-    for cells in reader:
-        if (has_names and reader.line_num == 1) or not any(cells):
-            continue
-        cells += [""] * (len(names) - len(cells))
-        values = {name: cell.strip() for name, cell in zip(names, cells, strict=False) if name is not None}
-        yield _Row(reader.line_num, values)
+    yield from ((reader.line_num, cells) for cells in reader)
+
+
+def _style(file: Path) -> tuple[str, str]:
+    """Encoding and line end, which stay as they are: spreadsheets go by them."""
+    with file.open("rb") as opened:
+        first = opened.readline()
+    return "utf-8-sig" if first.startswith(b"\xef\xbb\xbf") else "utf-8", "\r\n" if first.endswith(b"\r\n") else "\n"
+
+
+def _values(cells: Sequence[str], names: Sequence[str | None]) -> dict[str, str]:
+    return {name: cell.strip() for name, cell in zip(names, cells, strict=False) if name is not None}

@@ -1,10 +1,11 @@
 """The folders of CNTK's tutorial: positive/ (training), negative/ (no objects), testImages/.
 
 Beside NAME.jpg lie NAME.bboxes.tsv (a line a box: x1, y1, x2, y2, pixels) and NAME.bboxes.labels.tsv (a line a
-class name, same order). An image with empty files holds no objects.
+class name, same order). An image with empty files holds no objects; one without files is not annotated yet, and left
+out. A folder of photos with such files beside them is a set of its own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from frcnn.config import DataSettings
@@ -12,24 +13,28 @@ from frcnn.data.formats.lines import plain, read_lines, to_numbers
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import Problem, Report
 from frcnn.data.records import make_record
-from frcnn.files import write_text
-from frcnn.types import Record
+from frcnn.files import whole_files
+from frcnn.types import Annotation, Record
 
 LAYOUT = "positive/, negative/ and testImages/ with NAME.bboxes.tsv and NAME.bboxes.labels.tsv beside each image"
+ALL = "all"
+"""The set's name where the photos lie in the folder itself."""
 _PLACES = {"train": "positive", "test": "testImages"}
 
 
 def recognises(folder: Path, settings: DataSettings) -> bool:
-    return (folder / "positive").is_dir() or (folder / "testImages").is_dir()
+    return bool(sets(folder, settings))
 
 
 def sets(folder: Path, settings: DataSettings) -> list[str]:
-    return [name for name, place in _PLACES.items() if (folder / place).is_dir()]
+    named = [name for name, place in _PLACES.items() if (folder / place).is_dir()]
+    return named or ([ALL] if next(folder.glob("*.bboxes.tsv"), None) else [])
 
 
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
     """The images of positive/ and negative/ ("train") or of testImages/ ("test"), in order of name."""
-    yield from (record for image in _images(folder / _PLACES[name], report) for record in _annotated(image, report))
+    for image in _images(folder / _PLACES.get(name, "."), report):
+        yield from _annotated(image, report)
     if name == "train" and settings.use_negative:
         for image in _images(folder / "negative", report):
             if boxes_file(image).is_file() and boxes_file(image).stat().st_size:
@@ -48,9 +53,44 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
     for record in (record for records in sets.values() for record in records):
         if record.image.parent.name == "negative":
             continue
-        lines = ["\t".join(map(plain, box.tolist())) + "\n" for box in record.boxes]
-        write_text(boxes_file(record.image), "".join(lines))
-        write_text(labels_file(record.image), "".join(f"{label}\n" for label in record.names))
+        _write(record.image, record.boxes.tolist(), record.names)
+
+
+def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
+    """Those of negative/ too, in which nothing can be drawn; of a folder of photos alone, all of them."""
+    for name in sets(folder, settings) or [ALL]:
+        for place in (_PLACES.get(name, "."), *(["negative"] if name == "train" else [])):
+            yield from ((name, image) for image in _images(folder / place, lambda problem: None))
+
+
+def class_names(folder: Path, settings: DataSettings) -> list[str]:
+    return []
+
+
+def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
+    if _is_negative(image, name):
+        return []
+    problems: list[Problem] = []
+    record = next(_annotated(image, problems.append), None)
+    errors = [problem for problem in problems if problem.level == "error"]
+    if errors:
+        raise ValueError(str(errors[0]))
+    if record is None:
+        return None
+    return [Annotation(tuple(box), label) for box, label in zip(record.boxes.tolist(), record.names, strict=True)]
+
+
+def write_image(
+    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+) -> None:
+    if _is_negative(image, name):
+        if objects:
+            raise ValueError(f"{image}: lies in negative/, whose images hold no objects; move it to positive/")
+    elif objects is None:
+        boxes_file(image).unlink(missing_ok=True)
+        labels_file(image).unlink(missing_ok=True)
+    else:
+        _write(image, [thing.box for thing in objects], [thing.name for thing in objects])
 
 
 def boxes_file(image: Path) -> Path:
@@ -59,6 +99,16 @@ def boxes_file(image: Path) -> Path:
 
 def labels_file(image: Path) -> Path:
     return image.with_name(f"{image.stem}.bboxes.labels.tsv")
+
+
+def _is_negative(image: Path, name: str) -> bool:
+    return name == "train" and image.parent.name == "negative"
+
+
+def _write(image: Path, boxes: Iterable[Sequence[float]], names: Iterable[str]) -> None:
+    with whole_files(boxes_file(image), labels_file(image)) as (of_boxes, of_labels):
+        of_boxes.write_text("".join("\t".join(map(plain, box)) + "\n" for box in boxes), encoding="utf-8")
+        of_labels.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _images(folder: Path, report: Report) -> list[Path]:
@@ -79,14 +129,18 @@ def _images(folder: Path, report: Report) -> list[Path]:
 
 
 def _annotated(image: Path, report: Report) -> Iterator[Record]:
-    for file in (boxes_file(image), labels_file(image)):
-        if not file.is_file():
-            rule = (
-                f"its annotation {file.name} is missing; annotate the image, write an empty file if it "
-                f"holds no objects, or move it to negative/"
-            )
-            report(Problem("image without annotation", image, rule))
-            return
+    missing = [file for file in (boxes_file(image), labels_file(image)) if not file.is_file()]
+    if len(missing) == 2:
+        rule = (
+            f"is not annotated ({missing[0].name} is missing), and left out; annotate it, or move it to negative/ if "
+            f"it holds no objects"
+        )
+        report(Problem("image without annotation", image, rule, level="warning"))
+        return
+    if missing:
+        rule = f"{missing[0].name} is missing; there must be a file of boxes and one of labels"
+        report(Problem("half an annotation", image, rule))
+        return
     boxes = list(_boxes(boxes_file(image), report))
     names = [line.strip() for line in read_lines(labels_file(image)) if line.strip()]
     if len(boxes) != len(names):

@@ -1,19 +1,24 @@
 """LabelMe: NAME.json beside each image, with `shapes` of points in pixels. A shape's box is that around its points."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import msgspec
 
 from frcnn.config import DataSettings
 from frcnn.data.formats.json_files import read_json
+from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import Problem, Report, object_place
 from frcnn.data.records import make_record
-from frcnn.types import Record
+from frcnn.files import whole_file
+from frcnn.types import Annotation, Record
 
 LAYOUT = "LabelMe: NAME.json beside each image"
 ALL = "all"
+"""The set's name where the annotations lie in the folder itself."""
+_FORM = "LabelMe's format, which has 'shapes' and 'imagePath'"
 _POINTS = {"rectangle": 2, "polygon": 3, "circle": 2, "rotation": 3}
 """Shapes that have a box, and how many points they need."""
 
@@ -53,13 +58,11 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
     place = folder if name == ALL else folder / name
     for file in sorted(place.rglob("*.json"), key=lambda file: (file.parent, len(file.stem), file.name)):
         try:
-            content = read_json(file, _File, "LabelMe's format, which has 'shapes' and 'imagePath'")
+            content = read_json(file, _File, _FORM)
         except ValueError as error:
             report(Problem("annotation cannot be read", file, str(error).removeprefix(f"{file}: ")))
             continue
-        image = file.parent / PureWindowsPath(content.path)  # which knows both kinds of slashes
-        if not image.is_file():
-            image = file.parent / image.name
+        image = _image(file, content)
         objects = []
         for number, shape in enumerate(content.shapes):
             box = _box(shape)
@@ -75,12 +78,85 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
         yield make_record(image, objects, size if all(size) else None)  # type: ignore[arg-type]
 
 
-def _box(shape: _Shape) -> list[float] | None:
+def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
+    """Every image beside which NAME.json lies or can be written."""
+    for name in sets(folder, settings):
+        place = folder if name == ALL else folder / name
+        for file in place.rglob("*.json"):
+            image = _image(file, read_json(file, _File, _FORM))
+            if image.with_suffix(".json") != file:
+                rule = f"is of {image}; an annotation that is to be changed must lie beside its image, with its name"
+                raise ValueError(f"{file}: {rule}")
+        found = [image for image in place.rglob("*") if image.suffix.lower() in IMAGE_SUFFIXES]
+        found.sort(key=lambda image: (image.parent, len(image.stem), image.name))
+        yield from ((name, image) for image in found)
+
+
+def class_names(folder: Path, settings: DataSettings) -> list[str]:
+    return []
+
+
+def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
+    file = image.with_suffix(".json")
+    if not file.is_file():
+        return None
+    shapes = _raw(file)["shapes"]
+    found = ((shape, _annotation(shape)) for shape in shapes)
+    return [thing._replace(source=msgspec.json.encode(shape).decode()) for shape, thing in found if thing is not None]
+
+
+def write_image(
+    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+) -> None:
+    """A shape whose box is changed becomes a rectangle; those without a box stay as they are, at the end."""
+    file = image.with_suffix(".json")
+    if objects is None:
+        file.unlink(missing_ok=True)
+        return
+    if file.is_file():
+        content = _raw(file)
+    else:
+        height, width = image_size(image)
+        content = {"version": "5.0.0", "flags": {}, "shapes": [], "imagePath": image.name, "imageData": None}
+        content |= {"imageHeight": height, "imageWidth": width}
+    shapes = [shape for shape in content["shapes"] if _annotation(shape) is None]
+    content["shapes"] = [*map(_shape, objects), *shapes]
+    with whole_file(file) as partial:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2))
+
+
+def _image(file: Path, content: _File) -> Path:
+    image = file.parent / PureWindowsPath(content.path)  # which knows both kinds of slashes
+    return image if image.is_file() else file.parent / image.name
+
+
+def _raw(file: Path) -> dict[str, Any]:
+    """All that is in the file, after it was checked."""
+    read_json(file, _File, _FORM)
+    return read_json(file, dict[str, Any], _FORM)
+
+
+def _annotation(shape: dict[str, Any]) -> Annotation | None:
+    checked = msgspec.convert(shape, _Shape)
+    box = _box(checked)
+    return None if box is None else Annotation(box, checked.label)
+
+
+def _shape(thing: Annotation) -> dict[str, Any]:
+    new: dict[str, Any] = {"label": "", "points": [], "group_id": None, "shape_type": "rectangle", "flags": {}}
+    shape = msgspec.json.decode(thing.source) if thing.source else new
+    old = _annotation(shape) if thing.source else None
+    if old is None or old.box != thing.box:
+        shape |= {"points": [list(thing.box[:2]), list(thing.box[2:])], "shape_type": "rectangle"}
+    return shape | {"label": thing.name}
+
+
+def _box(shape: _Shape) -> tuple[float, float, float, float] | None:
     if len(shape.points) < _POINTS.get(shape.shape_type or "", math.inf):
         return None
     if shape.shape_type == "circle":  # its centre, and a point on it
         (x, y), on = shape.points[0], shape.points[1]
         radius = math.dist((x, y), on)
-        return [x - radius, y - radius, x + radius, y + radius]
+        return x - radius, y - radius, x + radius, y + radius
     xs, ys = zip(*shape.points, strict=True)
-    return [min(xs), min(ys), max(xs), max(ys)]
+    return min(xs), min(ys), max(xs), max(ys)

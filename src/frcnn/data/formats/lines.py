@@ -1,9 +1,29 @@
 """Text files of annotations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
+
+
+def while_unchanged(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """A function of a file that keeps its last results as long as the files stay as they are. What it gives is shared,
+    so it must not be changed."""
+
+    @lru_cache(maxsize=8)
+    def read_once(file: Path, stamp: tuple[int, int, int] | None) -> T:
+        return read(file)
+
+    @wraps(read)
+    def read_if_changed(file: Path) -> T:
+        status = file.stat() if file.is_file() else None
+        return read_once(file, status and (status.st_mtime_ns, status.st_size, status.st_ino))
+
+    return read_if_changed
 
 
 def read_text(file: Path) -> str:

@@ -6,15 +6,16 @@ relative to the folder, or leads into an archive: `photos.zip@/inside.jpg`. trai
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import plain, read_lines, to_numbers
+from frcnn.data.formats.lines import plain, read_lines, to_numbers, while_unchanged
 from frcnn.data.problems import Problem, Report
 from frcnn.data.records import make_record
 from frcnn.files import write_text
-from frcnn.types import Record
+from frcnn.types import Annotation, Record
 
 LAYOUT = "class_map.txt, train_img_file.txt, train_roi_file.txt, test_img_file.txt, test_roi_file.txt"
 BACKGROUND = "__background__"
@@ -35,7 +36,7 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
     image_file, roi_file = _files(folder, name, settings)
     classes = _classes(folder / settings.class_map_file, report)
     objects: dict[str, Objects] = {}
-    for index, found in _objects(roi_file, classes, report):
+    for index, found in _objects_of(roi_file, read_lines(roi_file), classes, report):
         if index in objects:
             rule = f"index {index} appears twice; put all boxes of an image into one line"
             report(Problem("index twice", roi_file, rule))
@@ -73,13 +74,93 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
         images, rois = [], []
         for index, record in enumerate(records):
             images.append(f"{index}\t{Path(os.path.relpath(record.image, folder)).as_posix()}\t0\n")
-            objects = (
-                f" {' '.join(map(plain, box.tolist()))} {numbers[label]}"
-                for box, label in zip(record.boxes, record.names, strict=True)
-            )
-            rois.append(f"{index} |roiAndLabel{''.join(objects)}\n")
+            labels = [numbers[label] for label in record.names]
+            rois.append(_roi_line(str(index), zip(record.boxes.tolist(), labels, strict=True)) + "\n")
         write_text(folder / f"{name}_img_file.txt", "".join(images))
         write_text(folder / f"{name}_roi_file.txt", "".join(rois))
+
+
+def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
+    for name in sets(folder, settings):
+        image_file, _ = _files(folder, name, settings)
+        yield from ((name, folder / path) for _, path, _ in _rows(image_file, 3, lambda problem: None))
+
+
+def class_names(folder: Path, settings: DataSettings) -> list[str]:
+    return [name for number, name in _classes(folder / settings.class_map_file, lambda problem: None).items() if number]
+
+
+def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
+    problems: list[Problem] = []
+    line = _line_of(folder, name, image, settings)
+    classes = _classes(folder / settings.class_map_file, problems.append)
+    roi_file = _files(folder, name, settings)[1]
+    found = list(_objects_of(roi_file, [line.text], classes, problems.append)) if line.text else []
+    if problems:
+        raise ValueError(str(problems[0]))
+    if not found:
+        return None
+    return [Annotation((box[0], box[1], box[2], box[3]), label) for box, label in found[0][1]]
+
+
+def write_image(
+    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+) -> None:
+    """New classes are added to the class map."""
+    class_file, (_, roi_file) = folder / settings.class_map_file, _files(folder, name, settings)
+    numbers = {label: number for number, label in _classes(class_file, lambda problem: None).items()}
+    new = {thing.name for thing in objects or ()} - set(numbers)
+    if new:
+        numbers |= {
+            label: number for number, label in enumerate(sorted(new), start=max(numbers.values(), default=0) + 1)
+        }
+        rows = sorted((number, label) for label, number in numbers.items())
+        write_text(class_file, "".join(f"{label}\t{number}\n" for number, label in rows))
+    line = _line_of(folder, name, image, settings)
+    lines = read_lines(roi_file) if roi_file.is_file() else []
+    text = [] if objects is None else [_roi_line(line.image, [(thing.box, numbers[thing.name]) for thing in objects])]
+    lines[line.number : line.number + bool(line.text)] = text
+    write_text(roi_file, "".join(f"{line}\n" for line in lines))
+
+
+class _Line(NamedTuple):
+    """Of the box file."""
+
+    image: str
+    """Its index."""
+    number: int
+    """From 0; where it is, or where it can be put."""
+    text: str
+    """Empty if there is none."""
+
+
+def _line_of(folder: Path, name: str, image: Path, settings: DataSettings) -> _Line:
+    image_file, roi_file = _files(folder, name, settings)
+    index = _indices(image_file).get(str(image))
+    if index is None:
+        raise ValueError(f"{image}: is not in {image_file} any more")
+    lines = _lines_by_index(roi_file) if roi_file.is_file() else {}
+    return lines.get(index, _Line(index, max((line.number + 1 for line in lines.values()), default=0), ""))
+
+
+@while_unchanged
+def _indices(image_file: Path) -> dict[str, str]:
+    """Of each image's path."""
+    rows = _rows(image_file, 3, lambda problem: None)
+    return {str(image_file.parent / path): index for index, path, _ in rows}
+
+
+@while_unchanged
+def _lines_by_index(roi_file: Path) -> dict[str, _Line]:
+    found: dict[str, _Line] = {}
+    for number, text in enumerate(read_lines(roi_file)):
+        index = text.partition("|roiAndLabel")[0].strip()
+        found.setdefault(index, _Line(index, number, text))
+    return found
+
+
+def _roi_line(index: str, objects: Iterable[tuple[Sequence[float], int]]) -> str:
+    return f"{index} |roiAndLabel" + "".join(f" {' '.join(map(plain, box))} {label}" for box, label in objects)
 
 
 def _files(folder: Path, name: str, settings: DataSettings) -> tuple[Path, Path]:
@@ -114,8 +195,10 @@ def _classes(file: Path, report: Report) -> dict[int, str]:
     return classes
 
 
-def _objects(file: Path, classes: dict[int, str], report: Report) -> Iterator[tuple[str, Objects]]:
-    for number, line in enumerate(read_lines(file), start=1):
+def _objects_of(
+    file: Path, lines: Iterable[str], classes: dict[int, str], report: Report
+) -> Iterator[tuple[str, Objects]]:
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         index, separator, text = line.partition("|roiAndLabel")

@@ -19,11 +19,12 @@ from frcnn.data.formats.lines import plain, read_lines, to_numbers, to_size
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import Problem, Report, object_place
 from frcnn.files import whole_file, write_text
-from frcnn.types import Record
+from frcnn.types import Annotation, Record
 
 LAYOUT = "Pascal VOC: Annotations/NAME.xml, ImageSets/Main/{trainval,test}.txt, JPEGImages/NAME.jpg"
 ALL = "all"
 """The set's name where ImageSets is missing."""
+_Box = tuple[float, float, float, float]
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -44,8 +45,8 @@ def sets(folder: Path, settings: DataSettings) -> list[str]:
 
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
     """The images of a set, in the order of its file."""
-    if not any(_annotations(folder).glob("*.xml")):
-        folder, name = folder / name, ALL
+    own = _folder_of(folder, name)
+    folder, name = own, (name if own == folder else ALL)
     place = _images(folder)
     images: dict[str, Path] = {}
     for image in sorted(place.iterdir()):
@@ -75,39 +76,152 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
     for name, stems in names.items():
         write_text(folder / "ImageSets" / "Main" / f"{name}.txt", "".join(f"{stem}\n" for stem in stems))
     for record in (record for records in sets.values() for record in records):
-        with whole_file(folder / "Annotations" / f"{record.image.stem}.xml") as partial:
-            ElementTree.ElementTree(_annotation(record)).write(partial, encoding="utf-8")
+        marks = record.difficult.tolist()
+        things = zip(record.boxes.tolist(), record.names, marks, strict=True)
+        objects = [Annotation(box, name, difficult) for box, name, difficult in things]
+        root = _header(record.image, record.size or image_size(record.image))
+        _write(folder / "Annotations" / f"{record.image.stem}.xml", root, record.image, objects)
 
 
-def _annotation(record: Record) -> ElementTree.Element:
-    root = ElementTree.Element("annotation")
+def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
+    """Of a set's list, also those without annotation; where there are no lists, all images."""
+    for name in sets(folder, settings):
+        own = _folder_of(folder, name)
+        found = [image for image in _images(own).iterdir() if image.suffix.lower() in IMAGE_SUFFIXES]
+        found.sort(key=lambda image: (len(image.stem), image.name))
+        if not (own / "ImageSets" / "Main" / f"{name}.txt").is_file():
+            yield from ((name, image) for image in found)
+            continue
+        by_stem = {image.stem: image for image in found}
+        for stem, _ in _names(own, name, by_stem):
+            if stem in by_stem:
+                yield name, by_stem[stem]
 
-    def add(parent: ElementTree.Element, tag: str, text: str = "") -> ElementTree.Element:
-        child = ElementTree.SubElement(parent, tag)
-        child.text = text
-        return child
 
-    height, width = record.size or image_size(record.image)
-    add(root, "folder", record.image.parent.name)
-    add(root, "filename", record.image.name)
-    size = add(root, "size")
-    for tag, value in (("width", width), ("height", height), ("depth", 3)):
-        add(size, tag, str(value))
-    for number, (box, label, difficult) in enumerate(zip(record.boxes, record.names, record.difficult, strict=True)):
-        x1, y1, x2, y2 = (float(value) for value in box)
-        if x2 - x1 <= 1 or y2 - y1 <= 1:
-            raise ValueError(
-                f"{record.image}, {object_place(number, label)}: is only {x2 - x1:g} x {y2 - y1:g} pixels, and Pascal "
-                f"VOC cannot hold less than two; convert to another format, or remove it"
-            )
-        thing = add(root, "object")
-        add(thing, "name", label)
-        add(thing, "difficult", str(int(difficult)))
-        sides = add(thing, "bndbox")
-        for side, pixel in zip(_SIDES, (x1 + 1, y1 + 1, x2, y2), strict=True):
-            add(sides, side, plain(pixel))
+def class_names(folder: Path, settings: DataSettings) -> list[str]:
+    return []
+
+
+def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
+    file = _file_of(folder, name, image)
+    if not file.is_file():
+        return None
+    return [
+        Annotation(box, label, _is_difficult(thing), ElementTree.tostring(thing, "unicode").strip())
+        for thing, label, box in _objects(_parsed(file))
+        if label and box is not None
+    ]
+
+
+def write_image(
+    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+) -> None:
+    """Objects that cannot be read stay as they are, at the end."""
+    file = _file_of(folder, name, image)
+    if objects is None:
+        file.unlink(missing_ok=True)
+        return
+    root = _parsed(file) if file.is_file() else _header(image, image_size(image))
+    parents = {child: parent for parent in root.iter() for child in parent}
+    for thing, label, box in list(_objects(root)):
+        if label and box is not None:
+            parents[thing].remove(thing)
+    first = next((number for number, child in enumerate(root) if child.tag == "object"), len(root))
+    _write(file, root, image, objects, first)
+
+
+def _write(
+    file: Path, root: ElementTree.Element, image: Path, objects: Sequence[Annotation], first: int | None = None
+) -> None:
+    """The annotation `root` with these objects, the first at the place `first`, else at the end."""
+    first = len(root) if first is None else first
+    for number, new in enumerate(objects):
+        thing = ElementTree.fromstring(new.source) if new.source else ElementTree.Element("object")
+        if not new.source or (_box(thing), _name(thing), _is_difficult(thing)) != new[:3]:
+            try:
+                _describe(thing, new.box, new.name, difficult=new.difficult)
+            except ValueError as error:
+                raise ValueError(f"{image}, {object_place(number, new.name)}: {error}") from None
+        root.insert(first + number, thing)
     ElementTree.indent(root)
+    with whole_file(file) as partial:
+        ElementTree.ElementTree(root).write(partial, encoding="utf-8")
+
+
+def _file_of(folder: Path, name: str, image: Path) -> Path:
+    return _annotations(_folder_of(folder, name)) / f"{image.stem}.xml"
+
+
+def _parsed(file: Path) -> ElementTree.Element:
+    """With its comments.
+
+    Raises:
+        ValueError: not XML, or in letters that are not known.
+    """
+    try:
+        parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
+        return ElementTree.parse(file, parser).getroot()
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: its encoding
+        raise ValueError(f"{file}: not an XML file that can be read ({error})") from None
+
+
+def _objects(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str, _Box | None]]:
+    """Each object, its name, and its box if it has one."""
+    return ((thing, _name(thing), _box(thing)) for thing in root.iter("object"))
+
+
+def _name(thing: ElementTree.Element) -> str:
+    return (thing.findtext("name") or "").strip()
+
+
+def _box(thing: ElementTree.Element) -> _Box | None:
+    box = to_numbers([thing.findtext(f"bndbox/{side}", "") for side in _SIDES], 4)
+    if box is None:
+        return None
+    x1, y1, x2, y2 = box
+    return x1 - (x2 > x1), y1 - (y2 > y1), x2, y2
+
+
+def _is_difficult(thing: ElementTree.Element) -> bool:
+    return (thing.findtext("difficult") or "0").strip() == "1"
+
+
+def _header(image: Path, size: tuple[int, int]) -> ElementTree.Element:
+    """An annotation without objects."""
+    root = ElementTree.Element("annotation")
+    _set(root, "folder", image.parent.name)
+    _set(root, "filename", image.name)
+    for tag, value in (("width", size[1]), ("height", size[0]), ("depth", 3)):
+        _set(root, f"size/{tag}", str(value))
     return root
+
+
+def _describe(thing: ElementTree.Element, box: Sequence[float], name: str, *, difficult: bool) -> None:
+    """Set what we know of an object."""
+    x1, y1, x2, y2 = box
+    if x2 - x1 <= 1 or y2 - y1 <= 1:
+        raise ValueError(
+            f"is only {x2 - x1:g} x {y2 - y1:g} pixels, and Pascal VOC cannot hold less than two; convert to another "
+            f"format, or remove it"
+        )
+    _set(thing, "name", name)
+    _set(thing, "difficult", str(int(difficult)))
+    for side, pixel in zip(_SIDES, (x1 + 1, y1 + 1, x2, y2), strict=True):
+        _set(thing, f"bndbox/{side}", plain(pixel))
+
+
+def _set(parent: ElementTree.Element, path: str, text: str) -> None:
+    """The text of what a path leads to, which is made if it is missing."""
+    for tag in path.split("/"):
+        child = parent.find(tag)
+        parent = ElementTree.SubElement(parent, tag) if child is None else child
+    parent.text = text
+
+
+def _folder_of(folder: Path, name: str) -> Path:
+    """Where a set lies: each may have a folder of its own."""
+    is_one = (folder / "Annotations").is_dir() or any(folder.glob("*.xml")) or not (folder / name).is_dir()
+    return folder if is_one else folder / name
 
 
 def _annotations(folder: Path) -> Path:
@@ -140,28 +254,21 @@ def _names(folder: Path, name: str, images: Mapping[str, Path]) -> Iterator[tupl
 
 def _record(image: Path, file: Path, report: Report) -> Iterator[Record]:
     try:
-        root = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: its encoding
-        report(Problem("annotation cannot be read", file, f"not an XML file that can be read ({error})"))
+        root = _parsed(file)
+    except ValueError as error:
+        report(Problem("annotation cannot be read", file, str(error).removeprefix(f"{file}: ")))
         return
-    boxes: list[list[float]] = []
+    boxes: list[Sequence[float]] = []
     names: list[str] = []
     difficult: list[bool] = []
-    for number, thing in enumerate(root.iter("object")):
-        name = (thing.findtext("name") or "").strip()
-        box = to_numbers([thing.findtext(f"bndbox/{side}", "") for side in _SIDES], 4)
-        rule = None
-        if not name:
-            rule = "has no name"
-        elif box is None:
-            rule = f"its bndbox must have the numbers {', '.join(_SIDES)}"
-        if box is None or rule is not None:
-            report(Problem("not a box", file, str(rule), object_place(number, name)))
+    for number, (thing, name, box) in enumerate(_objects(root)):
+        if not name or box is None:
+            rule = f"its bndbox must have the numbers {', '.join(_SIDES)}" if name else "has no name"
+            report(Problem("not a box", file, rule, object_place(number, name)))
             continue
-        x1, y1, x2, y2 = box
-        boxes.append([x1 - (x2 > x1), y1 - (y2 > y1), x2, y2])
+        boxes.append(box)
         names.append(name)
-        difficult.append((thing.findtext("difficult") or "0").strip() == "1")
+        difficult.append(_is_difficult(thing))
     yield Record(
         image,
         np.array(boxes, np.float32).reshape(-1, 4),

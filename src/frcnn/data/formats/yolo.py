@@ -8,16 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import read_lines, read_text, to_numbers
+from frcnn.data.formats.lines import read_lines, read_text, to_numbers, while_unchanged
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import Problem, Report
 from frcnn.data.records import make_record
 from frcnn.files import write_text
-from frcnn.types import Record
+from frcnn.types import Annotation, Record
 
 LAYOUT = "YOLO: data.yaml, images/{train,val}/NAME.jpg, labels/{train,val}/NAME.txt"
 _SETS = ("train", "val", "test")
@@ -34,27 +33,62 @@ def sets(folder: Path, settings: DataSettings) -> list[str]:
 
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
     """The images of a set, in the order of its list, or of their names."""
-    file, content = _described(folder)
-    names = content["names"]
-    numbered = enumerate(names) if isinstance(names, list) else names.items()
-    try:
-        classes = {int(number): name for number, name in numbered}
-    except ValueError:
-        raise ValueError(f"{file}: names must be a list, or begin with whole numbers: 0: cat") from None
-    if not all(isinstance(name, str) and name for name in classes.values()) or len(set(classes.values())) < len(
-        classes
-    ):
-        raise ValueError(f"{file}: every class in names must have a name, and one of its own: {names}")
-    root = _first_folder(folder / str(content.get("path") or "."), folder)
-    entries = content[name] if isinstance(content[name], list) else [content[name]]
-    for entry in entries:
-        for image in _images(root, str(entry), file, report):
-            yield _record(image, root, classes, report)
+    classes = _classes(folder)
+    for image in _set_images(folder, name, report):
+        yield _record(image, _root(folder), classes, report)
 
 
 def image_place(name: str, record: Record) -> str:
     """The folder of an image."""
     return f"images/{name}"
+
+
+def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
+    for name in sets(folder, settings):
+        yield from ((name, image) for image in _set_images(folder, name, lambda problem: None))
+
+
+def class_names(folder: Path, settings: DataSettings) -> list[str]:
+    return list(_classes(folder).values())
+
+
+def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
+    """Without a label file it is not annotated, although training takes it as an image without objects."""
+    file = _label_file(image, _root(folder))
+    if not file.is_file():
+        return None
+    classes, (height, width) = _classes(folder), image_size(image)
+    read = ((line, _read_line(line, classes)) for line in read_lines(file))
+    return [
+        Annotation(_box(found[1], height, width), found[0], source=line)
+        for line, found in read
+        if not isinstance(found, str)
+    ]
+
+
+def write_image(
+    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+) -> None:
+    """Lines that cannot be read stay as they are, at the end."""
+    file = _label_file(image, _root(folder))
+    if objects is None:
+        file.unlink(missing_ok=True)
+        return
+    classes, (height, width) = _classes(folder), image_size(image)
+    unread = [
+        line for line in (read_lines(file) if file.is_file() else []) if isinstance(_read_line(line, classes), str)
+    ]
+    numbers = {label: number for number, label in classes.items()}
+    lines = []
+    for thing in objects:
+        if thing.name not in numbers:
+            raise ValueError(f"there is no class '{thing.name}' in {_described(folder)[0]}; add it to `names` there")
+        found = _read_line(thing.source, classes)
+        if isinstance(found, str) or (_box(found[1], height, width), found[0]) != thing[:2]:
+            lines.append(_line(numbers[thing.name], thing.box, height, width))
+        else:
+            lines.append(thing.source)
+    write_text(file, "".join(f"{line}\n" for line in [*lines, *filter(str.strip, unread)]))
 
 
 def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
@@ -64,24 +98,29 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
         write_text(folder / f"{name}.txt", "".join(f"./{path}\n" for path in paths))
         for record in records:
             height, width = record.size or image_size(record.image)
-            lines = []
-            for (x1, y1, x2, y2), label in zip(record.boxes.astype(np.float64), record.names, strict=True):
-                shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-                lines.append(f"{classes.index(label)} {' '.join(f'{share:.10g}' for share in shares)}\n")
-            write_text(_label_file(record.image, folder), "".join(lines))
+            lines = (
+                _line(classes.index(label), box, height, width)
+                for box, label in zip(record.boxes.tolist(), record.names, strict=True)
+            )
+            write_text(_label_file(record.image, folder), "".join(f"{line}\n" for line in lines))
     content = {name: f"{name}.txt" for name in sets} | {"names": dict(enumerate(classes))}
     write_text(folder / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def _description(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    for file in sorted(folder.glob("*.y*ml"), key=lambda file: (file.stem != "data", file.name)):
-        try:
-            content = yaml.load(read_text(file), Loader=yaml.BaseLoader)  # names are text: no is not False
-        except (yaml.YAMLError, ValueError):
-            continue
-        if isinstance(content, dict) and isinstance(content.get("names"), list | dict):
-            return file, {key: value for key, value in content.items() if value not in ("", "null", "~", [])}
-    return None
+    files = sorted(folder.glob("*.y*ml"), key=lambda file: (file.stem != "data", file.name))
+    return next(((file, content) for file in files if (content := _read_description(file)) is not None), None)
+
+
+@while_unchanged
+def _read_description(file: Path) -> dict[str, Any] | None:
+    try:
+        content = yaml.load(read_text(file), Loader=yaml.BaseLoader)  # names are text: no is not False
+    except (yaml.YAMLError, ValueError):
+        return None
+    if not isinstance(content, dict) or not isinstance(content.get("names"), list | dict):
+        return None
+    return {key: value for key, value in content.items() if value not in ("", "null", "~", [])}
 
 
 def _described(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -91,8 +130,31 @@ def _described(folder: Path) -> tuple[Path, dict[str, Any]]:
     return found
 
 
-def _first_folder(*places: Path) -> Path:
-    return next((place for place in places if place.is_dir()), places[-1])
+def _classes(folder: Path) -> dict[int, str]:
+    file, content = _described(folder)
+    names = content["names"]
+    numbered = enumerate(names) if isinstance(names, list) else names.items()
+    try:
+        classes = {int(number): name for number, name in numbered}
+    except ValueError:
+        raise ValueError(f"{file}: names must be a list, or begin with whole numbers: 0: cat") from None
+    has_names = all(isinstance(name, str) and name for name in classes.values())
+    if not has_names or len(set(classes.values())) < len(classes):
+        raise ValueError(f"{file}: every class in names must have a name, and one of its own: {names}")
+    return classes
+
+
+def _root(folder: Path) -> Path:
+    _, content = _described(folder)
+    path = folder / str(content.get("path") or ".")
+    return path if path.is_dir() else folder
+
+
+def _set_images(folder: Path, name: str, report: Report) -> Iterator[Path]:
+    file, content = _described(folder)
+    entries = content[name] if isinstance(content[name], list) else [content[name]]
+    for entry in entries:
+        yield from _images(_root(folder), str(entry), file, report)
 
 
 def _images(root: Path, entry: str, file: Path, report: Report) -> Iterator[Path]:
@@ -134,26 +196,38 @@ def _record(image: Path, root: Path, classes: Mapping[int, str], report: Report)
         return make_record(image, ())  # whoever reads the image says what is wrong with it
     objects = []
     for number, line in enumerate(lines, start=1):
-        parts = line.split()
-        if not parts:
-            continue
-        values = to_numbers(parts, len(parts))
-        if values is None or (len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0)):
-            rule = f"'{line.strip()}' must be a class and four shares: cx cy width height (or an outline's points)"
-            report(Problem("not a box", file, rule, f"line {number}"))
-        elif values[0] not in classes:
-            rule = f"there is no class {values[0]:g}; data.yaml has {len(classes)} names"
-            report(Problem("unknown class", file, rule, f"line {number}"))
-        else:
-            objects.append((_box(values[1:], height, width), classes[int(values[0])]))
+        found = _read_line(line, classes)
+        if not isinstance(found, str):
+            objects.append((_box(found[1], height, width), found[0]))
+        elif line.strip():
+            kind = "unknown class" if found.startswith("there is no class") else "not a box"
+            report(Problem(kind, file, found, f"line {number}"))
     return make_record(image, objects)
 
 
-def _box(shares: Sequence[float], height: int, width: int) -> list[float]:
+def _read_line(line: str, classes: Mapping[int, str]) -> tuple[str, list[float]] | str:
+    """Class and shares of the image's sides, or why it has none."""
+    parts = line.split()
+    values = to_numbers(parts, len(parts))
+    if values is None or (len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0)):
+        return f"'{line.strip()}' must be a class and four shares: cx cy width height (or an outline's points)"
+    if values[0] not in classes:
+        return f"there is no class {values[0]:g}; data.yaml has {len(classes)} names"
+    return classes[int(values[0])], values[1:]
+
+
+def _line(number: int, box: Sequence[float], height: int, width: int) -> str:
+    x1, y1, x2, y2 = box
+    shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+    return f"{number} {' '.join(f'{share:.10g}' for share in shares)}"
+
+
+def _box(shares: Sequence[float], height: int, width: int) -> tuple[float, float, float, float]:
     """In pixels, rounded to 1/10000, since that is what remains of whole numbers that were written as shares."""
     if len(shares) == 4:
         cx, cy, w, h = shares
         sides = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
     else:
         sides = (min(shares[::2]), min(shares[1::2]), max(shares[::2]), max(shares[1::2]))
-    return [round(side * size, 4) for side, size in zip(sides, (width, height, width, height), strict=True)]
+    x1, y1, x2, y2 = (round(side * size, 4) for side, size in zip(sides, (width, height, width, height), strict=True))
+    return x1, y1, x2, y2

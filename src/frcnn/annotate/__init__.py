@@ -1,0 +1,1 @@
+"""A page in the browser on which boxes are drawn."""

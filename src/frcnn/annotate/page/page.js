@@ -1,0 +1,770 @@
+// The page of `frcnn annotate`: draws, moves, names and saves boxes.
+//
+// A sheet is what is known of one image: {index, width, height, objects, annotated, version, past, future, ...}.
+// Its objects are never changed, only replaced, so that an earlier list is an earlier state. Boxes are x1, y1, x2, y2
+// in pixels of the image; the view says where they are on the screen.
+
+const $ = (id) => document.getElementById(id);
+const HANDLES = [
+  ["x1", "y1"], ["", "y1"], ["x2", "y1"], ["x1", ""], ["x2", ""], ["x1", "y2"], ["", "y2"], ["x2", "y2"],
+];
+const CURSORS = ["nwse", "ns", "nesw", "ew", "ew", "nesw", "ns", "nwse"];
+const CLICK = 4; // screen pixels: a shorter way is no drag
+const NUDGES_ARE_ONE = 1000; // milliseconds between key presses that are undone together
+const RETRY = 2000; // milliseconds
+
+let overview;
+let sheet; // of the image that is shown
+let selected = null; // id of an object or of a proposed one
+let activeClass = null;
+let drag = null;
+let fresh = null; // the box that is being drawn, or waits for its class
+let spaceIsDown = false;
+let lastNudge = { id: null, time: 0 };
+let nextId = 1;
+const view = { scale: 1, x: 0, y: 0, fits: true };
+const sheets = new Map(); // by index
+const rows = []; // of the list of images
+
+// ------------------------------------------------------------------------------------------------------------ server
+
+async function ask(address, options) {
+  const response = await fetch(address, options);
+  const answer = await response.json().catch(() => ({ error: response.statusText }));
+  return { ok: response.ok, status: response.status, answer };
+}
+
+const withIds = (objects) => objects.map((object) => ({ ...object, id: nextId++ }));
+
+async function fetchSheet(index) {
+  const known = sheets.get(index);
+  if (known && isUnsaved(known)) return known;
+  const { ok, answer } = await ask(`/api/images/${index}`);
+  if (!ok) return { index, error: answer.error, objects: [], past: [], future: [], proposals: [] };
+  if (known && known.version === answer.version) return known;
+  const fresh = {
+    index,
+    width: answer.width,
+    height: answer.height,
+    objects: withIds(answer.objects ?? []),
+    annotated: answer.objects !== null,
+    canBeTakenAway: answer.can_be_taken_away,
+    version: answer.version,
+    past: [],
+    future: [],
+    proposals: [],
+  };
+  sheets.set(index, fresh);
+  return fresh;
+}
+
+const isUnsaved = (one) => Boolean(one.dirty || one.saving || one.conflict || one.failed);
+
+async function save(one) {
+  one.dirty = true;
+  one.failed = null;
+  showSaving();
+  if (one.saving || one.conflict) return; // the one that saves takes the newest state
+  one.saving = true;
+  while (one.dirty && !one.conflict) {
+    one.dirty = false;
+    const objects = one.objects.map(({ box, name, difficult, source }) => ({ box, name, difficult, source }));
+    const body = JSON.stringify({ version: one.version, objects: one.annotated ? objects : null });
+    let result;
+    try {
+      result = await ask(`/api/images/${one.index}`, { method: "PUT", body });
+    } catch {
+      one.dirty = one.offline = true;
+      showSaving();
+      await new Promise((resolve) => setTimeout(resolve, RETRY));
+      continue;
+    }
+    one.offline = false;
+    const { ok, status, answer } = result;
+    if (ok) {
+      one.version = answer.version;
+      const image = overview.images[one.index];
+      image.count = answer.objects && answer.objects.length;
+      image.broken = false;
+      showRow(one.index);
+      showProgress();
+    } else if (status === 409) {
+      one.conflict = answer;
+    } else {
+      one.failed = answer.error;
+    }
+  }
+  one.saving = false;
+  showSaving();
+}
+
+function showSaving() {
+  const open = [...sheets.values()].filter(isUnsaved);
+  const bad = open.filter((one) => one.conflict || one.failed || one.offline);
+  const saving = $("saving");
+  saving.className = bad.length ? "failed" : open.length ? "busy" : "";
+  saving.textContent = bad.length ? "not saved" : open.length ? "saving …" : "saved";
+  if (bad.length && !bad.includes(sheet)) saving.textContent += `: ${overview.images[bad[0].index].name}`;
+  showMessage();
+}
+
+// ----------------------------------------------------------------------------------------------------------- changes
+
+function change(objects, { annotated = objects.length > 0 || !sheet.canBeTakenAway, nudged = null } = {}) {
+  const now = Date.now();
+  const isSameNudge = nudged !== null && lastNudge.id === nudged && now - lastNudge.time < NUDGES_ARE_ONE;
+  lastNudge = { id: nudged, time: now };
+  if (!isSameNudge) sheet.past.push({ objects: sheet.objects, annotated: sheet.annotated });
+  sheet.future = [];
+  Object.assign(sheet, { objects, annotated });
+  save(sheet);
+  render();
+}
+
+function travel(from, to) {
+  if (!from.length) return;
+  to.push({ objects: sheet.objects, annotated: sheet.annotated });
+  Object.assign(sheet, from.pop());
+  lastNudge = { id: null, time: 0 };
+  if (!find(selected)) selected = null;
+  save(sheet);
+  render();
+}
+
+const undo = () => travel(sheet.past, sheet.future);
+const redo = () => travel(sheet.future, sheet.past);
+const find = (id) => sheet.objects.find((one) => one.id === id) ?? sheet.proposals.find((one) => one.id === id);
+const isProposed = (id) => sheet.proposals.some((one) => one.id === id);
+
+function replace(id, news, options) {
+  if (isProposed(id)) return accept([{ ...find(id), ...news }]);
+  return change(sheet.objects.map((one) => (one.id === id ? { ...one, ...news } : one)), options);
+}
+
+function remove(id) {
+  const all = [...sheet.objects, ...sheet.proposals];
+  const place = all.findIndex((one) => one.id === id);
+  select((all[place + 1] ?? all[place - 1])?.id ?? null);
+  if (isProposed(id)) {
+    sheet.proposals = sheet.proposals.filter((one) => one.id !== id);
+    render();
+  } else {
+    change(sheet.objects.filter((one) => one.id !== id));
+  }
+}
+
+function accept(proposals) {
+  if (!proposals.length) return;
+  const ids = new Set(proposals.map((one) => one.id));
+  sheet.proposals = sheet.proposals.filter((one) => !ids.has(one.id));
+  const objects = proposals.map(({ id, box, name }) => ({ id, box, name, difficult: false, source: "" }));
+  objects.forEach((one) => addClass(one.name));
+  change([...sheet.objects, ...objects]);
+}
+
+async function addBox(box) {
+  const target = sheet;
+  fresh = { id: 0, box, name: activeClass ?? "" };
+  renderStage();
+  const name = activeClass ?? (await askName(""));
+  fresh = null;
+  if (!name || sheet !== target) return render();
+  setClass(name);
+  const one = { id: nextId++, box, name, difficult: false, source: "" };
+  change([...sheet.objects, one]);
+  select(one.id);
+}
+
+async function rename(id) {
+  const name = await askName(find(id).name);
+  if (name) setClassOf(id, name);
+}
+
+function setClassOf(id, name) {
+  setClass(name);
+  if (find(id).name !== name || isProposed(id)) replace(id, { name });
+}
+
+function setClass(name) {
+  addClass(name);
+  activeClass = name;
+  renderPanel();
+}
+
+function addClass(name) {
+  if (!overview.classes.includes(name)) overview.classes.push(name);
+}
+
+function markEmpty() {
+  select(null);
+  sheet.proposals = [];
+  change([], { annotated: true });
+}
+
+async function copyPrevious() {
+  const target = sheet;
+  if (target.index === 0) return;
+  const from = await fetchSheet(target.index - 1);
+  if (sheet !== target) return;
+  const fits = ([x1, y1, x2, y2]) => inside([x1, y1, x2, y2], target);
+  const copied = from.objects
+    .map((one) => ({ ...one, id: nextId++, source: "", box: fits(one.box) }))
+    .filter(({ box }) => isLargeEnough(box));
+  if (copied.length) change([...sheet.objects, ...copied]);
+}
+
+async function propose() {
+  const target = sheet;
+  if (!overview.proposes || target.error) return;
+  target.proposing = true;
+  render();
+  const { ok, answer } = await ask(`/api/proposals/${target.index}`).catch((error) => ({ answer: { error: `${error}` } }));
+  target.proposing = false;
+  if (!ok) target.failed = answer.error;
+  const found = ok ? answer.map((one) => ({ ...one, id: nextId++, box: inside(one.box, target) })) : [];
+  // What is drawn already is not proposed again.
+  target.proposals = found.filter(({ box }) => isLargeEnough(box) && !target.objects.some((one) => iou(one.box, box) > 0.7));
+  if (target === sheet) render();
+}
+
+// -------------------------------------------------------------------------------------------------------------- boxes
+
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+const inside = ([x1, y1, x2, y2], { width, height }) => [
+  clamp(x1, 0, width), clamp(y1, 0, height), clamp(x2, 0, width), clamp(y2, 0, height),
+];
+const isLargeEnough = ([x1, y1, x2, y2]) => x2 - x1 >= overview.smallest && y2 - y1 >= overview.smallest;
+const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
+
+function iou(a, b) {
+  const width = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
+  const height = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
+  const both = Math.max(width, 0) * Math.max(height, 0);
+  return both / (area(a) + area(b) - both);
+}
+
+/** Moved by whole pixels, and kept inside the image. */
+function moved([x1, y1, x2, y2], dx, dy) {
+  const right = clamp(Math.round(dx), -x1, sheet.width - x2);
+  const down = clamp(Math.round(dy), -y1, sheet.height - y2);
+  return [x1 + right, y1 + down, x2 + right, y2 + down];
+}
+
+/** With the sides at a handle moved to a point, in whole pixels; sides do not change places. */
+function resized([x1, y1, x2, y2], [sideX, sideY], x, y) {
+  const least = overview.smallest;
+  if (sideX === "x1") x1 = clamp(Math.round(x), 0, x2 - least);
+  if (sideX === "x2") x2 = clamp(Math.round(x), x1 + least, sheet.width);
+  if (sideY === "y1") y1 = clamp(Math.round(y), 0, y2 - least);
+  if (sideY === "y2") y2 = clamp(Math.round(y), y1 + least, sheet.height);
+  return [x1, y1, x2, y2];
+}
+
+/** The smallest box at a point, so that one inside another can be reached. */
+function at(x, y) {
+  const hit = [...sheet.objects, ...sheet.proposals].filter(({ box }) => contains(box, x, y));
+  return hit.sort((a, b) => area(a.box) - area(b.box))[0] ?? null;
+}
+
+const contains = ([x1, y1, x2, y2], x, y) => x1 <= x && x <= x2 && y1 <= y && y <= y2;
+
+// --------------------------------------------------------------------------------------------------------------- view
+
+const toImage = (event) => {
+  const frame = $("stage").getBoundingClientRect();
+  return [(event.clientX - frame.left - view.x) / view.scale, (event.clientY - frame.top - view.y) / view.scale];
+};
+
+function fit() {
+  const { clientWidth, clientHeight } = $("stage");
+  const scale = Math.min(clientWidth / sheet.width, clientHeight / sheet.height) * 0.96;
+  Object.assign(view, {
+    scale,
+    x: (clientWidth - sheet.width * scale) / 2,
+    y: (clientHeight - sheet.height * scale) / 2,
+    fits: true,
+  });
+  renderStage();
+}
+
+/** About a point of the stage, its middle if none is given. */
+function zoom(factor, x = $("stage").clientWidth / 2, y = $("stage").clientHeight / 2) {
+  const scale = clamp(view.scale * factor, 0.01, 40);
+  view.x = x - ((x - view.x) * scale) / view.scale;
+  view.y = y - ((y - view.y) * scale) / view.scale;
+  Object.assign(view, { scale, fits: false });
+  renderStage();
+}
+
+// ------------------------------------------------------------------------------------------------------------- screen
+
+function render() {
+  renderStage();
+  renderPanel();
+}
+
+const colour = (name) => `hsl(${(overview.classes.indexOf(name) * 137.5 + 130) % 360} 85% 60%)`;
+
+function renderStage() {
+  const photo = $("photo");
+  photo.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
+  photo.classList.toggle("close", view.scale >= 3);
+  const boxes = $("boxes");
+  const shown = new Map([...boxes.children].map((element) => [Number(element.dataset.id), element]));
+  const all = sheet.error ? [] : [...sheet.objects, ...sheet.proposals, ...(fresh ? [fresh] : [])];
+  all.forEach((one, number) => {
+    const element = shown.get(one.id) ?? makeBox(one.id);
+    shown.delete(one.id);
+    const [x1, y1, x2, y2] = drag?.id === one.id && drag.box ? drag.box : one.box;
+    const [left, top] = [view.x + x1 * view.scale, view.y + y1 * view.scale];
+    Object.assign(element.style, {
+      left: `${left}px`,
+      top: `${top}px`,
+      width: `${(x2 - x1) * view.scale}px`,
+      height: `${(y2 - y1) * view.scale}px`,
+    });
+    element.style.setProperty("--colour", one.name ? colour(one.name) : "#fff");
+    element.classList.toggle("top", top < 20);
+    element.classList.toggle("selected", one.id === selected);
+    element.classList.toggle("proposed", one.score !== undefined);
+    const text = one.name + (one.score === undefined ? "" : ` ${one.score.toFixed(2)}`) + (one.difficult ? " (difficult)" : "");
+    element.firstChild.textContent = text;
+    element.firstChild.hidden = !text;
+    element.setAttribute("aria-label", `${text}, ${number + 1} of ${all.length}`);
+    showHandles(element, one.id === selected && !fresh);
+    if (boxes.children[number] !== element) boxes.insertBefore(element, boxes.children[number] ?? null);
+  });
+  shown.forEach((element) => element.remove());
+}
+
+function makeBox(id) {
+  const element = document.createElement("div");
+  element.className = "box";
+  element.dataset.id = id;
+  element.tabIndex = 0;
+  element.setAttribute("role", "button");
+  const label = document.createElement("span");
+  label.className = "label";
+  element.append(label);
+  element.addEventListener("focus", () => select(id));
+  return element;
+}
+
+function showHandles(element, areShown) {
+  if (areShown === element.children.length > 1) return;
+  if (!areShown) return [...element.children].slice(1).forEach((handle) => handle.remove());
+  HANDLES.forEach(([sideX, sideY], number) => {
+    const handle = document.createElement("span");
+    handle.className = "handle";
+    handle.dataset.handle = number;
+    handle.style.left = { x1: "0", x2: "100%" }[sideX] ?? "50%";
+    handle.style.top = { y1: "0", y2: "100%" }[sideY] ?? "50%";
+    handle.style.cursor = `${CURSORS[number]}-resize`;
+    element.append(handle);
+  });
+}
+
+function select(id) {
+  if (selected === id) return;
+  selected = id;
+  renderStage();
+  renderPanel();
+  const element = document.querySelector(`.box[data-id="${id}"]`);
+  if (element && document.activeElement !== element) element.focus({ preventScroll: true });
+  if (!element) $("stage").contains(document.activeElement) && document.activeElement.blur();
+}
+
+function renderPanel() {
+  const counts = new Map();
+  sheet.objects.forEach(({ name }) => counts.set(name, (counts.get(name) ?? 0) + 1));
+  const one = find(selected);
+  refill($("classes"), overview.classes.map((name, number) => {
+      const isCurrent = one ? one.name === name : name === activeClass;
+      const act = () => (find(selected) ? setClassOf(selected, name) : setClass(name));
+      const row = item(name, counts.get(name) ?? "", colour(name), isCurrent, act);
+      const key = Object.assign(document.createElement("kbd"), { textContent: number + 1 });
+      if (number < 9) row.firstChild.prepend(key);
+      return row;
+    }));
+  refill($("objects"), sheet.objects.map(({ id, name, box: [x1, y1, x2, y2], difficult }) =>
+      item(`${name}${difficult ? " (difficult)" : ""}`, `${Math.round(x2 - x1)} × ${Math.round(y2 - y1)}`, colour(name),
+        id === selected, () => select(id))));
+  $("names").replaceChildren(...overview.classes.map((name) => Object.assign(document.createElement("option"), { value: name })));
+  $("undo").disabled = !sheet.past.length;
+  $("redo").disabled = !sheet.future.length;
+  $("copy").disabled = sheet.index === 0;
+  $("previous").disabled = sheet.index === 0;
+  $("next").disabled = sheet.index === overview.images.length - 1;
+  $("propose").hidden = $("accept").hidden = !overview.proposes;
+  $("propose").disabled = sheet.proposing;
+  $("propose").textContent = sheet.proposing ? "Proposing …" : "Propose";
+  $("accept").disabled = !sheet.proposals.length;
+  $("empty").disabled = sheet.annotated && !sheet.objects.length;
+  const said = sheet.error ? "" : !sheet.annotated ? "to do" : sheet.objects.length ? `${sheet.objects.length} objects` : "no objects";
+  const size = sheet.width ? `${sheet.width} × ${sheet.height} pixels` : "";
+  $("about").textContent = [overview.images[sheet.index].name, size, said].filter(Boolean).join(" · ");
+}
+
+/** Like replaceChildren, but who was at the third button stays there. */
+function refill(list, items) {
+  const place = [...list.children].findIndex((row) => row.contains(document.activeElement));
+  list.replaceChildren(...items);
+  list.children[place]?.firstChild.focus();
+}
+
+function item(text, detail, shade, isPressed, act) {
+  const button = document.createElement("button");
+  const parts = [["swatch", ""], ["text", text], ["detail", detail]].map(([kind, content]) =>
+    Object.assign(document.createElement("span"), { className: kind, textContent: content }));
+  parts[0].style.setProperty("--colour", shade);
+  button.title = text;
+  button.setAttribute("aria-pressed", isPressed);
+  button.append(...parts);
+  button.addEventListener("click", act);
+  const row = document.createElement("li");
+  row.append(button);
+  return row;
+}
+
+function showMessage() {
+  const message = $("message");
+  const lines = [];
+  if (sheet.error) lines.push([sheet.error]);
+  if (sheet.offline) lines.push(["No answer from `frcnn annotate`: is it still running? Trying again; keep this page open."]);
+  if (sheet.failed) lines.push([sheet.failed, ["Try again", () => save(sheet)]]);
+  if (sheet.conflict) {
+    const theirs = sheet.conflict;
+    const count = theirs.objects === null ? "not annotated" : `${theirs.objects.length} objects`;
+    lines.push([
+      `This image was changed elsewhere, in another tab or by another program (there: ${count}; here: ${sheet.objects.length}). Nothing was overwritten.`,
+      ["Take theirs", () => settle(theirs, false)],
+      ["Keep mine", () => settle(theirs, true)],
+    ]);
+  }
+  message.hidden = !lines.length;
+  message.replaceChildren(
+    ...lines.flatMap(([text, ...choices]) => [
+      document.createTextNode(text),
+      ...choices.map(([label, act]) => {
+        const button = Object.assign(document.createElement("button"), { textContent: label });
+        button.addEventListener("click", act);
+        return button;
+      }),
+    ]));
+}
+
+function settle(theirs, keepsMine) {
+  Object.assign(sheet, { conflict: null, version: theirs.version, dirty: false });
+  if (keepsMine) {
+    save(sheet);
+  } else {
+    sheet.past.push({ objects: sheet.objects, annotated: sheet.annotated }); // mine comes back by undo
+    Object.assign(sheet, { objects: withIds(theirs.objects ?? []), annotated: theirs.objects !== null, future: [] });
+    overview.images[sheet.index].count = theirs.objects && theirs.objects.length;
+    showRow(sheet.index);
+    showProgress();
+    showSaving();
+  }
+  selected = null;
+  render();
+}
+
+// ---------------------------------------------------------------------------------------------------- list of images
+
+function showList() {
+  const filter = $("filter").value;
+  const kept = rows.filter((row, index) => {
+    const { count } = overview.images[index];
+    return filter === "all" || (filter === "todo") === (count === null) || index === sheet?.index;
+  });
+  $("images").replaceChildren(...kept);
+}
+
+function makeRow(image, index) {
+  const row = document.createElement("li");
+  const button = document.createElement("button");
+  const picture = Object.assign(document.createElement("img"), { loading: "lazy", alt: "", src: `/thumbnails/${index}` });
+  const name = Object.assign(document.createElement("span"), { className: "name", textContent: image.name, title: image.name });
+  const mark = Object.assign(document.createElement("span"), { className: "mark" });
+  button.append(picture, name, mark);
+  button.addEventListener("click", () => show(index));
+  row.append(button);
+  return row;
+}
+
+function showRow(index) {
+  const { count, broken, set } = overview.images[index];
+  const mark = rows[index].querySelector(".mark");
+  const said = broken ? "cannot be read" : count === null ? "to do" : count === 0 ? "✓ no objects" : `✓ ${count}`;
+  mark.textContent = set === "all" ? said : `${said} · ${set}`;
+  mark.className = `mark${broken ? " broken" : count === null ? "" : " done"}`;
+}
+
+function showProgress() {
+  const done = overview.images.filter((image) => image.count !== null).length;
+  $("progress").textContent = `${done} of ${overview.images.length} done · ${overview.format}`;
+}
+
+async function show(index) {
+  if (index < 0 || index >= overview.images.length) return;
+  stopDrag();
+  const opened = await fetchSheet(index).catch((error) => ({
+    index, error: `No answer from frcnn annotate (${error.message}); is it still running?`, objects: [], past: [], future: [], proposals: [],
+  }));
+  rows[sheet?.index ?? index].firstChild.removeAttribute("aria-current");
+  sheet = opened;
+  selected = null;
+  if (document.activeElement?.classList.contains("box")) document.activeElement.blur();
+  rows[index].firstChild.setAttribute("aria-current", "true");
+  rows[index].scrollIntoView({ block: "nearest" });
+  location.replace(`#${index + 1}`);
+  const photo = $("photo");
+  photo.hidden = Boolean(sheet.error);
+  photo.alt = overview.images[index].name;
+  if (!sheet.error) {
+    photo.src = `/images/${index}`;
+    Object.assign(photo, { width: sheet.width, height: sheet.height });
+    fit();
+  }
+  render();
+  showSaving();
+  if (index + 1 < overview.images.length) new Image().src = `/images/${index + 1}`; // it is there when it is wanted
+  if (overview.proposes && !sheet.error && !sheet.annotated && !sheet.proposals.length && !sheet.past.length) propose();
+}
+
+/** Somebody else may have been here while the window was not looked at. */
+async function refresh() {
+  if (!sheet || sheet.error || isUnsaved(sheet)) return;
+  const { index } = sheet;
+  const now = await fetchSheet(index).catch(() => sheet);
+  if (sheet.index === index && now !== sheet) show(index);
+}
+
+function nextTodo() {
+  const count = overview.images.length;
+  const order = Array.from({ length: count - 1 }, (_, step) => (sheet.index + 1 + step) % count);
+  const index = order.find((other) => overview.images[other].count === null && !overview.images[other].broken);
+  if (index !== undefined) show(index);
+}
+
+// -------------------------------------------------------------------------------------------------------------- naming
+
+function askName(current) {
+  const [dialog, input] = [$("naming"), $("name")];
+  input.value = current;
+  dialog.returnValue = "";
+  dialog.showModal();
+  input.select();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok" ? input.value.trim() : ""), { once: true });
+  });
+}
+
+// --------------------------------------------------------------------------------------------------------------- mouse
+
+function startDrag(event) {
+  if (sheet.error || (event.button !== 0 && event.button !== 1)) return;
+  event.preventDefault();
+  const [x, y] = toImage(event);
+  const start = { x, y, clientX: event.clientX, clientY: event.clientY, pointer: event.pointerId };
+  const one = find(selected);
+  if (event.button === 1 || spaceIsDown) {
+    drag = { ...start, kind: "pan", view: { ...view } };
+  } else if (event.target.dataset.handle !== undefined && one) {
+    drag = { ...start, kind: "resize", id: one.id, from: one.box, sides: HANDLES[event.target.dataset.handle] };
+  } else if (one && contains(one.box, x, y) && !event.shiftKey) {
+    drag = { ...start, kind: "move", id: one.id, from: one.box };
+  } else {
+    drag = { ...start, kind: "draw" };
+  }
+  $("stage").setPointerCapture(event.pointerId);
+}
+
+function goOn(event) {
+  if (!drag || event.pointerId !== drag.pointer) return;
+  const [x, y] = toImage(event);
+  drag.isClick = Math.hypot(event.clientX - drag.clientX, event.clientY - drag.clientY) < CLICK && !drag.hasMoved;
+  if (drag.isClick) return;
+  drag.hasMoved = true;
+  if (drag.kind === "pan") {
+    Object.assign(view, {
+      x: drag.view.x + event.clientX - drag.clientX,
+      y: drag.view.y + event.clientY - drag.clientY,
+      fits: false,
+    });
+  } else if (drag.kind === "move") {
+    drag.box = moved(drag.from, x - drag.x, y - drag.y);
+  } else if (drag.kind === "resize") {
+    drag.box = resized(drag.from, drag.sides, x, y);
+  } else {
+    const box = [Math.min(x, drag.x), Math.min(y, drag.y), Math.max(x, drag.x), Math.max(y, drag.y)].map(Math.round);
+    fresh = { id: 0, box: inside(box, sheet), name: activeClass ?? "" };
+  }
+  renderStage();
+}
+
+function endDrag(event) {
+  if (!drag || event.pointerId !== drag.pointer) return;
+  const { kind, id, box, hasMoved, x, y } = drag;
+  const drawn = fresh;
+  stopDrag();
+  if (!hasMoved && kind !== "pan") return select(at(x, y)?.id ?? null);
+  if ((kind === "move" || kind === "resize") && box) replace(id, { box });
+  if (kind === "draw" && drawn && isLargeEnough(drawn.box)) addBox(drawn.box);
+}
+
+function stopDrag() {
+  if (!drag) return;
+  drag = fresh = null;
+  renderStage();
+}
+
+// ------------------------------------------------------------------------------------------------------------ keyboard
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+function nudge(one, [right, down], event) {
+  const step = Math.max(1, Math.round(1 / view.scale)) * (event.repeat ? 5 : 1);
+  const [x1, y1, x2, y2] = one.box;
+  const box = event.shiftKey
+    ? resized(one.box, ["x2", "y2"], right ? x2 + right * step : x2, down ? y2 + down * step : y2)
+    : moved([x1, y1, x2, y2], right * step, down * step);
+  if (box.some((value, side) => value !== one.box[side])) replace(one.id, { box }, { nudged: one.id });
+}
+
+/** In the middle of what is seen. */
+function newBox() {
+  const { clientWidth, clientHeight } = $("stage");
+  const [left, top] = [-view.x / view.scale, -view.y / view.scale];
+  const [right, bottom] = [left + clientWidth / view.scale, top + clientHeight / view.scale];
+  const [x1, y1, x2, y2] = inside([left, top, right, bottom], sheet);
+  const [width, height] = [(x2 - x1) / 10, (y2 - y1) / 10];
+  const [x, y] = [(x1 + x2) / 2, (y1 + y2) / 2];
+  const box = [x - width, y - height, x + width, y + height].map(Math.round);
+  if (isLargeEnough(box)) addBox(box);
+}
+
+const KEYS = {
+  b: newBox,
+  c: copyPrevious,
+  e: markEmpty,
+  p: propose,
+  y: () => accept(sheet.proposals),
+  t: nextTodo,
+  d: () => {
+    const one = find(selected);
+    if (one && !isProposed(selected) && overview.difficult) replace(selected, { difficult: !one.difficult });
+  },
+  delete: () => find(selected) && remove(selected),
+  backspace: () => find(selected) && remove(selected),
+  enter: () => {
+    if (isProposed(selected)) accept([find(selected)]);
+    else if (find(selected)) rename(selected);
+  },
+  escape: () => (drag ? stopDrag() : select(null)),
+  pagedown: () => show(sheet.index + 1),
+  pageup: () => show(sheet.index - 1),
+  "+": () => zoom(1.25),
+  "=": () => zoom(1.25),
+  "-": () => zoom(0.8),
+  0: fit,
+  "?": () => $("keys").showModal(),
+};
+const ALLOWED_WITHOUT_IMAGE = new Set(["pagedown", "pageup", "t", "?"]);
+
+function onKey(event) {
+  const { target } = event;
+  if (document.querySelector("dialog[open]") || target.matches("input, select")) return;
+  const key = event.key.toLowerCase();
+  if (event.ctrlKey || event.metaKey) {
+    if (key === "z" || key === "y") {
+      event.preventDefault();
+      (key === "y" || event.shiftKey ? redo : undo)();
+    }
+    return;
+  }
+  if (event.altKey) return;
+  if (key === "enter" && target.matches("button")) return; // presses it
+  if (key === " ") {
+    if (target.matches("button")) return;
+    spaceIsDown = true;
+    $("stage").classList.add("pan");
+  } else if (ARROWS[event.key]) {
+    const one = find(selected);
+    if (one) nudge(one, ARROWS[event.key], event);
+    else if (key === "arrowright") show(sheet.index + 1);
+    else if (key === "arrowleft") show(sheet.index - 1);
+    else return;
+  } else if (/^[1-9]$/.test(key)) {
+    const name = overview.classes[Number(key) - 1];
+    if (!name) return;
+    if (find(selected)) setClassOf(selected, name);
+    else setClass(name);
+  } else if (KEYS[key] && (!sheet.error || ALLOWED_WITHOUT_IMAGE.has(key))) {
+    KEYS[key]();
+  } else {
+    return;
+  }
+  event.preventDefault();
+}
+
+// --------------------------------------------------------------------------------------------------------------- start
+
+function listen() {
+  const buttons = {
+    previous: () => show(sheet.index - 1), next: () => show(sheet.index + 1), "next-todo": nextTodo,
+    undo, redo, copy: copyPrevious, empty: markEmpty, propose, accept: () => accept(sheet.proposals),
+    "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8), fit,
+    help: () => $("keys").showModal(), "name-cancel": () => $("naming").close(""),
+  };
+  Object.entries(buttons).forEach(([id, act]) => $(id).addEventListener("click", () => act()));
+  $("filter").addEventListener("change", showList);
+  $("add-class").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const name = $("new-class").value.trim();
+    if (name) setClass(name);
+    $("new-class").value = "";
+    $("new-class").blur();
+  });
+  const stage = $("stage");
+  stage.addEventListener("pointerdown", startDrag);
+  stage.addEventListener("pointermove", goOn);
+  stage.addEventListener("pointerup", endDrag);
+  stage.addEventListener("pointercancel", stopDrag);
+  stage.addEventListener("dblclick", () => find(selected) && !isProposed(selected) && rename(selected));
+  stage.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    const frame = stage.getBoundingClientRect();
+    zoom(Math.exp(-event.deltaY / 400), event.clientX - frame.left, event.clientY - frame.top);
+  }, { passive: false });
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("keyup", (event) => {
+    if (event.key !== " ") return;
+    spaceIsDown = false;
+    stage.classList.remove("pan");
+  });
+  window.addEventListener("beforeunload", (event) => {
+    if ([...sheets.values()].some(isUnsaved)) event.preventDefault();
+  });
+  window.addEventListener("focus", refresh);
+  new ResizeObserver(() => sheet?.width && (view.fits ? fit() : renderStage())).observe(stage);
+}
+
+async function start() {
+  overview = (await ask("/api/images")).answer;
+  activeClass = overview.classes[0] ?? null;
+  document.title = `${overview.folder} – frcnn annotate`;
+  $("folder").textContent = overview.folder;
+  overview.images.forEach((image, index) => {
+    rows.push(makeRow(image, index));
+    showRow(index);
+  });
+  showProgress();
+  showList();
+  const wanted = Number(location.hash.slice(1)) - 1;
+  const todo = overview.images.findIndex(({ count, broken }) => count === null && !broken);
+  await show(overview.images[wanted] ? wanted : Math.max(todo, 0));
+  listen();
+}
+
+start();

@@ -1,0 +1,166 @@
+"""Changing annotations in place, one image at a time."""
+
+import hashlib
+import json
+import math
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from frcnn.config import DataSettings
+from frcnn.data.dataset import find_format
+from frcnn.data.formats import EDITABLE, FORMATS, folders
+from frcnn.data.images import IMAGE_SUFFIXES, image_size
+from frcnn.data.problems import object_place
+from frcnn.types import Annotation
+
+SMALLEST = 2
+"""Pixels: the least side of a box that is drawn, since some formats cannot hold less."""
+
+
+class Sheet(NamedTuple):
+    """What is said of one image."""
+
+    objects: list[Annotation] | None
+    """None: it is not annotated yet."""
+    version: str
+    """The same as long as `objects` are."""
+
+
+class ConflictError(ValueError):
+    """What would be overwritten is newer than what the writer has seen."""
+
+
+class Editor:
+    """The annotations of a folder, in its own format; a folder of photos alone gets the files of CNTK's tutorial.
+
+    Args:
+        folder, settings: as for training.
+        class_names: of classes that no object has yet.
+        on_image: called with the images looked at and their total.
+
+    Attributes:
+        format: name of the format.
+        images: each with its set. An image is its place in this list: nothing else can be read or written.
+        counts: objects of each image, None if it is not annotated.
+        broken: images whose annotation cannot be read, with the reason; they cannot be changed.
+        class_names: in the order in which they were met.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no image in it, a format that cannot be changed in place, or what is wrong with its files.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: DataSettings,
+        *,
+        class_names: Sequence[str] = (),
+        on_image: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self.folder, self._settings = folder, settings
+        self.format = _format_of(folder, settings)
+        self._form = EDITABLE[self.format]
+        self._lock = threading.Lock()
+        self.images = list(self._form.images(folder, settings))
+        if not self.images:
+            raise ValueError(f"{folder}: there is no image in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        self.counts: list[int | None] = [None] * len(self.images)
+        self.broken: dict[int, str] = {}
+        self.class_names = list(dict.fromkeys([*class_names, *self._form.class_names(folder, settings)]))
+        for index in range(len(self.images)):
+            try:
+                objects = self.read(index).objects
+            except (ValueError, OSError) as error:
+                self.broken[index] = str(error)
+            else:
+                self._note(index, objects)
+            on_image(index + 1, len(self.images))
+        self._were_annotated = frozenset(index for index, count in enumerate(self.counts) if count is not None)
+
+    def read(self, index: int) -> Sheet:
+        """An image's annotation, as it is on the disk now.
+
+        Raises:
+            ValueError, OSError: it cannot be read.
+        """
+        name, image = self.images[index]
+        objects = self._form.read_image(self.folder, name, image, self._settings)
+        for number, thing in enumerate(objects or ()):
+            if not all(map(math.isfinite, thing.box)):
+                place = object_place(number, thing.name)
+                raise ValueError(
+                    f"{image}, {place}: has a coordinate that is no number; correct its annotation by hand"
+                )
+        return Sheet(objects, hashlib.sha256(json.dumps(objects).encode()).hexdigest())
+
+    def write(self, index: int, objects: Sequence[Annotation] | None, version: str) -> Sheet:
+        """Replace an image's annotation, whole or not at all.
+
+        Args:
+            objects: None takes the annotation away, which is allowed only if it is not older than this editor.
+            version: of what the writer has seen.
+
+        Returns:
+            What is on the disk then.
+
+        Raises:
+            ConflictError: there is something newer on the disk; it stays.
+            ValueError, OSError: what cannot be written.
+        """
+        name, image = self.images[index]
+        if objects is None and index in self._were_annotated:
+            raise ValueError(f"{image}: was annotated before; its annotation can be emptied, but not be taken away")
+        with self._lock:
+            before = self.read(index)
+            if before.version != version:
+                raise ConflictError(f"{image}: its annotation was changed elsewhere in the meantime")
+            self._require_good([thing for thing in objects or () if thing not in (before.objects or ())], image)
+            self._form.write_image(self.folder, name, image, objects, self._settings)
+            sheet = self.read(index)
+            self._note(index, sheet.objects)
+        return sheet
+
+    def may_be_taken_away(self, index: int) -> bool:
+        """Whether an image can go back to being not annotated."""
+        return index not in self._were_annotated
+
+    def _note(self, index: int, objects: Sequence[Annotation] | None) -> None:
+        self.counts[index] = None if objects is None else len(objects)
+        self.class_names = list(dict.fromkeys([*self.class_names, *(thing.name for thing in objects or ())]))
+
+    def _require_good(self, objects: Sequence[Annotation], image: Path) -> None:
+        """Of what is new or changed: mistakes that were there before must not keep others from being mended."""
+        height, width = image_size(image)
+        for thing in objects:
+            x1, y1, x2, y2 = thing.box
+            is_inside = min(x1, y1) >= 0 and x2 <= width and y2 <= height
+            if not is_inside or not (x2 - x1 >= SMALLEST and y2 - y1 >= SMALLEST):
+                raise ValueError(
+                    f"{image}: box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) must lie inside the image ({width} x {height} "
+                    f"pixels) and have sides of {SMALLEST} pixels or more"
+                )
+            if not thing.name.strip() or thing.name != thing.name.strip() or not thing.name.isprintable():
+                raise ValueError(f"class {thing.name!r}: must have letters that can be seen, and no spaces around them")
+
+
+def _format_of(folder: Path, settings: DataSettings) -> str:
+    if settings.format is None and folder.is_dir() and _is_new(folder, settings):
+        return "folders"
+    form = find_format(folder, settings)
+    name = next(name for name, other in FORMATS.items() if other is form)
+    if name not in EDITABLE:
+        raise ValueError(
+            f"{folder}: annotations of {name} cannot be changed in place; "
+            f"`frcnn convert {folder} NEW_FOLDER --to coco` writes a copy whose can"
+        )
+    return name
+
+
+def _is_new(folder: Path, settings: DataSettings) -> bool:
+    """Images that no format knows."""
+    if any(form.recognises(folder, settings) for form in FORMATS.values()):
+        return False
+    return any(True for _ in folders.images(folder, settings))
