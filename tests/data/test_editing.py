@@ -131,7 +131,9 @@ def test_changes_are_what_training_reads_then_and_no_other_image_changes(
             box = tuple(map(float, data.draw(st.sampled_from([(1, 2, 3, 4), (0, 0, 128, 96)]))))
             name = data.draw(st.sampled_from(["red", "blue"]))
             objects[number] = thing._replace(box=box, name=name, difficult=data.draw(difficult))
-    new = st.builds(Annotation, st.just((5.0, 6.0, 70.0, 80.0)), st.sampled_from(["red", "blue"]), difficult, st.just(""))
+    new = st.builds(
+        Annotation, st.just((5.0, 6.0, 70.0, 80.0)), st.sampled_from(["red", "blue"]), difficult, st.just("")
+    )
     objects += data.draw(st.lists(new, max_size=2))
     after = change(editor, index, objects)
     assert after is not None

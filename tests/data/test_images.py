@@ -82,7 +82,7 @@ def test_sixteen_bits_are_scaled_not_cut_off(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-@pytest.mark.parametrize("name", ["image.png", "image.jpg"])
+@pytest.mark.parametrize("name", ["image.png", "image.jpg", "image.tif"])
 def test_exif_orientation_is_undone_and_the_size_agrees(tmp_path: Path, orientation: int, name: str) -> None:
     """Oracle: NumPy's own flips and turns of what the same file holds without the tag."""
     exif = Image.Exif()

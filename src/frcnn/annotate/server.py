@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from frcnn.data.convert import WITH_DIFFICULT
 from frcnn.data.editing import SMALLEST, ConflictError, Editor, Sheet
-from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, to_rgb
+from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, stored_size, to_rgb
 from frcnn.types import Annotation, Prediction
 
 Propose = Callable[[Path], Prediction]
@@ -39,7 +39,6 @@ _PAGE = Path(__file__).parent / "page"
 _THUMBNAIL = (160, 120)
 _SHOWN_BY_ALL = {"PNG", "WEBP", "GIF", "BMP"}
 """What every browser shows as it is, besides JPEG, which it turns too, as its tag says; others are sent as JPEG."""
-_ORIENTATION = 0x0112  # EXIF tag
 _KEPT = {"Cache-Control": "private, max-age=3600"}
 _GUARDS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -92,6 +91,7 @@ def serve(
             raise OSError(
                 f"{host}:{port}: cannot listen there ({error.strerror}); --port 0 takes a free port"
             ) from None
+        listening.listen()
         token = secrets.token_urlsafe(16)
         shown = f"[{host}]" if ":" in host else host
         on_ready(f"http://{shown}:{listening.getsockname()[1]}/?token={token}")
@@ -183,7 +183,7 @@ class _Views:
         image = self._image(request)
         try:
             with open_image(image) as opened:
-                form, is_turned = opened.format, opened.getexif().get(_ORIENTATION, 1) != 1
+                form, is_turned = opened.format, stored_size(opened)[1] != 1
             if image.is_file() and (form == "JPEG" or (form in _SHOWN_BY_ALL and not is_turned)):
                 return FileResponse(image, media_type=f"image/{form.lower()}", headers=_KEPT)
             return _jpeg(read_image(image), quality=95)

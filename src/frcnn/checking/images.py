@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 from frcnn.config import DataSettings
 from frcnn.data.dataset import errors_of
-from frcnn.data.images import UNREADABLE, open_image
+from frcnn.data.images import TRANSPOSED, UNREADABLE, open_image, stored_size
 from frcnn.data.likeness import Look, look_at
 from frcnn.data.problems import Problem
 from frcnn.types import Record
 
-_ORIENTATION = 0x0112  # EXIF tag
 _SUFFIXES = {
     "JPEG": {".jpg", ".jpeg"},
     "PNG": {".png"},
@@ -50,12 +49,11 @@ def see(record: Record, settings: DataSettings) -> Seen:
     problems = errors_of(record, settings)
     try:
         with open_image(record.image) as image:
-            form, mode, (width, height) = image.format or "", image.mode, image.size
-            orientation = image.getexif().get(_ORIENTATION, 1)
+            form, mode = image.format or "", image.mode
+            stored, orientation = stored_size(image)
     except UNREADABLE:
         return Seen(None, None, problems)
-    stored = (height, width)
-    size = (width, height) if orientation in (5, 6, 7, 8) else stored
+    size = stored[::-1] if orientation in TRANSPOSED else stored
     problems += _odd(record, form, mode, orientation, stored, size)
     return Seen(size, look_at(record.image), problems)
 

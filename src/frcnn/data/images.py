@@ -8,6 +8,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 
@@ -24,7 +25,8 @@ UNREADABLE = (
 """What Pillow and zipfile raise for files that are damaged or no images."""
 
 _ORIENTATION = 0x0112  # EXIF tag
-_TRANSPOSED = {5, 6, 7, 8}  # orientations in which width and height change places
+TRANSPOSED = frozenset({5, 6, 7, 8})
+"""Orientations in which width and height change places."""
 
 
 def open_image(path: Path) -> Image.Image:
@@ -61,13 +63,19 @@ def image_size(path: Path) -> tuple[int, int]:
     """(height, width) as a person sees it, without decoding the pixels; same errors as `read_image`."""
     try:
         with open_image(path) as image:
-            width, height = image.size
-            transposed = image.getexif().get(_ORIENTATION) in _TRANSPOSED
+            stored, orientation = stored_size(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
     except UNREADABLE as error:
         raise ValueError(_unreadable(path, error)) from None
-    return (width, height) if transposed else (height, width)
+    return stored[::-1] if orientation in TRANSPOSED else stored
+
+
+def stored_size(image: Image.Image) -> tuple[tuple[int, int], int]:
+    """(height, width) as the file has it, and the orientation in which it is to be seen (1: as it is). Pillow turns the
+    size of a TIFF already when it opens it."""
+    width, height = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
+    return (height, width), image.getexif().get(_ORIENTATION, 1)
 
 
 def verify_image(path: Path) -> tuple[int, int]:

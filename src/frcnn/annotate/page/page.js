@@ -223,7 +223,7 @@ async function propose() {
   if (!ok) target.failed = answer.error;
   const found = ok ? answer.map((one) => ({ ...one, id: nextId++, box: inside(one.box, target) })) : [];
   // What is drawn already is not proposed again.
-  target.proposals = found.filter(({ box }) => isLargeEnough(box) && !target.objects.some((one) => iou(one.box, box) > 0.7));
+  target.proposals = found.filter(({ box }) => isLargeEnough(box) && !target.objects.some((one) => iou(one.box, box) > 0.5));
   if (target === sheet) render();
 }
 
@@ -552,11 +552,12 @@ function nextTodo() {
 function askName(current) {
   const [dialog, input] = [$("naming"), $("name")];
   input.value = current;
-  dialog.returnValue = "";
   dialog.showModal();
   input.select();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok" ? input.value.trim() : ""), { once: true });
+    // Not only when the dialog has closed, which is told later: the next key may come before.
+    dialog.firstElementChild.addEventListener("submit", () => resolve(input.value.trim()), { once: true });
+    dialog.addEventListener("close", () => resolve(""), { once: true });
   });
 }
 
@@ -715,7 +716,7 @@ function listen() {
     previous: () => show(sheet.index - 1), next: () => show(sheet.index + 1), "next-todo": nextTodo,
     undo, redo, copy: copyPrevious, empty: markEmpty, propose, accept: () => accept(sheet.proposals),
     "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8), fit,
-    help: () => $("keys").showModal(), "name-cancel": () => $("naming").close(""),
+    help: () => $("keys").showModal(), "name-cancel": () => $("naming").close(),
   };
   Object.entries(buttons).forEach(([id, act]) => $(id).addEventListener("click", () => act()));
   $("filter").addEventListener("change", showList);
