@@ -151,7 +151,7 @@ def check(folder: Path, config: Config, *, on_image: Callable[[int, int], None] 
         problems.append(Problem("a pixel off", folder, rule, level="warning"))
     problems += odd_classes(folder, splits)
     problems += copies(records, [one.look for one in seen], split_of)
-    problems += _unused(folder, records)
+    problems += _unused(folder, [record.image for record in records], problems)
 
     now = suggestion = None
     chosen = [place for place, split in enumerate(split_of) if split == "train"]
@@ -165,11 +165,11 @@ def check(folder: Path, config: Config, *, on_image: Callable[[int, int], None] 
     return Check(folder, name, splits, list(dict.fromkeys(problems)), now, suggestion)
 
 
-def _unused(folder: Path, records: Sequence[Any]) -> list[Problem]:
-    """Images that are in the folder but in no set."""
-    used = {os.path.realpath(record.image) for record in records}
+def _unused(folder: Path, images: Sequence[Path], problems: Sequence[Problem]) -> list[Problem]:
+    """Images in the folder that are not used, if nothing was said of them yet."""
+    used = {os.path.realpath(path) for path in (*images, *(problem.path for problem in problems))}
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    rule = "no annotation speaks of this image, so it is not used; annotate it, or move it away"
+    rule = "is in no set that is used; annotate it, name its set (data.train_set, ...), or move it away"
     return [
         Problem("image not used", path, rule, level="warning") for path in found if os.path.realpath(path) not in used
     ]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from frcnn.config import DataSettings
-from frcnn.data.dataset import read_annotations
+from frcnn.data.dataset import read_annotations, unused_sets
 from frcnn.data.formats import WRITABLE, map_files
 from frcnn.data.images import image_size, read_bytes
 from frcnn.data.problems import Problem
@@ -66,7 +66,11 @@ def convert(
     ]
     if errors:
         raise ValueError("\n".join(errors[:10]) + f"\n`frcnn check {folder}` shows everything")
-    return write_dataset(sets, out, to, link=link, on_image=on_image)
+    unused = unused_sets(folder, settings)
+    notes = [f"not written: {', '.join(unused)}, since training would use {', '.join(sets)} only"] if unused else []
+    notes += [str(problem) for problem in problems]
+    done = write_dataset(sets, out, to, link=link, on_image=on_image)
+    return done._replace(notes=[*notes, *done.notes])
 
 
 def write_dataset(

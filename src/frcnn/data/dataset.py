@@ -29,6 +29,8 @@ class Dataset(NamedTuple):
     val: Records
     """What is measured on while training; may be empty."""
     test: Records
+    warnings: tuple[Problem, ...] = ()
+    """What is left out of it, and what is odd, as far as reading tells."""
 
     def fingerprint(self) -> str:
         """Of the images to train on and to validate on and their boxes: the same for the same data in the same
@@ -49,7 +51,7 @@ def open_dataset(folder: Path, settings: DataSettings) -> Dataset:
         FileNotFoundError: the folder or a file is missing.
         ValueError: naming every object that is wrong (the first ten), the rule and the way out.
     """
-    splits = _checked(folder, settings, SPLITS)
+    splits, warnings = _checked(folder, settings, SPLITS)
     train = splits["train"]
     classes = tuple(train.class_counts)
     if not classes:
@@ -62,12 +64,22 @@ def open_dataset(folder: Path, settings: DataSettings) -> Dataset:
                     f"{image}: class '{name}' is in the {where} images only, so it cannot be learned. "
                     f"Add training images of it, or correct the label; training knows: {', '.join(classes)}"
                 )
-    return Dataset(settings.name or folder.resolve().name, classes, *(splits[split] for split in SPLITS))
+    name = settings.name or folder.resolve().name
+    return Dataset(name, classes, splits["train"], splits["val"], splits["test"], tuple(warnings))
 
 
 def read_split(folder: Path, split: str, settings: DataSettings) -> Records:
     """The checked records of one split, "train", "val" or "test"; same errors as `open_dataset`."""
-    return _checked(folder, settings, (split,))[split]
+    return _checked(folder, settings, (split,))[0][split]
+
+
+def unused_sets(folder: Path, settings: DataSettings) -> list[str]:
+    """The sets of a folder that are neither trained on nor measured on; same errors."""
+    sets = find_format(folder, settings).sets(folder, settings)
+    if settings.split is not None:
+        return []
+    used = {_set_name(folder, split, sets, settings) for split in SPLITS}
+    return [name for name in sets if name not in used]
 
 
 def read_annotations(
@@ -175,16 +187,18 @@ def _draw(records: Records, fractions: Sequence[float], settings: DataSettings) 
     return parts
 
 
-def _checked(folder: Path, settings: DataSettings, splits: Collection[str]) -> dict[str, Records]:
+def _checked(folder: Path, settings: DataSettings, splits: Collection[str]) -> tuple[dict[str, Records], list[Problem]]:
+    """The records, and warnings."""
     problems: list[Problem] = []
     found = read_annotations(folder, settings, problems.append, splits)
     problems += (problem for split in splits for problem in find_errors(found[split], settings))
-    lines = [str(problem) for problem in dict.fromkeys(problems) if problem.level == "error"]
+    problems = list(dict.fromkeys(problems))
+    lines = [str(problem) for problem in problems if problem.level == "error"]
     if lines:
         more = f"\n... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
         advice = f"\n`frcnn check {folder}` shows everything; with --fix it writes a corrected copy"
         raise ValueError("\n".join(lines[:_SHOWN]) + more + advice)
-    return found
+    return found, problems
 
 
 def find_errors(records: Sequence[Record], settings: DataSettings) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -251,6 +252,12 @@ def _summary(config: Config, dataset: Dataset, device: torch.device, precision: 
     yield (
         f"{dataset.name}: {len(dataset.train)} training images, {objects} objects, {len(dataset.classes)} classes" + val
     )
+    kinds = Counter(problem.kind for problem in dataset.warnings)
+    warnings = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+    if warnings:
+        yield f"left out, or odd: {warnings}; `frcnn check {config.data.path}` shows each"
+    else:
+        yield f"`frcnn check {config.data.path}` looks for more than errors: copies, odd boxes, anchors that do not fit"
     slow = device.type == "cpu" and precision == torch.float16
     yield (
         f"training on {device.type}, layers in {str(precision).removeprefix('torch.')}"

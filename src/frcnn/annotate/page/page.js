@@ -482,7 +482,7 @@ function showList() {
 
 function makeRow(image, index) {
   const row = document.createElement("li");
-  const button = document.createElement("button");
+  const button = Object.assign(document.createElement("button"), { tabIndex: -1 }); // Tab passes the list by
   const picture = Object.assign(document.createElement("img"), { loading: "lazy", alt: "", src: `/thumbnails/${index}` });
   const name = Object.assign(document.createElement("span"), { className: "name", textContent: image.name, title: image.name });
   const mark = Object.assign(document.createElement("span"), { className: "mark" });
@@ -511,11 +511,14 @@ async function show(index) {
   const opened = await fetchSheet(index).catch((error) => ({
     index, error: `No answer from frcnn annotate (${error.message}); is it still running?`, objects: [], past: [], future: [], proposals: [],
   }));
-  rows[sheet?.index ?? index].firstChild.removeAttribute("aria-current");
+  const before = rows[sheet?.index ?? index].firstChild;
+  before.removeAttribute("aria-current");
+  before.tabIndex = -1;
   sheet = opened;
   selected = null;
-  if (document.activeElement?.classList.contains("box")) document.activeElement.blur();
+  if (document.activeElement?.matches(".box, #images button")) document.activeElement.blur(); // so Tab goes to the boxes
   rows[index].firstChild.setAttribute("aria-current", "true");
+  rows[index].firstChild.tabIndex = 0;
   rows[index].scrollIntoView({ block: "nearest" });
   location.replace(`#${index + 1}`);
   const photo = $("photo");
@@ -690,6 +693,10 @@ function onKey(event) {
     if (target.matches("button")) return;
     spaceIsDown = true;
     $("stage").classList.add("pan");
+  } else if (key === "tab") {
+    const [first] = [...sheet.objects, ...sheet.proposals];
+    if (target !== document.body || !first || event.shiftKey) return; // the browser's own order goes on from there
+    select(first.id);
   } else if (ARROWS[event.key]) {
     const one = find(selected);
     if (one) nudge(one, ARROWS[event.key], event);
