@@ -181,7 +181,7 @@ def report(results: dict[str, dict]) -> str:
     lines += [
         "",
         f"Machine: {'; '.join(machines)}.",
-        "Times are medians over the seeds; the machine is noisy, and the runs of AlexNet and those in bfloat16 shared",
+        "Times are medians over the seeds; the machine is noisy, and the runs of AlexNet and those in 16 bits shared",
         "it with other work, so theirs are high.",
         "",
     ]

@@ -556,3 +556,80 @@ def test_images_of_a_few_pixels_are_images(tmp_path: Path, size: tuple[int, int]
     Image.new("RGB", size).save(tmp_path / "1.jpg")
     (tmp_path / "train.csv").write_text(f"1.jpg,0,0,{size[0]},{size[1]},cat\n")
     assert len(open_dataset(tmp_path, DataSettings()).train) == 1
+
+
+# ---------------------------------------------------------------------------------------- what other programs write
+
+
+def test_numbers_and_names_of_other_json_writers(tmp_path: Path) -> None:
+    images(tmp_path, "images/a.png")
+    content = {
+        "images": [{"id": 1, "file_name": ".\\a.png", "width": 128.0, "height": None}],
+        "categories": [{"id": 1, "name": 7}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40], "iscrowd": False}],
+    }
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    assert read(tmp_path) == ([("a.png", [[1, 2, 31, 42]], ("7",))], [])
+    assert open_dataset(tmp_path, DataSettings()).classes == ("7",)
+
+
+def test_numbers_and_sizes_of_other_labelme_writers(tmp_path: Path) -> None:
+    images(tmp_path, "a.png")
+    shape = {"label": 3, "points": [[1, 2], [30, 40]], "shape_type": "rectangle"}
+    content = {"shapes": [shape], "imagePath": "a.png", "imageHeight": 96.0, "imageWidth": 128.0}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert read(tmp_path) == ([("a.png", [[1, 2, 30, 40]], ("3",))], [])
+
+
+def test_csv_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    images(tmp_path, "images/a.png")
+    text = "\r\n\r\npath\tx1\ty1\tx2\ty2\tlabel\r\nimages\\a.png\t1\t2\t30\t40\tKäse\r\n"
+    (tmp_path / "train.csv").write_bytes(text.encode("utf-16"))
+    assert read(tmp_path) == ([("a.png", [[1, 2, 30, 40]], ("Käse",))], [])
+    (tmp_path / "train.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"train\.csv: not UTF-8 text .*; save it as UTF-8, or move it away"):
+        read(tmp_path)
+
+
+def test_paths_with_backslashes_in_map_files(tmp_path: Path) -> None:
+    images(tmp_path, "photos/a.png")
+    (tmp_path / "class_map.txt").write_text("__background__\t0\ncat\t1\n")
+    (tmp_path / "train_img_file.txt").write_text("0\tphotos\\a.png\t0\n")
+    (tmp_path / "train_roi_file.txt").write_text("0 |roiAndLabel 1 2 30 40 1\n")
+    assert read(tmp_path)[0][0][0] == "a.png"
+    assert open_dataset(tmp_path, DataSettings()).train[0].image == tmp_path / "photos" / "a.png"
+
+
+@pytest.mark.parametrize("form", ["folders", "yolo", "pascal_voc"])
+def test_two_images_with_one_annotation_are_an_error(form: str, tmp_path: Path) -> None:
+    convert(write_tiny(tmp_path / "data"), tmp_path / form, form, DataSettings())
+    first = open_dataset(tmp_path / form, DataSettings()).train[0].image
+    Image.new("RGB", SIZE[::-1]).save(first.with_suffix(".jpg"))
+    if form == "yolo":
+        with (tmp_path / form / "train.txt").open("a") as rows:
+            rows.write(f"./images/train/{first.stem}.jpg\n")
+    with pytest.raises(
+        ValueError, match=rf"has the name of {first.stem}\.(png|jpg), so both would have one annotation"
+    ):
+        open_dataset(tmp_path / form, DataSettings())
+
+
+def test_label_files_of_yolo_without_an_image_are_named(tmp_path: Path) -> None:
+    images(tmp_path, "images/train/1.png", "images/val/2.png")
+    box = "0 0.5 0.5 0.25 0.5\n"
+    names = ("train/1", "train/gone", "val/2", "train/classes")
+    yolo(tmp_path, YOLO, {f"labels/{name}.txt": box for name in names})
+    _, problems = read(tmp_path)
+    gone = tmp_path / "labels" / "train" / "gone.txt"
+    assert problems == [
+        f"{gone}: there is no image gone for it in the set 'train'; add the image or remove the file",
+    ]
+
+
+def test_what_is_not_converted_is_said(tmp_path: Path) -> None:
+    images(tmp_path, "images/a.png", "images/b.png")
+    rows = ["path,x1,y1,x2,y2,label,split", "a.png,1,2,30,40,cat,train", "b.png,1,2,30,40,cat,spare"]
+    (tmp_path / "all.csv").write_text("\n".join(rows))
+    notes = convert(tmp_path, tmp_path / "out", "coco", DataSettings()).notes
+    assert notes == ["not written: spare, since training would use train only"]

@@ -97,8 +97,8 @@ def reach(boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config)
 
 
 def suggest(boxes: Boxes, now: Reach, levels: Sequence[Level], config: Config) -> Suggestion | None:
-    """As many scales and ratios as there are, that reach more, and of no class less at the lower IoU; None if there
-    are no better ones.
+    """As many scales and ratios as there are (or fewer, where two come out the same), that reach more, and of no class
+    less at the lower IoU; None if there are no better ones.
 
     Each scale and each ratio in turn takes the best of its neighbours, as long as something gets better; from the
     present ones, and from those of the boxes themselves.
@@ -108,7 +108,7 @@ def suggest(boxes: Boxes, now: Reach, levels: Sequence[Level], config: Config) -
     some = _some(boxes)
     starts = (now.shapes, _start(some, now.shapes, levels, config))
     shapes, _ = max((_climb(some, start, levels, config) for start in starts), key=lambda found: found[1])
-    shapes = Shapes(*(tuple(float(f"{value:.2g}") for value in sorted(values)) for values in shapes))
+    shapes = Shapes(*(tuple(sorted({float(f"{value:.2g}") for value in values})) for values in shapes))
     found = reach(boxes, shapes, levels, config)
     worse = any(
         found.of_class[name][LEVELS_OF_IOU[0]] < shares[LEVELS_OF_IOU[0]] for name, shares in now.of_class.items()

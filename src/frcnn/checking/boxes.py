@@ -53,7 +53,8 @@ def _pairs(record: Record, chosen: np.ndarray) -> Iterator[Problem]:
     overlaps = iou(boxes, boxes).numpy()
     areas = (record.boxes[chosen, 2:] - record.boxes[chosen, :2]).prod(axis=1)
     common = overlaps * (areas[:, None] + areas) / (1 + overlaps)  # the area of what two have in common
-    for first, second in zip(*np.triu_indices(len(chosen), 1), strict=True):
+    is_inside = common >= INSIDE * np.minimum(areas[:, None], areas)
+    for first, second in zip(*np.nonzero(np.triu((overlaps >= SAME) | is_inside, 1)), strict=True):
         one, other = int(chosen[first]), int(chosen[second])
         place, names = object_place(other, record.names[other]), (record.names[one], record.names[other])
         before = object_place(one, names[0])
@@ -61,7 +62,7 @@ def _pairs(record: Record, chosen: np.ndarray) -> Iterator[Problem]:
             kind = "box drawn twice" if names[0] == names[1] else "two classes for one box"
             rule = f"is nearly {before} again (IoU {overlaps[first, second]:.2f}); remove one"
             yield Problem(kind, record.image, rule, place, other, level="warning")
-        elif names[0] == names[1] and common[first, second] >= INSIDE * min(areas[first], areas[second]):
+        elif names[0] == names[1]:
             inner, outer = (one, other) if areas[first] < areas[second] else (other, one)
             rule = f"lies inside {object_place(outer, names[0])}; a part of it, or an object of its own?"
             yield Problem(

@@ -108,7 +108,10 @@ def write_dataset(
                 _put(record.image, place, link=link)
                 written[name].append(record._replace(image=place, size=image_size(place)))
                 on_image(sum(map(len, written.values())), total)
-        form.write(partial, written, classes)
+        try:
+            form.write(partial, written, classes)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(partial), str(out))) from None
         if out.exists():
             out.rmdir()
         partial.chmod(0o755)

@@ -270,9 +270,10 @@ def _given(archive: Archive, folder: Path) -> Path:
 
 
 def _downloaded(archive: Archive, folder: Path, on_bytes: OnBytes) -> Path:
-    file = folder / archive.name
     failed = []
-    for url in archive.sources:
+    for number, url in enumerate(archive.sources, start=1):
+        # Parts of different files may not be put together, and without a digest nothing says that they are the same.
+        file = folder / ("" if archive.sha256 is not None else f"source-{number}") / archive.name
         try:
             if not file.is_file():
                 download(url, file, on_bytes)

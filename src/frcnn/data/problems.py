@@ -1,6 +1,6 @@
 """What is wrong with a data set: one thing, its place, the rule and the way out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -29,6 +29,16 @@ class Problem(NamedTuple):
 
 Report = Callable[[Problem], None]
 """Takes each problem as it is found."""
+
+
+def twins(images: Iterable[Path]) -> Iterator[Problem]:
+    """Images of one folder that have the same name but for their suffix, where an annotation is found by that name."""
+    first: dict[Path, Path] = {}
+    for image in images:
+        other = first.setdefault(image.with_suffix(""), image)
+        if other != image:
+            rule = f"has the name of {other.name}, so both would have one annotation; rename one of them"
+            yield Problem("two images for one annotation", image, rule)
 
 
 def object_place(number: int, name: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from frcnn.config import DataSettings
 from frcnn.data.formats.json_files import read_json
-from frcnn.data.formats.lines import while_unchanged
+from frcnn.data.formats.lines import slashes, while_unchanged
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import Problem, Report
 from frcnn.data.records import Records
@@ -35,13 +35,13 @@ _Raw = dict[str, Any]
 class _Image(msgspec.Struct, gc=False):
     id: _Key
     file_name: str
-    width: int
-    height: int
+    width: int | float | None
+    height: int | float | None
 
 
 class _Category(msgspec.Struct, gc=False):
     id: _Key
-    name: str
+    name: str | int | float
 
 
 class _Annotation(msgspec.Struct, gc=False):
@@ -49,7 +49,7 @@ class _Annotation(msgspec.Struct, gc=False):
     category_id: _Key
     bbox: Any = None
     id: _Key | None = None
-    iscrowd: int | None = 0
+    iscrowd: int | float | bool | None = 0
 
 
 class _Content(msgspec.Struct):
@@ -71,8 +71,9 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Rec
     file = _files(folder)[name]
     content = read_json(file, _Content, _FORM)
     place = {image.id: number for number, image in enumerate(content.images)}
-    known = {category.name: number for number, category in enumerate(content.categories)}
-    names = {category.id: known[category.name] for category in content.categories}  # two may have one name
+    listed = [str(category.name) for category in content.categories]
+    known = {label: number for number, label in enumerate(listed)}
+    names = {category.id: known[str(category.name)] for category in content.categories}  # two may have one name
     if len(place) < len(content.images):
         twice = next(image.id for number, image in enumerate(content.images) if place[image.id] != number)
         report(Problem("index twice", file, f"image id {twice} appears twice; give every image its own"))
@@ -82,7 +83,7 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Rec
     crowds = np.array([bool(annotation.iscrowd) for annotation in good], bool)
     boxes = np.fromiter(chain.from_iterable(a.bbox for a in good), np.float64, 4 * len(good)).reshape(-1, 4)
     content.annotations, good = [], []
-    sizes = np.array([(image.height, image.width) for image in content.images], np.int64).reshape(-1, 2)
+    sizes = np.array([(image.height or 0, image.width or 0) for image in content.images], np.int64).reshape(-1, 2)
 
     order = np.argsort(images, kind="stable")
     images, boxes = images[order], boxes[order]
@@ -90,7 +91,7 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Rec
         _paths(folder, name, file, [image.file_name for image in content.images]),
         _corners(boxes, sizes[images]),
         labels[order],
-        [category.name for category in content.categories],
+        listed,
         np.bincount(images, minlength=len(sizes)),
         difficult=crowds[order],
         sizes=sizes,
@@ -219,12 +220,12 @@ def _opened(file: Path) -> _Opened:
         content,
         dict(zip(paths, content["images"], strict=True)),
         annotations,
-        {category["id"]: category["name"] for category in content["categories"]},
+        {category["id"]: str(category["name"]) for category in content["categories"]},
     )
 
 
 def _annotation(one: _Raw, entry: _Raw, names: Mapping[_Key, str]) -> Annotation:
-    sizes = np.array([[entry["height"], entry["width"]]])
+    sizes = np.array([[entry["height"] or 0, entry["width"] or 0]])
     x1, y1, x2, y2 = _corners(np.array([one["bbox"]], np.float64), sizes)[0].tolist()
     is_crowd = bool(one.get("iscrowd"))
     return Annotation((x1, y1, x2, y2), names[one["category_id"]], is_crowd, msgspec.json.encode(one).decode())
@@ -297,7 +298,7 @@ def _places(folder: Path, name: str, file: Path) -> list[Path]:
 
 
 def _paths(folder: Path, name: str, file: Path, names: Sequence[str]) -> Iterable[str]:
-    places = _places(folder, name, file)
+    places, names = _places(folder, name, file), [slashes(name) for name in names]
     if len(places) > 1:
         # A hundred images say where they all are, not each of a million.
         found = [sum((place / name).is_file() for name in names[:100]) for place in places]

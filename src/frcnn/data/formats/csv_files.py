@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import plain, read_text, to_numbers, to_size, while_unchanged
+from frcnn.data.formats.lines import plain, read_text, slashes, to_numbers, to_size, while_unchanged
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import Problem, Report
 from frcnn.files import whole_file
@@ -177,6 +177,7 @@ def write_image(
 
 
 def _image(folder: Path, path: str) -> Path:
+    path = slashes(path)
     places = (folder / path, folder / "images" / path)
     return next((place for place in places if place.is_file()), folder / path)
 
@@ -228,8 +229,10 @@ def _set_name(file: Path, row: _Row) -> str:
 
 def _columns(file: Path) -> _Columns | None:
     """None: no such file."""
-    with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        first = lines.readline().rstrip("\r\n")
+    try:
+        first = next((line for line in read_text(file).split("\n") if line.strip()), "")
+    except ValueError as error:
+        raise ValueError(f"{error}, or move it away") from None
     separator = max(",;\t", key=first.count)
     cells = next(csv.reader([first], delimiter=separator), [])
     named = [next((ours for ours, theirs in _NAMES.items() if cell.strip().lower() in theirs), None) for cell in cells]
@@ -241,8 +244,11 @@ def _columns(file: Path) -> _Columns | None:
 
 
 def _rows(file: Path, columns: _Columns) -> Iterator[_Row]:
+    is_head = columns.has_names
     for number, cells in _lines(file, columns.separator):
-        if any(cells) and not (columns.has_names and number == 1):
+        if is_head and any(cells):
+            is_head = False
+        elif any(cells):
             cells += [""] * (len(columns.names) - len(cells))
             yield _Row(number, _values(cells, columns.names), cells)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from frcnn.config import DataSettings
 from frcnn.data.formats.lines import plain, read_lines, to_numbers
 from frcnn.data.images import IMAGE_SUFFIXES
-from frcnn.data.problems import Problem, Report
+from frcnn.data.problems import Problem, Report, twins
 from frcnn.data.records import make_record
 from frcnn.files import whole_files
 from frcnn.types import Annotation, Record
@@ -115,6 +115,8 @@ def _images(folder: Path, report: Report) -> list[Path]:
     if not folder.is_dir():
         return []
     images = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    for problem in twins(sorted(images)):
+        report(problem)
     stems = {file.stem for file in images}
     for file in sorted(folder.glob("*.bboxes.tsv")):
         stem = file.name.removesuffix(".bboxes.tsv")

@@ -9,6 +9,7 @@ import msgspec
 
 from frcnn.config import DataSettings
 from frcnn.data.formats.json_files import read_json
+from frcnn.data.formats.lines import to_size
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import Problem, Report, object_place
 from frcnn.data.records import make_record
@@ -24,7 +25,7 @@ _POINTS = {"rectangle": 2, "polygon": 3, "circle": 2, "rotation": 3}
 
 
 class _Shape(msgspec.Struct):
-    label: str
+    label: str | int | float
     points: list[tuple[float, float]]
     shape_type: str | None = "polygon"
 
@@ -32,8 +33,8 @@ class _Shape(msgspec.Struct):
 class _File(msgspec.Struct, rename={"path": "imagePath", "height": "imageHeight", "width": "imageWidth"}):
     shapes: list[_Shape]
     path: str
-    height: int | None = None
-    width: int | None = None
+    height: int | float | None = None
+    width: int | float | None = None
 
 
 def recognises(folder: Path, settings: DataSettings) -> bool:
@@ -67,15 +68,14 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
         for number, shape in enumerate(content.shapes):
             box = _box(shape)
             if box is not None:
-                objects.append((box, shape.label))
+                objects.append((box, str(shape.label)))
                 continue
             rule = (
                 f"a {shape.shape_type} of {len(shape.points)} points has no box; draw one of: {', '.join(_POINTS)}, "
                 f"or remove it"
             )
-            report(Problem("not a box", file, rule, object_place(number, shape.label)))
-        size = (content.height, content.width)
-        yield make_record(image, objects, size if all(size) else None)  # type: ignore[arg-type]
+            report(Problem("not a box", file, rule, object_place(number, str(shape.label))))
+        yield make_record(image, objects, to_size(str(content.height), str(content.width)))
 
 
 def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
@@ -139,7 +139,7 @@ def _raw(file: Path) -> dict[str, Any]:
 def _annotation(shape: dict[str, Any]) -> Annotation | None:
     checked = msgspec.convert(shape, _Shape)
     box = _box(checked)
-    return None if box is None else Annotation(box, checked.label)
+    return None if box is None else Annotation(box, str(checked.label))
 
 
 def _shape(thing: Annotation) -> dict[str, Any]:

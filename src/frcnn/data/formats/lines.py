@@ -27,13 +27,16 @@ def while_unchanged(read: Callable[[Path], T]) -> Callable[[Path], T]:
 
 
 def read_text(file: Path) -> str:
-    """The text of a UTF-8 file.
+    """The text of a file, UTF-8 or UTF-16 with its mark; lines end with a line feed.
 
     Raises:
         FileNotFoundError, ValueError: it is missing, or not UTF-8.
     """
     try:
-        return file.read_text(encoding="utf-8-sig")
+        content = file.read_bytes()
+        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as spreadsheets write "Unicode text"
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise FileNotFoundError(f"{file}: this file is missing") from None
     except UnicodeDecodeError as error:
@@ -60,6 +63,11 @@ def to_size(height: str, width: str) -> tuple[int, int] | None:
     if numbers is None or not all(1 <= number < 2**31 for number in numbers):
         return None
     return int(numbers[0]), int(numbers[1])
+
+
+def slashes(path: str) -> str:
+    """A path as programs on Windows write it, as all others do."""
+    return path.replace("\\", "/")
 
 
 def plain(value: float) -> str:

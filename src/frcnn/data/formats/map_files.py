@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import plain, read_lines, to_numbers, while_unchanged
+from frcnn.data.formats.lines import plain, read_lines, slashes, to_numbers, while_unchanged
 from frcnn.data.problems import Problem, Report
 from frcnn.data.records import make_record
 from frcnn.files import write_text
@@ -58,7 +58,7 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
             )
             report(Problem("image without annotation", image_file, rule))
             continue
-        yield make_record(folder / path, objects[index])
+        yield make_record(folder / slashes(path), objects[index])
 
 
 def image_place(name: str, record: Record) -> str:
@@ -83,7 +83,7 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
 def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
     for name in sets(folder, settings):
         image_file, _ = _files(folder, name, settings)
-        yield from ((name, folder / path) for _, path, _ in _rows(image_file, 3, lambda problem: None))
+        yield from ((name, folder / slashes(path)) for _, path, _ in _rows(image_file, 3, lambda problem: None))
 
 
 def class_names(folder: Path, settings: DataSettings) -> list[str]:
@@ -147,7 +147,7 @@ def _line_of(folder: Path, name: str, image: Path, settings: DataSettings) -> _L
 def _indices(image_file: Path) -> dict[str, str]:
     """Of each image's path."""
     rows = _rows(image_file, 3, lambda problem: None)
-    return {str(image_file.parent / path): index for index, path, _ in rows}
+    return {str(image_file.parent / slashes(path)): index for index, path, _ in rows}
 
 
 @while_unchanged

@@ -17,7 +17,7 @@ import numpy as np
 from frcnn.config import DataSettings
 from frcnn.data.formats.lines import plain, read_lines, to_numbers, to_size
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
-from frcnn.data.problems import Problem, Report, object_place
+from frcnn.data.problems import Problem, Report, object_place, twins
 from frcnn.files import whole_file, write_text
 from frcnn.types import Annotation, Record
 
@@ -49,10 +49,11 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
     folder, name = own, (name if own == folder else ALL)
     place = _images(folder)
     images: dict[str, Path] = {}
-    for image in sorted(place.iterdir()):
-        if image.suffix.lower() in IMAGE_SUFFIXES and images.setdefault(image.stem, image) != image:
-            rule = f"has the name of {images[image.stem].name}, so both would have one annotation; rename one of them"
-            report(Problem("two images for one annotation", image, rule))
+    found = sorted(image for image in place.iterdir() if image.suffix.lower() in IMAGE_SUFFIXES)
+    for problem in twins(found):
+        report(problem)
+    for image in found:
+        images.setdefault(image.stem, image)
     for image_name, where in _names(folder, name, images):
         file = _annotations(folder) / f"{image_name}.xml"
         if image_name not in images:

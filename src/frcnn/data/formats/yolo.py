@@ -4,6 +4,7 @@ label file in labels/ with the same name: a line a box, `class cx cy width heigh
 Lines of more numbers are outlines, of which the box is taken. An image without a label file holds no objects.
 """
 
+import glob
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from frcnn.config import DataSettings
 from frcnn.data.formats.lines import read_lines, read_text, to_numbers, while_unchanged
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
-from frcnn.data.problems import Problem, Report
+from frcnn.data.problems import Problem, Report, twins
 from frcnn.data.records import make_record
 from frcnn.files import write_text
 from frcnn.types import Annotation, Record
@@ -33,9 +34,18 @@ def sets(folder: Path, settings: DataSettings) -> list[str]:
 
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
     """The images of a set, in the order of its list, or of their names."""
-    classes = _classes(folder)
+    classes, root, found = _classes(folder), _root(folder), []
     for image in _set_images(folder, name, report):
-        yield _record(image, _root(folder), classes, report)
+        found.append(image)
+        yield _record(image, root, classes, report)
+    for problem in twins(found):
+        report(problem)
+    files = {_label_file(image, root) for image in found}
+    for place in {file.parent for file in files if "labels" in file.parts}:
+        for file in sorted(place.glob("*.txt")):
+            if file not in files and file.name != "classes.txt" and not _has_image(file):
+                rule = f"there is no image {file.stem} for it in the set '{name}'; add the image or remove the file"
+                report(Problem("annotation without image", file, rule, level="warning"))
 
 
 def image_place(name: str, record: Record) -> str:
@@ -185,6 +195,19 @@ def _label_file(image: Path, root: Path) -> Path:
         return beside
     parts[places[-1]] = "labels"
     return root.parent.joinpath(*parts).with_suffix(".txt")
+
+
+def _has_image(file: Path) -> bool:
+    """In any set: those in lists may share a folder."""
+    place = _with_part(file, "labels", "images").parent
+    return any(place.glob(f"{glob.escape(file.stem)}.*"))
+
+
+def _with_part(path: Path, before: str, after: str) -> Path:
+    """With the last folder of that name replaced."""
+    parts = list(path.parts)
+    place = len(parts) - 2 - parts[-2::-1].index(before)
+    return Path(*parts[:place], after, *parts[place + 1 :])
 
 
 def _record(image: Path, root: Path, classes: Mapping[int, str], report: Report) -> Record:
