@@ -25,6 +25,11 @@ let nextId = 1;
 const view = { scale: 1, x: 0, y: 0, fits: true };
 const sheets = new Map(); // by index
 const rows = []; // of the list of images
+// Thumbnails that are seen are asked for; those that were scrolled past before they came, no longer.
+const seen = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => {
+  if (isIntersecting) target.src = target.dataset.src;
+  else if (!target.complete) target.removeAttribute("src");
+}));
 
 // ------------------------------------------------------------------------------------------------------------ server
 
@@ -483,7 +488,9 @@ function showList() {
 function makeRow(image, index) {
   const row = document.createElement("li");
   const button = Object.assign(document.createElement("button"), { tabIndex: -1 }); // Tab passes the list by
-  const picture = Object.assign(document.createElement("img"), { loading: "lazy", alt: "", src: `/thumbnails/${index}` });
+  const picture = Object.assign(document.createElement("img"), { alt: "" });
+  picture.dataset.src = `/thumbnails/${index}`;
+  seen.observe(picture);
   const name = Object.assign(document.createElement("span"), { className: "name", textContent: image.name, title: image.name });
   const mark = Object.assign(document.createElement("span"), { className: "mark" });
   button.append(picture, name, mark);
