@@ -425,6 +425,30 @@ def test_json_pictures_and_a_corrected_copy(data: Path, tmp_path: Path, capsys: 
     assert main(["check", str(tmp_path / "fixed")]) == 0
 
 
+def test_contact_sheets_mark_the_defect_in_red_and_draw_all_boxes(data: Path, tmp_path: Path) -> None:
+    add(data, "3.png,30,10,30,80,red")
+    (area, sample) = sorted(write_pictures(check(data, tiny_config()), tmp_path / "sheets"))
+    assert (area.name, sample.name) == ("box-without-area-1.jpg", "sample-1.jpg")
+    scale = 400 / 128  # of the one cell, which the image fills
+
+    def is_red(x: float, y: float) -> bool:
+        red, green, blue = sheet[round(y), round(x)].astype(int)
+        return red > 120 and red > 2 * max(green, blue)
+
+    sheet = np.asarray(Image.open(area))
+    for side in (30 * scale - 5, 30 * scale + 5):  # a frame around the line that the box is
+        assert any(is_red(side + shift, 45 * scale) for shift in (-2, -1, 0, 1, 2))
+    assert not is_red(30 * scale - 15, 45 * scale)
+    sheet = np.asarray(Image.open(sample))
+    records = [record for part in check(data, tiny_config()).splits.values() for record in part]
+    place = next(number for number, record in enumerate(records) if record.image.name == "3.png")
+    left, top = place % 4 * 400, place // 4 * 334
+    x1, y1, x2, _ = records[place].boxes[0] * scale
+    inner = sheet[top + round(y1) + 20, left + round(x1) + 20].astype(int)
+    edge = sheet[top + round(y1), left + round((x1 + x2) / 2)].astype(int)
+    assert np.abs(inner - edge).max() > 40
+
+
 def test_contact_sheets_show_what_cannot_be_read(tmp_path: Path) -> None:
     write_tiny(tmp_path / "data")
     (tmp_path / "data" / "positive" / "3.png").write_text("no image")

@@ -633,3 +633,34 @@ def test_what_is_not_converted_is_said(tmp_path: Path) -> None:
     (tmp_path / "all.csv").write_text("\n".join(rows))
     notes = convert(tmp_path, tmp_path / "out", "coco", DataSettings()).notes
     assert notes == ["not written: spare, since training would use train only"]
+
+
+def test_coco_in_a_file_of_the_folder_itself(tmp_path: Path) -> None:
+    images(tmp_path, "images/a.png", "images/b.png")
+    content = {
+        "images": [{"id": 0, "file_name": "images/a.png", "width": 128, "height": 96}],
+        "categories": [{"id": 0, "name": "cat"}],
+        "annotations": [{"id": 0, "image_id": 0, "category_id": 0, "bbox": [1, 2, 30, 40]}],
+    }
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    assert read(tmp_path) == ([("a.png", [[1, 2, 31, 42]], ("cat",))], [])
+
+
+def test_shares_in_csv_are_no_pixels(tmp_path: Path) -> None:
+    images(tmp_path, "a.png")
+    (tmp_path / "train.csv").write_text("path,x1,y1,x2,y2,label\na.png,0.1,0.2,0.5,1.0,cat\n")
+    assert read(tmp_path)[1] == [
+        f"{tmp_path}: all coordinates of the set 'train' are 1 or less: shares of the sides? Pixels are needed"
+    ]
+
+
+def test_a_format_that_is_asked_for_says_what_it_stumbles_over(tmp_path: Path) -> None:
+    images(tmp_path, "a.png")
+    (tmp_path / "a.json").write_text('{"shapes": [{"points": 1}], "imagePath": "a.png"}')
+    with pytest.raises(ValueError, match=r"--format NAME says why one does not fit"):
+        read(tmp_path)
+    with pytest.raises(ValueError, match=r"is not labelme .*a\.json: not LabelMe's format.* Expected `array`, got `int`"):
+        read(tmp_path, format="labelme")
+    (tmp_path / "data.yaml").write_text("names: [cat\ntrain: x")
+    with pytest.raises(ValueError, match=r"data\.yaml: not a YAML file that can be read"):
+        read(tmp_path)

@@ -131,7 +131,10 @@ def find_format(folder: Path, settings: DataSettings) -> Format:
     if settings.format is not None:
         if settings.format not in found:
             fits = f"looks like {' and '.join(found)}" if found else "has no layout that is known"
-            raise ValueError(f"{folder}: is not {settings.format} ({FORMATS[settings.format].LAYOUT}); it {fits}")
+            reason = _why_not(FORMATS[settings.format], folder, settings)
+            raise ValueError(
+                f"{folder}: is not {settings.format} ({FORMATS[settings.format].LAYOUT}){reason}; it {fits}"
+            )
         return FORMATS[settings.format]
     if not found:
         empty = "the folder is empty" if not any(folder.iterdir()) else "the folder has no known layout"
@@ -141,6 +144,17 @@ def find_format(folder: Path, settings: DataSettings) -> Format:
             f"{folder}: fits several formats ({', '.join(found)}); say which with --format, or data.format"
         )
     return FORMATS[found[0]]
+
+
+def _why_not(form: Format, folder: Path, settings: DataSettings) -> str:
+    """The first thing that reading as this format stumbles over."""
+    problems: list[Problem] = []
+    try:
+        for name in form.sets(folder, settings):
+            Records.of(form.read(folder, name, settings, problems.append))
+    except (ValueError, OSError) as error:
+        return f": {error}"
+    return f": {problems[0]}" if problems else ""
 
 
 def _set_name(folder: Path, split: str, sets: Sequence[str], settings: DataSettings) -> str | None:
@@ -246,4 +260,5 @@ def _numbers(box: np.ndarray) -> str:
 
 
 def _layouts() -> str:
-    return "known layouts: " + "; or ".join(f"{name}: {form.LAYOUT}" for name, form in FORMATS.items())
+    listed = "; or ".join(f"{name}: {form.LAYOUT}" for name, form in FORMATS.items())
+    return f"known layouts: {listed}; --format NAME says why one does not fit"

@@ -1,5 +1,5 @@
 """COCO: annotations/instances_SET.json, and the images in SET/, images/SET/ or images/; or, as some tools export it,
-SET/_annotations.coco.json beside the images.
+SET/_annotations.coco.json beside the images, or NAME.json in the folder itself.
 
 Boxes are x, y, width, height there. Crowds ("iscrowd": a box around many objects) are marked as "difficult".
 """
@@ -28,6 +28,7 @@ _PREFIX = "instances_"
 _BESIDE = "_annotations.coco.json"
 _FORM = "COCO's format, which has lists 'images', 'categories', 'annotations'"
 _FORM = "COCO's format, which has lists 'images', 'categories', 'annotations'"
+_FEW = 5  # JSON files: more are those of single images
 _Key = int | str
 _Raw = dict[str, Any]
 
@@ -281,12 +282,23 @@ def _files(folder: Path) -> dict[str, Path]:
     found = {
         file.stem.removeprefix(_PREFIX): file for file in sorted((folder / "annotations").glob(f"{_PREFIX}*.json"))
     }
-    return found or {file.parent.name: file for file in sorted(folder.glob(f"*/{_BESIDE}"))}
+    found = found or {file.parent.name: file for file in sorted(folder.glob(f"*/{_BESIDE}"))}
+    alone = sorted(folder.glob("*.json"))
+    return found or {file.stem: file for file in alone if len(alone) <= _FEW and _is_coco(file)}
+
+
+@while_unchanged
+def _is_coco(file: Path) -> bool:
+    try:
+        read_json(file, _Content, _FORM)
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _folder_of(file: Path) -> Path:
     """Of the data."""
-    return file.parent.parent
+    return file.parent.parent if file.name == _BESIDE or file.name.startswith(_PREFIX) else file.parent
 
 
 def _places(folder: Path, name: str, file: Path) -> list[Path]:

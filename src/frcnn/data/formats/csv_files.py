@@ -88,6 +88,10 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
             image.boxes.append(list(found.box))
             image.names.append(found.name)
             image.difficult.append(found.difficult)
+    values = [value for image in images.values() for box in image.boxes for value in box]
+    if max(values, default=2) <= 1 and any(0 < value < 1 for value in values):
+        rule = f"all coordinates of the set '{name}' are 1 or less: shares of the sides? Pixels are needed"
+        report(Problem("shares, not pixels", folder, rule))
     for path, (boxes, names, difficult, size) in images.items():
         yield Record(
             _image(folder, path),

@@ -126,7 +126,9 @@ def _description(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 def _read_description(file: Path) -> dict[str, Any] | None:
     try:
         content = yaml.load(read_text(file), Loader=yaml.BaseLoader)  # names are text: no is not False
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError) as error:
+        if file.stem == "data":
+            raise ValueError(f"{file}: not a YAML file that can be read ({error})") from None
         return None
     if not isinstance(content, dict) or not isinstance(content.get("names"), list | dict):
         return None
