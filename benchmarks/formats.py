@@ -67,10 +67,11 @@ def main() -> None:
     heads = list(next(iter(found.values())))
     rows = "".join(f"| {form} | {' | '.join(values.values())} |\n" for form, values in found.items())
     same = len({tuple(values.values()) for values in found.values()}) == 1
+    verdict = "All numbers are the same." if same else "Numbers differ."
     text = f"""# The same photos in several formats
 
-The Grocery photos, converted with `frcnn convert`; each copy checked, trained on (`frcnn train COPY --seed {options.seed}
---deterministic`) and measured. Made by `benchmarks/formats.py`. {"All numbers are the same." if same else "Numbers differ."}
+The Grocery photos, converted with `frcnn convert`; each copy checked, trained on (`frcnn train COPY --seed
+{options.seed} --deterministic`) and measured. Made by `benchmarks/formats.py`. {verdict}
 
 | format | {" | ".join(heads)} |
 | --- |{" --- |" * len(heads)}
