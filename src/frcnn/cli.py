@@ -594,7 +594,9 @@ def _parser() -> argparse.ArgumentParser:
     annotate.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1, this machine only)"
     )
-    annotate.add_argument("--port", type=int, default=8000, help="0: a free one (default: 8000)")
+    annotate.add_argument(
+        "--port", type=int, choices=range(65536), default=8000, metavar="N", help="0: a free one (default: 8000)"
+    )
     annotate.add_argument("--open", action="store_true", help="open the page in the browser")
 
     convert = command(

@@ -1,6 +1,8 @@
 """Files that are written whole or not at all."""
 
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +27,19 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_files(*paths: Path) -> Iterator[list[Path]]:
     """The same for files that belong together: all are on the disk before the first takes its place."""
+    paths = tuple(path.resolve() for path in paths)  # what a link leads to is written, not the link
     partials = []
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partials.append(path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}"))
+        partials.append(path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(3)}-{path.name}"))
     try:
         yield partials
         for partial in partials:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
         for partial, path in zip(partials, paths, strict=True):
+            if path.is_file():
+                shutil.copymode(path, partial)
             os.replace(partial, path)
     finally:
         for partial in partials:

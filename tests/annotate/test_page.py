@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Serve
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from tiny import draw_image, train_tiny, write_tiny
 
 from frcnn.types import Prediction
@@ -24,6 +24,7 @@ def photos(tmp_path: Path) -> Path:
 def start(tab: Page, address: str) -> None:
     tab.goto(address)
     expect(tab.locator("#about")).to_contain_text("pixels")
+    expect(tab.locator("#photo")).to_be_visible()
 
 
 def on_screen(tab: Page, point: Point) -> Point:
@@ -174,6 +175,7 @@ def test_an_image_goes_back_to_be_done_only_if_it_was(tab: Page, photos: Path, s
     # In another session, an annotation that was there is emptied, not taken away.
     start(tab, serve(photos))
     tab.locator("#images button").first.click()
+    expect(tab.locator("#photo")).to_be_visible()
     click(tab, (30, 40))
     tab.keyboard.press("Delete")
     expect(tab.locator("#about")).to_contain_text("no objects")
@@ -338,6 +340,7 @@ def test_a_detector_trains_on_what_the_page_wrote(tab: Page, tmp_path: Path, ser
     start(tab, serve(photos, class_names=("red", "blue")))
     for number in range(4):
         expect(tab.locator("#about")).to_contain_text(f"{number}.png")
+        expect(tab.locator("#photo")).to_be_visible()
         x, y = 6 + 4 * number, 8 + 6 * number
         tab.keyboard.press("1")
         drag(tab, (x, y), (x + 40, y + 44))
@@ -350,3 +353,136 @@ def test_a_detector_trains_on_what_the_page_wrote(tab: Page, tmp_path: Path, ser
     detector, run = train_tiny(photos, tmp_path / "run", "train.epochs=1", "data.split=[0.5,0,0.5]")
     assert detector.classes == ("blue", "red")
     assert (run / "model.safetensors").is_file()
+
+
+# ------------------------------------------------------------------------------------------- faster than the server is
+
+
+def slow(tab: Page, milliseconds: int, kind: str = "annotations") -> None:
+    """Answers about images take this long."""
+
+    def wait(route: Route) -> None:
+        tab.wait_for_timeout(milliseconds)
+        route.continue_()
+
+    tab.route(f"**/{kind}/**", lambda route: wait(route) if route.request.method == "GET" else route.continue_())
+
+
+def test_keys_that_come_before_the_next_image_are_meant_for_it(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos, class_names=("cat",)))
+    drag(tab, (10, 20), (50, 70))
+    tab.keyboard.press("Escape")
+    saved(tab)
+    slow(tab, 300)
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("e")
+    expect(tab.locator("#about")).to_contain_text("1.png · 128 × 96 pixels · no objects")
+    saved(tab)
+    assert (boxes(photos, "0"), boxes(photos, "1")) == ([[10, 20, 50, 70]], [])
+    tab.keyboard.press("PageUp")
+    drag(tab, (60, 20), (100, 70))  # on neither: the image is not there yet
+    expect(tab.locator("#about")).to_contain_text("0.png")
+    assert (boxes(photos, "0"), boxes(photos, "1")) == ([[10, 20, 50, 70]], [])
+
+
+def test_paging_counts_every_key_and_the_last_image_asked_for_is_shown(tab: Page, photos: Path, serve: Serve) -> None:
+    for number in range(3, 9):
+        draw_image([], seed=number).save(photos / f"{number}.png")
+    start(tab, serve(photos))
+    slow(tab, 100)
+    for _ in range(6):
+        tab.keyboard.press("PageDown")
+    tab.keyboard.press("PageUp")
+    expect(tab.locator("#about")).to_contain_text("5.png")
+    tab.locator("#images button").nth(1).click()
+    tab.locator("#images button").nth(3).click()
+    expect(tab.locator("#about")).to_contain_text("3.png")
+    tab.wait_for_timeout(300)
+    expect(tab.locator("#about")).to_contain_text("3.png")
+
+
+def test_a_box_drawn_while_the_page_looks_for_news_stays(tab: Page, photos: Path, serve: Serve) -> None:
+    address = serve(photos, class_names=("cat",))
+    start(tab, address)
+    other = tab.context.new_page()
+    start(other, address)
+    drag(other, (60, 20), (100, 70))
+    saved(other)
+    slow(tab, 500)
+    tab.evaluate("window.dispatchEvent(new Event('focus'))")
+    drag(tab, (10, 20), (50, 70))
+    expect(tab.locator("#message")).to_contain_text("was changed elsewhere")
+    tab.wait_for_timeout(700)
+    expect(tab.locator("#saving")).to_have_text("not saved")
+    expect(tab.locator("#undo")).to_be_enabled()
+    tab.get_by_role("button", name="Keep mine").click()
+    saved(tab)
+    assert boxes(photos, "0") == [[10, 20, 50, 70]]
+
+
+def test_keys_are_meant_for_the_boxes_after_a_click_elsewhere(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos, class_names=("cat",)))
+    drag(tab, (10, 20), (50, 70))
+    tab.keyboard.press("Escape")
+    tab.locator("#new-class").click()
+    click(tab, (30, 40))
+    tab.keyboard.press("d")
+    tab.keyboard.press("Delete")
+    expect(tab.locator("#about")).to_contain_text("to do")
+    assert tab.locator("#new-class").input_value() == ""
+    tab.locator("#undo").click()
+    tab.keyboard.press(" ")  # does not press the button again
+    expect(tab.locator("#about")).to_contain_text("1 objects")
+    drag(tab, (60, 20), (90, 70))
+    tab.keyboard.press("Control+z")
+    tab.mouse.move(*on_screen(tab, (80, 30)))
+    tab.mouse.down()
+    tab.mouse.move(*on_screen(tab, (100, 60)))
+    tab.keyboard.press("Control+z")  # not while something is drawn
+    tab.mouse.up()
+    saved(tab)
+    assert boxes(photos, "0") == [[10, 20, 50, 70], [80, 30, 100, 60]]
+
+
+def test_a_turned_photo_is_drawn_on_as_it_is_seen(tab: Page, tmp_path: Path, serve: Serve) -> None:
+    turned = draw_image([("red", (0, 0, 128, 20))], seed=0)
+    exif = turned.getexif()
+    exif[0x0112] = 6  # the top is on the right
+    turned.save(tmp_path / "1.jpg", exif=exif)
+    start(tab, serve(tmp_path, class_names=("red",)))
+    assert tab.locator("#photo").evaluate("photo => [photo.naturalWidth, photo.naturalHeight]") == [96, 128]
+    drag(tab, (76, 10), (96, 120))
+    saved(tab)
+    assert boxes(tmp_path, "1") == [[76, 10, 96, 120]]
+
+
+def test_a_model_that_fails_says_so(tab: Page, photos: Path, serve: Serve) -> None:
+    def fail(image: Path) -> Prediction:
+        raise ValueError(f"{image}: too large")
+
+    start(tab, serve(photos, class_names=("cat",), propose=fail))
+    expect(tab.locator("#message")).to_contain_text("The model proposes nothing: ")
+    drag(tab, (10, 20), (50, 70))
+    saved(tab)
+    assert boxes(photos, "0") == [[10, 20, 50, 70]]
+
+
+def test_an_image_that_cannot_be_read_can_be_passed(tab: Page, photos: Path, serve: Serve) -> None:
+    (photos / "1.png").write_bytes(b"")
+    start(tab, serve(photos, class_names=("cat",)))
+    tab.keyboard.press("PageDown")
+    expect(tab.locator("#message")).to_contain_text("1.png: the file is empty")
+    tab.locator("#empty").click()
+    tab.keyboard.press("e")
+    saved(tab)
+    tab.keyboard.press("t")
+    expect(tab.locator("#about")).to_contain_text("2.png")
+    assert not list(photos.glob("*.tsv"))
+
+
+def test_a_tab_of_an_earlier_start_says_so(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos, class_names=("cat",)))
+    tab.route("**/annotations/**", lambda route: route.fulfill(status=404, json={"error": "Not Found"}))
+    drag(tab, (10, 20), (50, 70))
+    expect(tab.locator("#message")).to_contain_text("This page is of an earlier start of frcnn annotate")
+    expect(tab.locator("#saving")).to_have_text("not saved")

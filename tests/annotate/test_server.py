@@ -1,11 +1,15 @@
 """What the server tells whom, and what it refuses."""
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from http.cookiejar import CookieJar
 from io import BytesIO
@@ -30,6 +34,11 @@ class Client:
         self.root = address.partition("/?")[0]
         self.opener: OpenerDirector = build_opener(HTTPCookieProcessor(CookieJar()))
         self.opener.open(address).read()
+        self.overview = json.loads(self.get("/overview")[2])
+
+    def of(self, kind: str, index: int) -> str:
+        """The path of what belongs to an image."""
+        return f"/{self.overview['session']}/{kind}/{index}"
 
     def get(self, path: str) -> tuple[int, Message, bytes]:
         return fetch(self.opener, Request(self.root + path))
@@ -38,7 +47,7 @@ class Client:
         return json.loads(self.get(path)[2])
 
     def put(self, index: int, content: object) -> tuple[int, dict]:
-        request = Request(f"{self.root}/api/images/{index}", json.dumps(content).encode(), method="PUT")
+        request = Request(self.root + self.of("annotations", index), json.dumps(content).encode(), method="PUT")
         status, _, answer = fetch(self.opener, request)
         return status, json.loads(answer)
 
@@ -64,17 +73,32 @@ BOX = {"box": [1, 2, 30, 40], "name": "cat", "difficult": False, "source": ""}
 
 def test_only_who_has_the_token_gets_in(photos: Path, serve: Serve) -> None:
     address = serve(photos)
-    root = address.partition("/?")[0]
-    paths = ("/", "/?token=", "/?token=another", "/api/images", "/images/0", "/thumbnails/0", "/page/page.js")
-    for path in (*paths, f"/api/images?token={TOKEN}"):
-        status, _, answer = fetch(build_opener(), Request(root + path))
-        assert (status, answer) == (403, b"Open the address that `frcnn annotate` printed, with its token.\n"), path
-    request = Request(f"{root}/api/images/0", json.dumps({"version": "", "objects": []}).encode(), method="PUT")
+    client = Client(address)
+    inner = [client.of(kind, 0) for kind in ("annotations", "images", "thumbnails")]
+    paths = ("/", "/?token=", "/?token=another", "/overview", "/page/page.js", *inner)
+    for path in (*paths, f"/overview?token={TOKEN}"):
+        status, _, answer = fetch(build_opener(), Request(client.root + path))
+        assert (status, b"Open the address that `frcnn annotate` printed" in answer) == (403, True), path
+    request = Request(client.root + inner[0], json.dumps({"version": "", "objects": []}).encode(), method="PUT")
     assert fetch(build_opener(), request)[0] == 403
     assert not list(photos.glob("*.tsv"))
-    client = Client(address)
     for path in paths[3:]:
         assert client.get(path)[0] == 200, path
+
+
+def test_an_old_tab_cannot_write_into_the_folder_of_another_session(tmp_path: Path, serve: Serve) -> None:
+    clients = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        draw_image([], seed=0).save(folder / "1.png")
+        clients.append(Client(serve(folder)))
+    one, other = clients
+    sheets = [client.json(client.of("annotations", 0)) for client in clients]
+    assert sheets[0]["version"] != sheets[1]["version"]
+    other.overview = one.overview
+    assert other.put(0, {"version": sheets[1]["version"], "objects": []})[0] == 404
+    assert not list(tmp_path.rglob("*.tsv"))
+    assert one.of("images", 0) != Client(serve(tmp_path / "a")).of("images", 0)  # nor does a browser keep the picture
 
 
 def test_the_cookie_stays_with_this_server_and_the_page_loads_nothing_else(photos: Path, serve: Serve) -> None:
@@ -102,8 +126,8 @@ def test_the_cookie_stays_with_this_server_and_the_page_loads_nothing_else(photo
         "/page/%2e%2e/server.py",
         "/page/%2e%2e%2fserver.py",
         "/thumbnails/99",
-        "/api/images/99",
-        "/api/proposals/0",
+        "/annotations/99",
+        "/proposals/0",
     ],
 )
 def test_nothing_but_the_images_of_the_folder_is_there(path: str, tmp_path: Path, serve: Serve) -> None:
@@ -112,6 +136,7 @@ def test_nothing_but_the_images_of_the_folder_is_there(path: str, tmp_path: Path
         draw_image([], seed=number).save(tmp_path / "data" / f"{number}.png")
     draw_image([], seed=9).save(tmp_path / "secret.png")
     client = Client(serve(tmp_path / "data"))
+    path = path if path.startswith("/page") else f"/{client.overview['session']}{path}"
     with socket.create_connection(("127.0.0.1", int(client.root.rpartition(":")[2]))) as connection:
         # As it is: urllib would tidy the path up.
         cookie = next(iter(next(h.cookiejar for h in client.opener.handlers if hasattr(h, "cookiejar"))))
@@ -121,29 +146,30 @@ def test_nothing_but_the_images_of_the_folder_is_there(path: str, tmp_path: Path
     assert answer.startswith(b"HTTP/1.1 404")
 
 
-def test_an_annotation_that_names_a_file_elsewhere_shows_no_more_than_an_image(tmp_path: Path, serve: Serve) -> None:
+def test_an_image_elsewhere_that_an_annotation_names_is_not_shown(tmp_path: Path, serve: Serve) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "secret.txt").write_text("secret")
-    draw_image([], seed=0).save(tmp_path / "data" / "a.png")
-    (tmp_path / "data" / "all.csv").write_text("../secret.txt,1,2,30,40,cat\na.png,1,2,30,40,cat\n")
+    for image in (tmp_path / "secret.png", tmp_path / "data" / "a.png"):
+        draw_image([], seed=0).save(image)
+    (tmp_path / "data" / "all.csv").write_text("../secret.png,1,2,30,40,cat\na.png,1,2,30,40,cat\n")
     client = Client(serve(tmp_path / "data"))
-    for path in ("/images/0", "/thumbnails/0", "/api/images/0"):
-        status, _, answer = client.get(path)
-        assert (status, b"not an image" in answer or b"cannot identify" in answer) == (422, True)
-        assert b"secret\n" not in answer
+    assert client.get(client.of("images", 0))[0] == client.get(client.of("thumbnails", 0))[0] == 404
+    assert "lies outside of" in client.json(client.of("annotations", 0))["error"]
+    version = client.json(client.of("annotations", 1))["version"]
+    assert client.put(0, {"version": version, "objects": []})[0] == 422
+    assert client.get(client.of("images", 1))[0] == 200
 
 
 def test_what_is_read_and_written(photos: Path, serve: Serve) -> None:
     client = Client(serve(photos, class_names=("dog",)))
-    listed = client.json("/api/images")
+    listed = client.json("/overview")
     assert (listed["folder"], listed["format"], listed["classes"]) == (photos.name, "folders", ["dog"])
     assert listed["images"][0] == {"name": "0.png", "set": "all", "count": None, "broken": False}
-    image = client.json("/api/images/1")
+    image = client.json(client.of("annotations", 1))
     assert (image["width"], image["height"], image["objects"], image["can_be_taken_away"]) == (128, 96, None, True)
     status, answer = client.put(1, {"version": image["version"], "objects": [BOX]})
     assert (status, answer["objects"]) == (200, [BOX | {"box": [1.0, 2.0, 30.0, 40.0]}])
     assert (photos / "1.bboxes.tsv").read_text() == "1\t2\t30\t40\n"
-    assert client.json("/api/images")["images"][1]["count"] == 1
+    assert client.json("/overview")["images"][1]["count"] == 1
     status, conflict = client.put(1, {"version": image["version"], "objects": []})
     assert status == 409
     assert (conflict["objects"], conflict["version"]) == (answer["objects"], answer["version"])
@@ -151,7 +177,7 @@ def test_what_is_read_and_written(photos: Path, serve: Serve) -> None:
     assert (status, "must lie inside the image" in refused["error"]) == (422, True)
     for content in ([], {"version": 1}, {"version": "", "objects": [{"box": [1, 2]}]}):
         assert client.put(1, content)[0] == 400
-    assert client.json("/api/images/1")["objects"] == answer["objects"]
+    assert client.json(client.of("annotations", 1))["objects"] == answer["objects"]
 
 
 def test_every_kind_of_image_is_shown_the_way_up_that_boxes_are_meant(tmp_path: Path, serve: Serve) -> None:
@@ -166,24 +192,25 @@ def test_every_kind_of_image_is_shown_the_way_up_that_boxes_are_meant(tmp_path: 
     client = Client(serve(tmp_path))
     kinds = []
     for index in range(5):
-        _, headers, content = client.get(f"/images/{index}")
+        _, headers, content = client.get(client.of("images", index))
         kinds.append(headers["Content-Type"])
-        small = Image.open(BytesIO(client.get(f"/thumbnails/{index}")[2]))
+        small = Image.open(BytesIO(client.get(client.of("thumbnails", index))[2]))
         assert small.format == "JPEG"
         assert small.size == ((20, 40) if index < 3 else (40, 20))
-        image = client.json(f"/api/images/{index}")
+        image = client.json(client.of("annotations", index))
         assert (image["width"], image["height"]) == small.size
         if kinds[-1] == "image/jpeg" and index:
             assert Image.open(BytesIO(content)).size == small.size
     assert kinds == ["image/jpeg", "image/jpeg", "image/jpeg", "image/jpeg", "image/gif"]
-    assert (tmp_path / "1.jpg").read_bytes() == client.get("/images/0")[2]
+    assert (tmp_path / "1.jpg").read_bytes() == client.get(client.of("images", 0))[2]
 
 
 def test_a_broken_image_says_so(photos: Path, serve: Serve) -> None:
     client = Client(serve(photos))
     (photos / "1.png").write_bytes(b"")
     (photos / "2.png").unlink()
-    for path in ("/api/images/1", "/images/1", "/thumbnails/1", "/api/images/2", "/images/2", "/thumbnails/2"):
+    kinds = ("annotations", "images", "thumbnails")
+    for path in [client.of(kind, index) for kind in kinds for index in (1, 2)]:
         status, _, answer = client.get(path)
         assert status == 422, path
         assert json.loads(answer)["error"], path
@@ -192,8 +219,8 @@ def test_a_broken_image_says_so(photos: Path, serve: Serve) -> None:
 def test_proposals(photos: Path, serve: Serve) -> None:
     found = Prediction("", np.array([[1.2, 2, 30, 40]], np.float32), np.array([0.75], np.float32), ("cat",))
     client = Client(serve(photos, propose=lambda image: found._replace(image=str(image))))
-    assert client.json("/api/images")["proposes"]
-    assert client.json("/api/proposals/0") == [{"box": [1, 2, 30, 40], "name": "cat", "score": 0.75}]
+    assert client.json("/overview")["proposes"]
+    assert client.json(client.of("proposals", 0)) == [{"box": [1, 2, 30, 40], "name": "cat", "score": 0.75}]
 
 
 # -------------------------------------------------------------------------------------------------------- the command
@@ -209,7 +236,7 @@ def test_the_command_serves_and_stops(tmp_path: Path) -> None:
             assert lines[0] == f"{data}: folders, 7 of 7 images are annotated\n"
             address = lines[1].removeprefix("open ").strip()
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{20,}", address)
-            assert Client(address).json("/api/images")["classes"] == ["green", "red", "blue"]
+            assert Client(address).json("/overview")["classes"] == ["green", "red", "blue"]
         finally:
             process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
@@ -231,3 +258,34 @@ def test_without_the_extra_the_command_says_what_to_install(
     monkeypatch.delitem(sys.modules, "frcnn.annotate.server", raising=False)
     assert cli.main(["annotate", str(photos)]) == 2
     assert "pip install 'frcnn[annotate]'" in capsys.readouterr().err
+
+
+def test_names_that_are_no_letters_and_ports_that_are_none(
+    photos: Path, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "0.png").rename(photos / os.fsdecode(b"caf\xe9.png"))
+    assert len(Client(serve(photos)).overview["images"]) == 3
+    with pytest.raises(SystemExit):
+        cli.main(["annotate", str(photos), "--port", "70000"])
+    assert "70000" in capsys.readouterr().err
+
+
+def test_of_several_images_the_last_one_asked_for_is_proposed_for(photos: Path, serve: Serve) -> None:
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+
+    def propose(image: Path) -> Prediction:
+        seen.append(image.name)
+        begun.set()
+        assert go_on.wait(10)
+        return Prediction(str(image), np.zeros((0, 4), np.float32), np.zeros(0, np.float32), ())
+
+    client = Client(serve(photos, propose=propose))
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(client.get, client.of("proposals", 0))]
+        assert begun.wait(10)
+        for index in (1, 2):
+            answers.append(pool.submit(client.get, client.of("proposals", index)))
+            time.sleep(0.3)
+        go_on.set()
+        assert [answer.result()[0] for answer in answers] == [200, 409, 200]
+    assert seen == ["0.png", "2.png"]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -180,9 +182,13 @@ def test_a_first_annotation_can_be_taken_away_again(form: str, tmp_path: Path) -
 @pytest.mark.parametrize("form", EDITABLE)
 def test_a_new_class(form: str, tmp_path: Path) -> None:
     folder = write(tmp_path, form)
-    editor = Editor(folder, DataSettings(), class_names=["green"])
-    assert editor.class_names[0] == "green"
-    assert {"red", "green"} <= set(editor.class_names)
+    if form == "yolo":
+        with pytest.raises(ValueError, match=r"--classes green: yolo lists its classes in a file .*; add it there"):
+            Editor(folder, DataSettings(), class_names=["green"])
+    names = ["red"] if form == "yolo" else ["green"]
+    editor = Editor(folder, DataSettings(), class_names=names)
+    assert editor.class_names[0] == names[0]
+    assert {"red", *names} <= set(editor.class_names)
     index = place_of(editor, "extra.png")
     new = [Annotation((1, 2, 30, 40), "rote Grütze")]
     if form == "yolo":
@@ -434,3 +440,204 @@ def test_what_cannot_be_edited_says_so(tmp_path: Path) -> None:
     (tmp_path / "tasks.json").write_text(json.dumps([task]))
     with pytest.raises(ValueError, match=r"label_studio cannot be changed in place; `frcnn convert .* --to coco`"):
         Editor(tmp_path, DataSettings())
+
+
+# ------------------------------------------------------------------------------------------------ what a review found
+
+
+def coco(folder: Path, content: dict, name: str = "train") -> Path:
+    (folder / "annotations").mkdir(exist_ok=True)
+    file = folder / "annotations" / f"instances_{name}.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def entry(number: int, name: str) -> dict:
+    return {"id": number, "file_name": name, "width": 128, "height": 96}
+
+
+CAT = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]}
+CATS = [{"id": 1, "name": "cat"}]
+
+
+def test_coco_paths_are_compared_as_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_image([], seed=0).save(tmp_path / "a.png")
+    coco(tmp_path, {"images": [entry(1, "./a.png")], "categories": CATS, "annotations": [CAT]})
+    assert Editor(tmp_path, DataSettings()).counts == [1]
+    monkeypatch.chdir(tmp_path)
+    assert Editor(Path("."), DataSettings()).counts == [1]
+
+
+def test_images_that_coco_lists_twice_are_refused(tmp_path: Path) -> None:
+    draw_image([], seed=0).save(tmp_path / "a.png")
+    content = {"images": [entry(1, "a.png")], "categories": CATS, "annotations": [CAT]}
+    coco(tmp_path, content)
+    coco(tmp_path, content, "val")
+    assert "is listed in" in Editor(tmp_path, DataSettings()).broken[0]
+    coco(tmp_path, content | {"images": [entry(1, "a.png"), entry(2, "a.png")]})
+    (tmp_path / "annotations" / "instances_val.json").unlink()
+    assert "is listed in" in Editor(tmp_path, DataSettings()).broken[0]
+
+
+def test_a_new_image_of_coco_takes_no_id_that_annotations_have(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        draw_image([], seed=0).save(tmp_path / f"{name}.png")
+    orphan = CAT | {"id": 7, "image_id": 2}
+    file = coco(tmp_path, {"images": [entry(1, "a.png")], "categories": CATS, "annotations": [CAT, orphan]})
+    editor = Editor(tmp_path, DataSettings())
+    change(editor, 1, [Annotation((5, 5, 9, 9), "cat")])
+    again = json.loads(file.read_text())
+    assert orphan in again["annotations"]
+    assert again["images"][1]["id"] == 3
+
+
+def test_two_processes_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    rows = "".join(f"{number}.png,1,2,30,40,cat\n" for number in range(16))
+    for number in range(16):
+        draw_image([], seed=0).save(tmp_path / f"{number}.png")
+    (tmp_path / "train.csv").write_text(rows)
+    script = (
+        "import sys; from pathlib import Path; from frcnn.config import DataSettings; "
+        "from frcnn.data.editing import Editor; editor = Editor(Path(sys.argv[1]), DataSettings()); "
+        "[editor.write(i, [], editor.read(i).version) for i in range(int(sys.argv[2]), 16, 2)]"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(first)]) for first in (0, 1)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert Editor(tmp_path, DataSettings()).counts == [0] * 16
+
+
+def test_difficult_in_csv(tmp_path: Path) -> None:
+    draw_image([], seed=0).save(tmp_path / "a.png")
+    file = tmp_path / "train.csv"
+    file.write_text("path,x1,y1,x2,y2,label,difficult\na.png,1,2,30,40,cat,\n")
+    editor = Editor(tmp_path, DataSettings())
+    (cat,) = editor.read(0).objects or []
+    assert change(editor, 0, [cat._replace(difficult=True)]) != [cat]
+    assert file.read_text().endswith("a.png,1,2,30,40,cat,1\n")
+    file.write_text("path,x1,y1,x2,y2,label\na.png,1,2,30,40,cat\n")
+    with pytest.raises(ValueError, match=r"train\.csv: has no column 'difficult'; add one"):
+        change(editor, 0, [cat._replace(difficult=True, source="")])
+
+
+def test_two_csv_files_of_one_set(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        draw_image([], seed=0).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.csv").write_text(f"path,x1,y1,x2,y2,label,split\n{name}.png,1,2,30,40,{name},train\n")
+    before = (tmp_path / "a.csv").read_bytes()
+    editor = Editor(tmp_path, DataSettings())
+    assert editor.counts == [1, 1]
+    change(editor, 1, [])
+    assert (tmp_path / "a.csv").read_bytes() == before
+    assert as_trained(tmp_path)["b.png"] == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_csv_of_spreadsheets_keeps_its_encoding_and_its_lines(tmp_path: Path, encoding: str) -> None:
+    draw_image([], seed=0).save(tmp_path / "a.png")
+    text = "path\tx1\ty1\tx2\ty2\tlabel\tnote\r\na.png\t1\t2\t30\t40\tKäse\tone\u2028two\t\r\n"
+    (tmp_path / "train.csv").write_bytes(text.encode(encoding))
+    editor = Editor(tmp_path, DataSettings())
+    change(editor, 0, editor.read(0).objects)
+    assert (tmp_path / "train.csv").read_bytes().decode(encoding) == text
+
+
+def test_the_class_map_only_grows(tmp_path: Path) -> None:
+    folder = write(tmp_path, "map_files")
+    before = (folder / "class_map.txt").read_text() + "red\t9\n"
+    (folder / "class_map.txt").write_text(before)
+    editor = Editor(folder, DataSettings())
+    index = place_of(editor, "extra.png")
+    change(editor, index, [Annotation((1, 2, 30, 40), "new")])
+    assert (folder / "class_map.txt").read_text() == before + "new\t10\n"
+    with pytest.raises(ValueError, match="the background is no class"):
+        change(editor, index, [Annotation((1, 2, 30, 40), "__background__")])
+
+
+@pytest.mark.parametrize("form", ["folders", "pascal_voc", "labelme"])
+def test_images_that_share_an_annotation_are_refused(form: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, form)
+    first = next(image for _, image in Editor(folder, DataSettings()).images if image.name == "1.png")
+    draw_image([], seed=0).save(first.with_suffix(".bmp"))
+    if form == "pascal_voc":
+        (folder / "ImageSets" / "Main" / "train.txt").unlink()
+        (folder / "ImageSets" / "Main" / "test.txt").unlink()
+    editor = Editor(folder, DataSettings())
+    assert {editor.images[index][1].name for index in editor.broken} == {"1.png", "1.bmp"}
+    with pytest.raises(ValueError, match="both would have one annotation"):
+        editor.write(place_of(editor, "1.png"), [], "")
+
+
+def test_parts_of_objects_and_lists_with_the_same_image_in_pascal_voc(tmp_path: Path) -> None:
+    folder = write(tmp_path, "pascal_voc")
+    (folder / "ImageSets" / "Main" / "trainval.txt").write_text("1\n2\n")
+    file = folder / "Annotations" / "1.xml"
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>20</xmax><ymax>20</ymax></bndbox>"
+    part = f"<object><name>hand</name>{box}</object>"
+    file.write_text(f"<annotation><object><name>red</name>{box}{part}</object></annotation>")
+    editor = Editor(folder, DataSettings())
+    assert [image.name for _, image in editor.images].count("1.png") == 1
+    index = place_of(editor, "1.png")
+    objects = editor.read(index).objects
+    assert objects is not None
+    assert [thing.name for thing in objects] == ["red"]
+    change(editor, index, objects)
+    assert file.read_text().count("<object>") == 2
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    folder = write(tmp_path, "labelme")
+    target = tmp_path / "store" / "1.json"
+    target.parent.mkdir()
+    (folder / "1.json").rename(target)
+    (folder / "1.json").symlink_to(target)
+    target.chmod(0o640)
+    editor = Editor(folder, DataSettings())
+    change(editor, place_of(editor, "1.png"), [])
+    assert (folder / "1.json").is_symlink()
+    assert json.loads(target.read_text())["shapes"] == []
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("form", EDITABLE)
+def test_what_a_killed_process_left_disturbs_nobody(form: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, form)
+    before = as_trained(folder)
+    for file in [file for file in folder.rglob("*") if file.is_file() and "original" not in file.parts]:
+        file.with_name(f".partial-1-{file.name}").write_bytes(file.read_bytes()[:10])
+    assert as_trained(folder) == before
+    assert Editor(folder, DataSettings()).counts.count(None) == 1
+
+
+def test_an_odd_file_of_labelme_does_not_shut_the_folder(tmp_path: Path) -> None:
+    folder = write(tmp_path, "labelme")
+    (folder / "classes.json").write_text("[1, 2]")
+    (folder / "2.json").write_text("{")
+    editor = Editor(folder, DataSettings())
+    assert [editor.images[index][1].name for index in editor.broken] == ["2.png"]
+    (folder / "2.json").unlink()
+    index = place_of(editor, "2.png")
+    assert editor.read(index).objects is None
+    assert not editor.broken
+    assert not editor.may_be_taken_away(index)
+
+
+def test_images_that_cannot_be_opened_are_named_and_hidden_ones_are_none(tmp_path: Path) -> None:
+    draw_image([], seed=0).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "._a.png").write_bytes(b"macOS")
+    (tmp_path / "c.jpg").mkdir()
+    editor = Editor(tmp_path, DataSettings())
+    assert [image.name for _, image in editor.images] == ["a.png", "b.png", "c.jpg"]
+    assert list(editor.broken) == [1, 2]
+
+
+def test_a_mistake_that_was_there_does_not_keep_others_from_being_changed_twice(tmp_path: Path) -> None:
+    draw_image([], seed=0).save(tmp_path / "1.png")
+    box = "<bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>20</ymax></bndbox>"
+    objects = "".join(f"<object>\t<name>red</name>{box.format(*sides)}</object>" for sides in ((1, 130), (5, 20)))
+    (tmp_path / "1.xml").write_text(f"<annotation>{objects}</annotation>")
+    editor = Editor(tmp_path, DataSettings())
+    wrong, right = editor.read(0).objects or []
+    for x in (10.0, 20.0):  # the page keeps what it has read first
+        change(editor, 0, [wrong, right._replace(box=(x, 1.0, 40.0, 20.0))])
+    assert (editor.read(0).objects or [])[1].box == (20, 1, 40, 20)

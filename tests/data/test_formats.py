@@ -659,7 +659,9 @@ def test_a_format_that_is_asked_for_says_what_it_stumbles_over(tmp_path: Path) -
     (tmp_path / "a.json").write_text('{"shapes": [{"points": 1}], "imagePath": "a.png"}')
     with pytest.raises(ValueError, match=r"--format NAME says why one does not fit"):
         read(tmp_path)
-    with pytest.raises(ValueError, match=r"is not labelme .*a\.json: not LabelMe's format.* Expected `array`, got `int`"):
+    with pytest.raises(
+        ValueError, match=r"is not labelme .*a\.json: not LabelMe's format.* Expected `array`, got `int`"
+    ):
         read(tmp_path, format="labelme")
     (tmp_path / "data.yaml").write_text("names: [cat\ntrain: x")
     with pytest.raises(ValueError, match=r"data\.yaml: not a YAML file that can be read"):

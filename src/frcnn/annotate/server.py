@@ -1,10 +1,12 @@
 """What the page asks for, and what it saves.
 
-An image is a number, its place in the editor's list, so no request names a file. Every request needs the token that is
-in the printed address, which becomes a cookie of this server alone.
+An image is a number, its place in the editor's list, so no request names a file. A number means something during one
+session only, whose name is in the address: neither the browser's memory nor an old tab can mix up two folders. Every
+request needs the token that is in the printed address, which becomes a cookie of this server alone.
 """
 
 import hashlib
+import json
 import secrets
 import socket
 import threading
@@ -22,7 +24,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,8 +39,9 @@ Propose = Callable[[Path], Prediction]
 
 _PAGE = Path(__file__).parent / "page"
 _THUMBNAIL = (160, 120)
-_SHOWN_BY_ALL = {"PNG", "WEBP", "GIF", "BMP"}
-"""What every browser shows as it is, besides JPEG, which it turns too, as its tag says; others are sent as JPEG."""
+_SHOWN_BY_ALL = {"JPEG", "PNG", "WEBP", "GIF", "BMP"}
+"""What every browser shows; others are sent as JPEG, as are those that not every browser turns as their tag says."""
+_ORIENTATION = 0x0112  # EXIF tag
 _KEPT = {"Cache-Control": "private, max-age=3600"}
 _GUARDS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -93,7 +96,7 @@ def serve(
             ) from None
         listening.listen()
         token = secrets.token_urlsafe(16)
-        shown = f"[{host}]" if ":" in host else host
+        shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         on_ready(f"http://{shown}:{listening.getsockname()[1]}/?token={token}")
         config = uvicorn.Config(make_app(editor, token, propose), log_level="warning", ws="none", lifespan="off")
         uvicorn.Server(config).run(sockets=[listening])
@@ -101,25 +104,29 @@ def serve(
 
 def make_app(editor: Editor, token: str, propose: Propose | None = None) -> Starlette:
     """The server as an ASGI application."""
-    views = _Views(editor, propose)
+    session = secrets.token_hex(4)
+    views = _Views(editor, propose, session)
+    of_images = [
+        Route("/annotations/{index:int}", views.read, methods=["GET"]),
+        Route("/annotations/{index:int}", views.write, methods=["PUT"]),
+        Route("/proposals/{index:int}", views.proposals),
+        Route("/images/{index:int}", views.picture),
+        Route("/thumbnails/{index:int}", views.thumbnail),
+    ]
     routes = [
         Route("/", views.page),
         Mount("/page", StaticFiles(directory=_PAGE)),
-        Route("/api/images", views.overview),
-        Route("/api/images/{index:int}", views.read, methods=["GET"]),
-        Route("/api/images/{index:int}", views.write, methods=["PUT"]),
-        Route("/api/proposals/{index:int}", views.proposals),
-        Route("/images/{index:int}", views.picture),
-        Route("/thumbnails/{index:int}", views.thumbnail),
+        Route("/overview", views.overview),
+        Mount(f"/{session}", routes=of_images),
     ]
     handlers = {Exception: _failed, HTTPException: _refused}
     return Starlette(routes=routes, middleware=[Middleware(_Guard, token=token)], exception_handlers=handlers)
 
 
 class _Views:
-    def __init__(self, editor: Editor, propose: Propose | None) -> None:
-        self._editor, self._propose = editor, propose
-        self._busy = threading.Lock()
+    def __init__(self, editor: Editor, propose: Propose | None, session: str) -> None:
+        self._editor, self._propose, self._session = editor, propose, session
+        self._busy, self._asked = threading.Lock(), 0
         self._small = lru_cache(maxsize=20_000)(self._thumbnail)
 
     def page(self, request: Request) -> Response:
@@ -128,8 +135,9 @@ class _Views:
     def overview(self, request: Request) -> Response:
         editor = self._editor
         images = zip(editor.images, editor.counts, strict=True)
-        return JSONResponse(
+        return _Json(
             {
+                "session": self._session,
                 "folder": editor.folder.resolve().name,
                 "format": editor.format,
                 "smallest": SMALLEST,
@@ -151,7 +159,7 @@ class _Views:
         except (ValueError, OSError) as error:
             return _error(422, error)
         is_new = self._editor.may_be_taken_away(index)
-        return JSONResponse({"width": width, "height": height, "can_be_taken_away": is_new} | _plain(sheet))
+        return _Json({"width": width, "height": height, "can_be_taken_away": is_new} | _plain(sheet))
 
     async def write(self, request: Request) -> Response:
         try:
@@ -162,7 +170,7 @@ class _Views:
 
     def _write(self, index: int, saved: _Saved) -> Response:
         try:
-            return JSONResponse(_plain(self._editor.write(index, saved.annotations(), saved.version)))
+            return _Json(_plain(self._editor.write(index, saved.annotations(), saved.version)))
         except ConflictError as error:
             return _error(409, error, self._editor.read(index))
         except (ValueError, OSError) as error:
@@ -171,20 +179,25 @@ class _Views:
     def proposals(self, request: Request) -> Response:
         if self._propose is None:
             raise HTTPException(404)
+        self._asked = asked = self._asked + 1
         try:
             with self._busy:
+                if asked != self._asked:
+                    return _error(409, ValueError("another image was asked for in the meantime"))
                 found = self._propose(self._image(request))
         except (ValueError, OSError) as error:
             return _error(422, error)
         listed = zip(found.boxes.round().tolist(), found.names, found.scores.tolist(), strict=True)
-        return JSONResponse([{"box": box, "name": name, "score": score} for box, name, score in listed])
+        return _Json([{"box": box, "name": name, "score": score} for box, name, score in listed])
 
     def picture(self, request: Request) -> Response:
         image = self._image(request)
         try:
             with open_image(image) as opened:
-                form, is_turned = opened.format, stored_size(opened)[1] != 1
-            if image.is_file() and (form == "JPEG" or (form in _SHOWN_BY_ALL and not is_turned)):
+                form, orientation, exif = opened.format, stored_size(opened)[1], Image.Exif()
+                exif.load(opened.info.get("exif", b""))
+            is_upright = orientation == 1 or (form == "JPEG" and exif.get(_ORIENTATION) == orientation)
+            if image.is_file() and form in _SHOWN_BY_ALL and is_upright:
                 return FileResponse(image, media_type=f"image/{form.lower()}", headers=_KEPT)
             return _jpeg(read_image(image), quality=95)
         except UNREADABLE as error:
@@ -192,6 +205,7 @@ class _Views:
 
     def thumbnail(self, request: Request) -> Response:
         try:
+            self._image(request)
             return self._small(self._index(request))
         except UNREADABLE as error:
             return _error(422, error)
@@ -209,7 +223,17 @@ class _Views:
         return index
 
     def _image(self, request: Request) -> Path:
-        return self._editor.images[self._index(request)][1]
+        image = self._editor.images[self._index(request)][1]
+        if not self._editor.is_inside(image):
+            raise HTTPException(404)
+        return image
+
+
+class _Json(JSONResponse):
+    """In ASCII, since names of files may hold what is no letter."""
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content).encode()
 
 
 class _Guard:
@@ -222,13 +246,14 @@ class _Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         if self._is_right(request.query_params.get("token")) and request.url.path == "/":
-            redirect = RedirectResponse("/")  # the address bar and the history do not keep the token
-            redirect.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
-            answer: ASGIApp = redirect
+            # Not a redirect: after a click on another site's page, its cookie would not be sent.
+            welcome = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/">')
+            welcome.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
+            answer: ASGIApp = welcome
         elif self._is_right(request.cookies.get(self._cookie)):
             answer = self._app
         else:
-            answer = PlainTextResponse("Open the address that `frcnn annotate` printed, with its token.\n", 403)
+            answer = _error(403, ValueError("Open the address that `frcnn annotate` printed, with its token."))
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -251,16 +276,16 @@ def _relative(image: Path, folder: Path) -> str:
 
 
 def _error(status: int, error: Exception, sheet: Sheet | None = None) -> Response:
-    return JSONResponse({"error": str(error)} | ({} if sheet is None else _plain(sheet)), status)
+    return _Json({"error": str(error)} | ({} if sheet is None else _plain(sheet)), status)
 
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code)
+    return _Json({"error": error.detail}, error.status_code)
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": f"frcnn annotate failed: {error!r}"}, 500)
+    return _Json({"error": f"frcnn annotate failed: {error!r}"}, 500)
 
 
 def _jpeg(image: Image.Image, *, quality: int) -> Response:

@@ -15,6 +15,10 @@ const RETRY = 2000; // milliseconds
 
 let overview;
 let sheet; // of the image that is shown
+let wanted = null; // the index of the image that is being opened
+let waiting = []; // keys that were pressed in the meantime: they mean the image that is being opened
+let isSeen = false; // whether its photo is on the screen
+let asked = null; // aborts the proposals that were asked for
 let selected = null; // id of an object or of a proposed one
 let activeClass = null;
 let drag = null;
@@ -36,17 +40,25 @@ const seen = new IntersectionObserver((entries) => entries.forEach(({ target, is
 async function ask(address, options) {
   const response = await fetch(address, options);
   const answer = await response.json().catch(() => ({ error: response.statusText }));
+  if (response.status === 403 || response.status === 404) {
+    answer.error = `This page is of an earlier start of frcnn annotate. Open the new address; nothing more is saved here. (${answer.error})`;
+  }
   return { ok: response.ok, status: response.status, answer };
 }
+
+/** The address of what belongs to an image, in this session. */
+const of = (kind, index) => `/${overview.session}/${kind}/${index}`;
 
 const withIds = (objects) => objects.map((object) => ({ ...object, id: nextId++ }));
 
 async function fetchSheet(index) {
+  const before = sheets.get(index)?.version;
+  if (sheets.has(index) && isUnsaved(sheets.get(index))) return sheets.get(index);
+  const { ok, answer } = await ask(of("annotations", index));
   const known = sheets.get(index);
-  if (known && isUnsaved(known)) return known;
-  const { ok, answer } = await ask(`/api/images/${index}`);
-  if (!ok) return { index, error: answer.error, objects: [], past: [], future: [], proposals: [] };
-  if (known && known.version === answer.version) return known;
+  // In the meantime it may have been changed here, and even been saved.
+  if (known && (isUnsaved(known) || known.version !== before || known.version === answer.version)) return known;
+  if (!ok) return broken(index, answer.error);
   const fresh = {
     index,
     width: answer.width,
@@ -59,9 +71,11 @@ async function fetchSheet(index) {
     future: [],
     proposals: [],
   };
-  sheets.set(index, fresh);
-  return fresh;
+  sheets.set(index, Object.assign(known ?? {}, fresh));
+  return sheets.get(index);
 }
+
+const broken = (index, error) => ({ index, error, objects: [], past: [], future: [], proposals: [] });
 
 const isUnsaved = (one) => Boolean(one.dirty || one.saving || one.conflict || one.failed);
 
@@ -77,7 +91,7 @@ async function save(one) {
     const body = JSON.stringify({ version: one.version, objects: one.annotated ? objects : null });
     let result;
     try {
-      result = await ask(`/api/images/${one.index}`, { method: "PUT", body });
+      result = await ask(of("annotations", one.index), { method: "PUT", body });
     } catch {
       one.dirty = one.offline = true;
       showSaving();
@@ -221,15 +235,21 @@ async function copyPrevious() {
 async function propose() {
   const target = sheet;
   if (!overview.proposes || target.error) return;
-  target.proposing = true;
+  asked?.abort(); // one at a time: what is shown now
+  asked = new AbortController();
+  Object.assign(target, { proposing: true, unproposed: null });
   render();
-  const { ok, answer } = await ask(`/api/proposals/${target.index}`).catch((error) => ({ answer: { error: `${error}` } }));
+  const options = { signal: asked.signal };
+  const failed = (error) => ({ status: error.name === "AbortError" ? 409 : 0, answer: { error: `${error}` } });
+  const { ok, status, answer } = await ask(of("proposals", target.index), options).catch(failed);
   target.proposing = false;
-  if (!ok) target.failed = answer.error;
+  if (!ok && status !== 409) target.unproposed = answer.error;
   const found = ok ? answer.map((one) => ({ ...one, id: nextId++, box: inside(one.box, target) })) : [];
   // What is drawn already is not proposed again.
   target.proposals = found.filter(({ box }) => isLargeEnough(box) && !target.objects.some((one) => iou(one.box, box) > 0.5));
-  if (target === sheet) render();
+  if (target !== sheet) return;
+  render();
+  showMessage();
 }
 
 // -------------------------------------------------------------------------------------------------------------- boxes
@@ -436,6 +456,7 @@ function showMessage() {
   const lines = [];
   if (sheet.error) lines.push([sheet.error]);
   if (sheet.offline) lines.push(["No answer from `frcnn annotate`: is it still running? Trying again; keep this page open."]);
+  if (sheet.unproposed) lines.push([`The model proposes nothing: ${sheet.unproposed}`]);
   if (sheet.failed) lines.push([sheet.failed, ["Try again", () => save(sheet)]]);
   if (sheet.conflict) {
     const theirs = sheet.conflict;
@@ -489,7 +510,7 @@ function makeRow(image, index) {
   const row = document.createElement("li");
   const button = Object.assign(document.createElement("button"), { tabIndex: -1 }); // Tab passes the list by
   const picture = Object.assign(document.createElement("img"), { alt: "" });
-  picture.dataset.src = `/thumbnails/${index}`;
+  picture.dataset.src = of("thumbnails", index);
   seen.observe(picture);
   const name = Object.assign(document.createElement("span"), { className: "name", textContent: image.name, title: image.name });
   const mark = Object.assign(document.createElement("span"), { className: "mark" });
@@ -514,10 +535,11 @@ function showProgress() {
 
 async function show(index) {
   if (index < 0 || index >= overview.images.length) return;
+  wanted = index;
   stopDrag();
-  const opened = await fetchSheet(index).catch((error) => ({
-    index, error: `No answer from frcnn annotate (${error.message}); is it still running?`, objects: [], past: [], future: [], proposals: [],
-  }));
+  const opened = await fetchSheet(index).catch((error) =>
+    broken(index, `No answer from frcnn annotate (${error.message}); is it still running?`));
+  if (wanted !== index) return; // somebody has gone on
   const before = rows[sheet?.index ?? index].firstChild;
   before.removeAttribute("aria-current");
   before.tabIndex = -1;
@@ -532,22 +554,32 @@ async function show(index) {
   photo.hidden = Boolean(sheet.error);
   photo.alt = overview.images[index].name;
   if (!sheet.error) {
-    photo.src = `/images/${index}`;
+    isSeen = false;
+    photo.src = of("images", index);
     Object.assign(photo, { width: sheet.width, height: sheet.height });
+    photo.style.visibility = "hidden"; // or the one before would be seen in its place
     fit();
   }
   render();
   showSaving();
-  if (index + 1 < overview.images.length) new Image().src = `/images/${index + 1}`; // it is there when it is wanted
+  if (index + 1 < overview.images.length) new Image().src = of("images", index + 1); // it is there when it is wanted
   if (overview.proposes && !sheet.error && !sheet.annotated && !sheet.proposals.length && !sheet.past.length) propose();
+  wanted = null;
+  const keys = waiting;
+  waiting = [];
+  keys.forEach(onKey);
 }
+
+/** From the image that is shown, or is being opened. */
+const step = (by) => show((wanted ?? sheet.index) + by);
 
 /** Somebody else may have been here while the window was not looked at. */
 async function refresh() {
   if (!sheet || sheet.error || isUnsaved(sheet)) return;
-  const { index } = sheet;
+  const { index, version } = sheet;
   const now = await fetchSheet(index).catch(() => sheet);
-  if (sheet.index === index && now !== sheet) show(index);
+  if (now === sheet && now.version === version) return;
+  if (sheet.index === index && wanted === null) show(index);
 }
 
 function nextTodo() {
@@ -574,8 +606,9 @@ function askName(current) {
 // --------------------------------------------------------------------------------------------------------------- mouse
 
 function startDrag(event) {
-  if (sheet.error || (event.button !== 0 && event.button !== 1)) return;
+  if (sheet.error || wanted !== null || !isSeen || drag || (event.button !== 0 && event.button !== 1)) return;
   event.preventDefault();
+  if (!document.activeElement.matches(".box")) document.activeElement.blur(); // keys are meant for the boxes now
   const [x, y] = toImage(event);
   const start = { x, y, clientX: event.clientX, clientY: event.clientY, pointer: event.pointerId };
   const one = find(selected);
@@ -655,6 +688,7 @@ function newBox() {
   if (isLargeEnough(box)) addBox(box);
 }
 
+const PAGING = { arrowright: 1, arrowleft: -1, pagedown: 1, pageup: -1 };
 const KEYS = {
   b: newBox,
   c: copyPrevious,
@@ -673,8 +707,8 @@ const KEYS = {
     else if (find(selected)) rename(selected);
   },
   escape: () => (drag ? stopDrag() : select(null)),
-  pagedown: () => show(sheet.index + 1),
-  pageup: () => show(sheet.index - 1),
+  pagedown: () => step(1),
+  pageup: () => step(-1),
   "+": () => zoom(1.25),
   "=": () => zoom(1.25),
   "-": () => zoom(0.8),
@@ -686,7 +720,14 @@ const ALLOWED_WITHOUT_IMAGE = new Set(["pagedown", "pageup", "t", "?"]);
 function onKey(event) {
   const { target } = event;
   if (document.querySelector("dialog[open]") || target.matches("input, select")) return;
-  const key = event.key.toLowerCase();
+  const digit = /^(Digit|Numpad)([0-9])$/.exec(event.code)?.[2]; // also where digits need Shift
+  const key = digit ?? event.key.toLowerCase();
+  if (drag && key !== "escape") return event.preventDefault();
+  if (wanted !== null && !(key in PAGING)) {
+    event.preventDefault();
+    waiting.push(event);
+    return;
+  }
   if (event.ctrlKey || event.metaKey) {
     if (key === "z" || key === "y") {
       event.preventDefault();
@@ -707,8 +748,7 @@ function onKey(event) {
   } else if (ARROWS[event.key]) {
     const one = find(selected);
     if (one) nudge(one, ARROWS[event.key], event);
-    else if (key === "arrowright") show(sheet.index + 1);
-    else if (key === "arrowleft") show(sheet.index - 1);
+    else if (key in PAGING) step(PAGING[key]);
     else return;
   } else if (/^[1-9]$/.test(key)) {
     const name = overview.classes[Number(key) - 1];
@@ -727,13 +767,28 @@ function onKey(event) {
 
 function listen() {
   const buttons = {
-    previous: () => show(sheet.index - 1), next: () => show(sheet.index + 1), "next-todo": nextTodo,
+    previous: () => step(-1), next: () => step(1), "next-todo": nextTodo,
     undo, redo, copy: copyPrevious, empty: markEmpty, propose, accept: () => accept(sheet.proposals),
     "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8), fit,
     help: () => $("keys").showModal(), "name-cancel": () => $("naming").close(),
   };
-  Object.entries(buttons).forEach(([id, act]) => $(id).addEventListener("click", () => act()));
-  $("filter").addEventListener("change", showList);
+  const always = new Set(["previous", "next", "next-todo", "help", "name-cancel"]);
+  Object.entries(buttons).forEach(([id, act]) => $(id).addEventListener("click", ({ detail }) => {
+    if (detail > 0) $(id).blur(); // a click, after which keys are meant for the image
+    if (always.has(id) || (!sheet.error && wanted === null)) act();
+  }));
+  $("filter").addEventListener("change", () => {
+    showList();
+    $("filter").blur();
+  });
+  $("photo").addEventListener("load", () => {
+    isSeen = true;
+    $("photo").style.visibility = "visible";
+  });
+  $("photo").addEventListener("error", () => {
+    if (!sheet.error) sheet.failed = "This photo cannot be shown";
+    showMessage();
+  });
   $("add-class").addEventListener("submit", (event) => {
     event.preventDefault();
     const name = $("new-class").value.trim();
@@ -766,7 +821,7 @@ function listen() {
 }
 
 async function start() {
-  overview = (await ask("/api/images")).answer;
+  overview = (await ask("/overview")).answer;
   activeClass = overview.classes[0] ?? null;
   document.title = `${overview.folder} – frcnn annotate`;
   $("folder").textContent = overview.folder;
@@ -776,10 +831,10 @@ async function start() {
   });
   showProgress();
   showList();
-  const wanted = Number(location.hash.slice(1)) - 1;
+  const shown = Number(location.hash.slice(1)) - 1;
   const todo = overview.images.findIndex(({ count, broken }) => count === null && !broken);
-  await show(overview.images[wanted] ? wanted : Math.max(todo, 0));
   listen();
+  await show(overview.images[shown] ? shown : Math.max(todo, 0));
 }
 
 start();

@@ -15,7 +15,7 @@ import numpy as np
 
 from frcnn.config import DataSettings
 from frcnn.data.formats.json_files import read_json
-from frcnn.data.formats.lines import slashes, while_unchanged
+from frcnn.data.formats.lines import slashes, visible, while_unchanged
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import Problem, Report
 from frcnn.data.records import Records
@@ -138,8 +138,8 @@ def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
     yield from ((name, image) for image, name in listed.items())
     for name, file in files:
         beside = {Path(image).parent for image in _opened(file).images} or set(_places(folder, name, file))
-        for place in sorted(beside):
-            others = [image for image in place.iterdir() if image.suffix.lower() in IMAGE_SUFFIXES]
+        for place in sorted(filter(Path.is_dir, beside)):
+            others = [image for image in visible(place.iterdir()) if image.suffix.lower() in IMAGE_SUFFIXES]
             for image in sorted(others, key=lambda image: (len(image.stem), image.name)):
                 if image not in listed:
                     listed[image] = name
@@ -152,8 +152,11 @@ def class_names(folder: Path, settings: DataSettings) -> list[str]:
 
 
 def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
-    """An image that the file does not list is not annotated."""
+    """An image that the file does not list is not annotated; one that is listed twice cannot be changed."""
     opened = _opened(_files(folder)[name])
+    twice = [file for file in _files(folder).values() for other in _opened(file).listed if other == str(image)]
+    if len(twice) > 1:
+        raise ValueError(f"{image}: is listed in {twice[0]} and in {twice[1]}; one list must have it, once")
     entry = opened.images.get(str(image))
     return None if entry is None else [_annotation(one, entry, opened.names) for one in opened.readable(entry)]
 
@@ -195,6 +198,8 @@ class _Opened(NamedTuple):
     """A file, with all that we do not know of."""
 
     content: _Raw
+    listed: list[str]
+    """Paths, as often as they are listed."""
     images: dict[str, _Raw]
     """By path."""
     annotations: dict[_Key, list[_Raw]]
@@ -213,12 +218,14 @@ def _opened(file: Path) -> _Opened:
     read_json(file, _Content, _FORM)
     content = read_json(file, _Raw, _FORM)
     name = next(name for name, other in _files(_folder_of(file)).items() if other == file)
-    paths = _paths(_folder_of(file), name, file, [entry["file_name"] for entry in content["images"]])
+    names = [entry["file_name"] for entry in content["images"]]
+    paths = [str(Path(path)) for path in _paths(_folder_of(file), name, file, names)]
     annotations: dict[_Key, list[_Raw]] = {}
     for one in content["annotations"]:
         annotations.setdefault(one["image_id"], []).append(one)
     return _Opened(
         content,
+        paths,
         dict(zip(paths, content["images"], strict=True)),
         annotations,
         {category["id"]: str(category["name"]) for category in content["categories"]},
@@ -250,7 +257,9 @@ def _described(thing: Annotation, entry: _Raw, names: Mapping[_Key, str], used: 
 def _entry(image: Path, opened: _Opened, places: Sequence[Path]) -> _Raw:
     place = next(place for place in places if image.is_relative_to(place))
     height, width = image_size(image)
-    key = _free(entry["id"] for entry in opened.content["images"])
+    key = _free(
+        [*opened.annotations, *(entry["id"] for entry in opened.content["images"])]
+    )  # boxes may be without image
     return {"id": key, "file_name": image.relative_to(place).as_posix(), "width": width, "height": height}
 
 
@@ -283,7 +292,7 @@ def _files(folder: Path) -> dict[str, Path]:
         file.stem.removeprefix(_PREFIX): file for file in sorted((folder / "annotations").glob(f"{_PREFIX}*.json"))
     }
     found = found or {file.parent.name: file for file in sorted(folder.glob(f"*/{_BESIDE}"))}
-    alone = sorted(folder.glob("*.json"))
+    alone = sorted(visible(folder.glob("*.json")))
     return found or {file.stem: file for file in alone if len(alone) <= _FEW and _is_coco(file)}
 
 

@@ -5,7 +5,9 @@ A column `split` says to which set a line belongs; without it, each file is a se
 relative to the folder, or to its folder images/.
 """
 
+import codecs
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import plain, read_text, slashes, to_numbers, to_size, while_unchanged
+from frcnn.data.formats.lines import plain, read_text, slashes, to_numbers, to_size, visible, while_unchanged
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import Problem, Report
 from frcnn.files import whole_file
@@ -61,11 +63,11 @@ class _Image(NamedTuple):
 
 
 def recognises(folder: Path, settings: DataSettings) -> bool:
-    return any(_columns(file) is not None for file in folder.glob("*.csv"))
+    return any(_columns(file) is not None for file in _files(folder))
 
 
 def sets(folder: Path, settings: DataSettings) -> list[str]:
-    return list(dict.fromkeys(name for file in sorted(folder.glob("*.csv")) for name in _sets_of(file)))
+    return list(dict.fromkeys(name for file in _files(folder) for name in _sets_of(file)))
 
 
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
@@ -88,8 +90,8 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
             image.boxes.append(list(found.box))
             image.names.append(found.name)
             image.difficult.append(found.difficult)
-    values = [value for image in images.values() for box in image.boxes for value in box]
-    if max(values, default=2) <= 1 and any(0 < value < 1 for value in values):
+    sides = [side for image in images.values() for box in image.boxes for side in box]
+    if max(sides, default=2) <= 1 and any(0 < side < 1 for side in sides):
         rule = f"all coordinates of the set '{name}' are 1 or less: shares of the sides? Pixels are needed"
         report(Problem("shares, not pixels", folder, rule))
     for path, (boxes, names, difficult, size) in images.items():
@@ -128,9 +130,11 @@ def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
     listed = {_image(folder, row.values["path"]): _set_name(file, row) for file, row in _all_rows(folder)}
     yield from ((name, image) for image, name in listed.items())
     place = folder / "images" if (folder / "images").is_dir() else folder
-    names = list(listed.values())
+    names = sets(folder, settings)
     new = next((name for name in names if name.startswith("train")), names[0])
-    others = (image for image in place.iterdir() if image.suffix.lower() in IMAGE_SUFFIXES and image not in listed)
+    others = (
+        image for image in visible(place.iterdir()) if image.suffix.lower() in IMAGE_SUFFIXES and image not in listed
+    )
     yield from ((new, image) for image in sorted(others, key=lambda image: (len(image.stem), image.name)))
 
 
@@ -139,8 +143,7 @@ def class_names(folder: Path, settings: DataSettings) -> list[str]:
 
 
 def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
-    file = _file_of(folder, name)
-    rows = _rows_by_image(file).get(str(image))
+    rows = _rows_by_image(_file_of(folder, name, image)).get(str(image))
     if rows is None:
         return None
     found = ((_object(row.values), row.cells) for row in rows)
@@ -151,20 +154,26 @@ def write_image(
     folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
 ) -> None:
     """Lines that cannot be read stay as they are, after those of the other objects of their image."""
-    file = _file_of(folder, name)
+    file = _file_of(folder, name, image)
     columns = _columns(file)
     assert columns is not None  # or it were no file of a set
+    if "difficult" not in columns.names and any(thing.difficult for thing in objects or ()):
+        raise ValueError(f"{file}: has no column 'difficult'; add one to its first line, or leave the mark out")
     own = _rows_by_image(file).get(str(image), [])
     before = own[0].cells[columns.names.index("path")] if own else image.relative_to(folder).as_posix()
     new: list[list[str]] = []
     for thing in objects or ():
         cells = json.loads(thing.source) if thing.source else [""] * len(columns.names)
-        values = {"path": before, "split": name, "label": thing.name, "difficult": str(int(thing.difficult))}
-        values |= dict(zip(_PLAIN[1:5], map(plain, thing.box), strict=True))
+        values = {"label": thing.name, "difficult": str(int(thing.difficult))}
         old = _object(_values(cells, columns.names)) if thing.source else None
-        if isinstance(old, Annotation) and old.box == thing.box:
-            values = {"label": thing.name}
-        new.append([values.get(ours or "", cell) for ours, cell in zip(columns.names, cells, strict=True)])
+        if not isinstance(old, Annotation):
+            values |= {"path": before, "split": name}
+        elif old.difficult == thing.difficult:
+            del values["difficult"]
+        if not isinstance(old, Annotation) or old.box != thing.box:
+            values |= dict(zip(_PLAIN[1:5], map(plain, thing.box), strict=True))
+        names = [*columns.names, *[None] * (len(cells) - len(columns.names))]  # a line may have more than the first
+        new.append([values.get(ours or "", cell) for ours, cell in zip(names, cells, strict=True)])
     if objects is not None:
         new += [row.cells for row in own if isinstance(_object(row.values), str)]
         new = new or [[{"path": before, "split": name}.get(ours or "", "") for ours in columns.names]]
@@ -200,15 +209,25 @@ def _object(values: Mapping[str, str]) -> Annotation | str | None:
     return Annotation((x1, y1, x2, y2), values["label"], values.get("difficult", "").lower() in ("1", "true"))
 
 
-def _file_of(folder: Path, name: str) -> Path:
-    """The file of a set."""
-    return next(file for file in sorted(folder.glob("*.csv")) if name in _sets_of(file))
+def _file_of(folder: Path, name: str, image: Path) -> Path:
+    """The file of a set that has the image, else the first of that set."""
+    files = [file for file in _files(folder) if name in _sets_of(file)]
+    if not files:
+        raise ValueError(f"{folder}: has no CSV file of the set '{name}' any more")
+    return next((file for file in files if str(image) in _rows_by_image(file)), files[0])
+
+
+@while_unchanged
+def _files(folder: Path) -> list[Path]:
+    return sorted(visible(folder.glob("*.csv")))
 
 
 @while_unchanged
 def _sets_of(file: Path) -> list[str]:
     columns = _columns(file)
-    return list(dict.fromkeys(_set_name(file, row) for row in _rows(file, columns))) if columns is not None else []
+    if columns is None:
+        return []
+    return list(dict.fromkeys(_set_name(file, row) for row in _rows(file, columns))) or [file.stem]
 
 
 @while_unchanged
@@ -221,7 +240,7 @@ def _rows_by_image(file: Path) -> dict[str, list[_Row]]:
 
 
 def _all_rows(folder: Path) -> Iterator[tuple[Path, _Row]]:
-    for file in sorted(folder.glob("*.csv")):
+    for file in _files(folder):
         columns = _columns(file)
         if columns is not None:
             yield from ((file, row) for row in _rows(file, columns))
@@ -259,15 +278,16 @@ def _rows(file: Path, columns: _Columns) -> Iterator[_Row]:
 
 def _lines(file: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """With the number of the line where each ends."""
-    reader = csv.reader(read_text(file).splitlines(keepends=True), delimiter=separator)
+    reader = csv.reader(io.StringIO(read_text(file)), delimiter=separator)
     yield from ((reader.line_num, cells) for cells in reader)
 
 
 def _style(file: Path) -> tuple[str, str]:
     """Encoding and line end, which stay as they are: spreadsheets go by them."""
-    with file.open("rb") as opened:
-        first = opened.readline()
-    return "utf-8-sig" if first.startswith(b"\xef\xbb\xbf") else "utf-8", "\r\n" if first.endswith(b"\r\n") else "\n"
+    content = file.read_bytes()
+    marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), "utf-8")
+    return encoding, "\r\n" if "\r\n" in content.decode(encoding) else "\n"
 
 
 def _values(cells: Sequence[str], names: Sequence[str | None]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import plain, read_lines, to_numbers
+from frcnn.data.formats.lines import plain, read_lines, to_numbers, visible
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import Problem, Report, twins
 from frcnn.data.records import make_record
@@ -28,7 +28,7 @@ def recognises(folder: Path, settings: DataSettings) -> bool:
 
 def sets(folder: Path, settings: DataSettings) -> list[str]:
     named = [name for name, place in _PLACES.items() if (folder / place).is_dir()]
-    return named or ([ALL] if next(folder.glob("*.bboxes.tsv"), None) else [])
+    return named or ([ALL] if next(visible(folder.glob("*.bboxes.tsv")), None) else [])
 
 
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
@@ -114,11 +114,11 @@ def _write(image: Path, boxes: Iterable[Sequence[float]], names: Iterable[str]) 
 def _images(folder: Path, report: Report) -> list[Path]:
     if not folder.is_dir():
         return []
-    images = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    images = [file for file in visible(folder.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES]
     for problem in twins(sorted(images)):
         report(problem)
     stems = {file.stem for file in images}
-    for file in sorted(folder.glob("*.bboxes.tsv")):
+    for file in sorted(visible(folder.glob("*.bboxes.tsv"))):
         stem = file.name.removesuffix(".bboxes.tsv")
         if stem not in stems:
             rule = (

@@ -9,7 +9,7 @@ import msgspec
 
 from frcnn.config import DataSettings
 from frcnn.data.formats.json_files import read_json
-from frcnn.data.formats.lines import to_size
+from frcnn.data.formats.lines import to_size, visible
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import Problem, Report, object_place
 from frcnn.data.records import make_record
@@ -38,7 +38,7 @@ class _File(msgspec.Struct, rename={"path": "imagePath", "height": "imageHeight"
 
 
 def recognises(folder: Path, settings: DataSettings) -> bool:
-    for file in sorted(folder.rglob("*.json"))[:3]:
+    for file in sorted(visible(folder.rglob("*.json")))[:3]:
         try:
             read_json(file, _File, "")
         except (ValueError, OSError):
@@ -57,7 +57,7 @@ def sets(folder: Path, settings: DataSettings) -> list[str]:
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
     """The images of a set, in order of name."""
     place = folder if name == ALL else folder / name
-    for file in sorted(place.rglob("*.json"), key=lambda file: (file.parent, len(file.stem), file.name)):
+    for file in sorted(visible(place.rglob("*.json")), key=lambda file: (file.parent, len(file.stem), file.name)):
         try:
             content = read_json(file, _File, _FORM)
         except ValueError as error:
@@ -82,12 +82,15 @@ def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
     """Every image beside which NAME.json lies or can be written."""
     for name in sets(folder, settings):
         place = folder if name == ALL else folder / name
-        for file in place.rglob("*.json"):
-            image = _image(file, read_json(file, _File, _FORM))
+        for file in visible(place.rglob("*.json")):
+            try:
+                image = _image(file, read_json(file, _File, _FORM))
+            except (ValueError, OSError):
+                continue  # reading its image says why, if it has one
             if image.with_suffix(".json") != file:
                 rule = f"is of {image}; an annotation that is to be changed must lie beside its image, with its name"
                 raise ValueError(f"{file}: {rule}")
-        found = [image for image in place.rglob("*") if image.suffix.lower() in IMAGE_SUFFIXES]
+        found = [image for image in visible(place.rglob("*")) if image.suffix.lower() in IMAGE_SUFFIXES]
         found.sort(key=lambda image: (image.parent, len(image.stem), image.name))
         yield from ((name, image) for image in found)
 

@@ -1,7 +1,9 @@
 """Text files of annotations."""
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,20 +12,40 @@ import numpy as np
 T = TypeVar("T")
 
 
-def while_unchanged(read: Callable[[Path], T]) -> Callable[[Path], T]:
-    """A function of a file that keeps its last results as long as the files stay as they are. What it gives is shared,
-    so it must not be changed."""
+_KEPT = 8  # files
+_FRESH = 50_000_000  # nanoseconds: a change within a tick of the file system's clock could not be seen
 
-    @lru_cache(maxsize=8)
-    def read_once(file: Path, stamp: tuple[int, int, int] | None) -> T:
-        return read(file)
+
+def while_unchanged(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """A function of a file, or of a folder's list of files, that keeps its last result for each as long as it stays so.
+    What it gives is shared, and must not be changed."""
+    kept: dict[Path, tuple[tuple[int, int, int], T]] = {}
+    lock = threading.Lock()
 
     @wraps(read)
     def read_if_changed(file: Path) -> T:
-        status = file.stat() if file.is_file() else None
-        return read_once(file, status and (status.st_mtime_ns, status.st_size, status.st_ino))
+        if not file.exists():
+            return read(file)
+        status = file.stat()
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        found = kept.get(file)
+        if found is not None and found[0] == stamp:
+            return found[1]
+        value = read(file)
+        with lock:
+            kept.pop(file, None)
+            if time.time_ns() - status.st_mtime_ns > _FRESH:
+                kept[file] = (stamp, value)
+            while len(kept) > _KEPT:
+                del kept[next(iter(kept))]
+        return value
 
     return read_if_changed
+
+
+def visible(files: Iterable[Path]) -> Iterator[Path]:
+    """Without hidden ones: what a killed process has left of a file, what macOS adds to images."""
+    return (file for file in files if not file.name.startswith("."))
 
 
 def read_text(file: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import plain, read_lines, slashes, to_numbers, while_unchanged
+from frcnn.data.formats.lines import plain, read_lines, read_text, slashes, to_numbers, while_unchanged
 from frcnn.data.problems import Problem, Report
 from frcnn.data.records import make_record
 from frcnn.files import write_text
@@ -109,13 +109,16 @@ def write_image(
     """New classes are added to the class map."""
     class_file, (_, roi_file) = folder / settings.class_map_file, _files(folder, name, settings)
     numbers = {label: number for number, label in _classes(class_file, lambda problem: None).items()}
+    if any(numbers.get(thing.name) == 0 or thing.name == BACKGROUND for thing in objects or ()):
+        raise ValueError(f"{image}: the background is no class; choose another name")
     new = {thing.name for thing in objects or ()} - set(numbers)
     if new:
-        numbers |= {
-            label: number for number, label in enumerate(sorted(new), start=max(numbers.values(), default=0) + 1)
-        }
-        rows = sorted((number, label) for label, number in numbers.items())
-        write_text(class_file, "".join(f"{label}\t{number}\n" for number, label in rows))
+        old = read_text(class_file)
+        added = enumerate(sorted(new), start=max(numbers.values(), default=0) + 1)
+        new_rows = {label: number for number, label in added}
+        rows = "".join(f"{label}\t{number}\n" for label, number in new_rows.items())
+        write_text(class_file, old + ("" if old.endswith("\n") else "\n") + rows)
+        numbers |= new_rows
     line = _line_of(folder, name, image, settings)
     lines = read_lines(roi_file) if roi_file.is_file() else []
     text = [] if objects is None else [_roi_line(line.image, [(thing.box, numbers[thing.name]) for thing in objects])]

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import plain, read_lines, to_numbers, to_size
+from frcnn.data.formats.lines import plain, read_lines, to_numbers, to_size, visible, while_unchanged
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import Problem, Report, object_place, twins
 from frcnn.files import whole_file, write_text
@@ -29,7 +29,7 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def recognises(folder: Path, settings: DataSettings) -> bool:
-    first = next(chain(_annotations(folder).glob("*.xml"), folder.glob("*/*.xml")), None)
+    first = next(visible(chain(_annotations(folder).glob("*.xml"), folder.glob("*/*.xml"))), None)
     return first is not None and b"<annotation" in first.read_bytes()[:1000]
 
 
@@ -38,9 +38,9 @@ def sets(folder: Path, settings: DataSettings) -> list[str]:
     files = [file.stem for file in sorted((folder / "ImageSets" / "Main").glob("*.txt"))]
     named = {settings.train_set, settings.val_set, settings.test_set}
     chosen = [name for name in files if "_" not in name or name in named]
-    if chosen or any(_annotations(folder).glob("*.xml")):
+    if chosen or _has_annotations(_annotations(folder)):
         return chosen or [ALL]
-    return sorted({file.parent.name for file in folder.glob("*/*.xml")})
+    return sorted({file.parent.name for file in visible(folder.glob("*/*.xml"))})
 
 
 def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
@@ -49,7 +49,7 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
     folder, name = own, (name if own == folder else ALL)
     place = _images(folder)
     images: dict[str, Path] = {}
-    found = sorted(image for image in place.iterdir() if image.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(image for image in visible(place.iterdir()) if image.suffix.lower() in IMAGE_SUFFIXES)
     for problem in twins(found):
         report(problem)
     for image in found:
@@ -85,10 +85,19 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
 
 
 def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
-    """Of a set's list, also those without annotation; where there are no lists, all images."""
+    """Of a set's list, also those without annotation; where there are no lists, all images. Once each: the list of
+    `trainval` has those of `train`."""
+    yielded: set[Path] = set()
+    for name, image in _listed(folder, settings):
+        if image not in yielded:
+            yielded.add(image)
+            yield name, image
+
+
+def _listed(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
     for name in sets(folder, settings):
         own = _folder_of(folder, name)
-        found = [image for image in _images(own).iterdir() if image.suffix.lower() in IMAGE_SUFFIXES]
+        found = [image for image in visible(_images(own).iterdir()) if image.suffix.lower() in IMAGE_SUFFIXES]
         found.sort(key=lambda image: (len(image.stem), image.name))
         if not (own / "ImageSets" / "Main" / f"{name}.txt").is_file():
             yield from ((name, image) for image in found)
@@ -167,8 +176,12 @@ def _parsed(file: Path) -> ElementTree.Element:
 
 
 def _objects(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str, _Box | None]]:
-    """Each object, its name, and its box if it has one."""
-    return ((thing, _name(thing), _box(thing)) for thing in root.iter("object"))
+    """Each object that is no part of another, its name, and its box if it has one."""
+    for child in root:
+        if child.tag == "object":
+            yield child, _name(child), _box(child)
+        else:
+            yield from _objects(child)
 
 
 def _name(thing: ElementTree.Element) -> str:
@@ -221,8 +234,13 @@ def _set(parent: ElementTree.Element, path: str, text: str) -> None:
 
 def _folder_of(folder: Path, name: str) -> Path:
     """Where a set lies: each may have a folder of its own."""
-    is_one = (folder / "Annotations").is_dir() or any(folder.glob("*.xml")) or not (folder / name).is_dir()
+    is_one = (folder / "Annotations").is_dir() or _has_annotations(folder) or not (folder / name).is_dir()
     return folder if is_one else folder / name
+
+
+@while_unchanged
+def _has_annotations(folder: Path) -> bool:
+    return any(True for _ in visible(folder.glob("*.xml")))
 
 
 def _annotations(folder: Path) -> Path:
@@ -238,7 +256,9 @@ def _names(folder: Path, name: str, images: Mapping[str, Path]) -> Iterator[tupl
     """The images of a set, and where it says so."""
     file = folder / "ImageSets" / "Main" / f"{name}.txt"
     if name == ALL and not file.is_file():
-        for annotation in sorted(_annotations(folder).glob("*.xml"), key=lambda file: (len(file.stem), file.name)):
+        for annotation in sorted(
+            visible(_annotations(folder).glob("*.xml")), key=lambda file: (len(file.stem), file.name)
+        ):
             yield annotation.stem, (annotation, "")
         return
     for number, line in enumerate(read_lines(file), start=1):

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from frcnn.config import DataSettings
-from frcnn.data.formats.lines import read_lines, read_text, to_numbers, while_unchanged
+from frcnn.data.formats.lines import read_lines, read_text, to_numbers, visible, while_unchanged
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import Problem, Report, twins
 from frcnn.data.records import make_record
@@ -42,7 +42,7 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
         report(problem)
     files = {_label_file(image, root) for image in found}
     for place in {file.parent for file in files if "labels" in file.parts}:
-        for file in sorted(place.glob("*.txt")):
+        for file in sorted(visible(place.glob("*.txt"))):
             if file not in files and file.name != "classes.txt" and not _has_image(file):
                 rule = f"there is no image {file.stem} for it in the set '{name}'; add the image or remove the file"
                 report(Problem("annotation without image", file, rule, level="warning"))
@@ -118,8 +118,13 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
 
 
 def _description(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    files = sorted(folder.glob("*.y*ml"), key=lambda file: (file.stem != "data", file.name))
-    return next(((file, content) for file in files if (content := _read_description(file)) is not None), None)
+    found = ((file, _read_description(file)) for file in _yaml_files(folder))
+    return next(((file, content) for file, content in found if content is not None), None)
+
+
+@while_unchanged
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted(visible(folder.glob("*.y*ml")), key=lambda file: (file.stem != "data", file.name))
 
 
 @while_unchanged
@@ -175,7 +180,7 @@ def _images(root: Path, entry: str, file: Path, report: Report) -> Iterator[Path
         (place for name in (entry, entry.removeprefix("../")) if (place := root / name).exists()), root / entry
     )
     if place.is_dir():
-        images = [image for image in place.rglob("*") if image.suffix.lower() in IMAGE_SUFFIXES]
+        images = [image for image in visible(place.rglob("*")) if image.suffix.lower() in IMAGE_SUFFIXES]
         yield from sorted(images, key=lambda image: (image.parent, len(image.stem), image.name))
     elif place.is_file():
         for line in read_lines(place):
