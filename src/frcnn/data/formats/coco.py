@@ -5,6 +5,7 @@ Boxes are x, y, width, height there. Crowds ("iscrowd": a box around many object
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -154,7 +155,7 @@ def class_names(folder: Path, settings: DataSettings) -> list[str]:
 def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
     """An image that the file does not list is not annotated; one that is listed twice cannot be changed."""
     opened = _opened(_files(folder)[name])
-    twice = [file for file in _files(folder).values() for other in _opened(file).listed if other == str(image)]
+    twice = [file for file in _files(folder).values() for _ in range(_opened(file).listed[str(image)])]
     if len(twice) > 1:
         raise ValueError(f"{image}: is listed in {twice[0]} and in {twice[1]}; one list must have it, once")
     entry = opened.images.get(str(image))
@@ -198,8 +199,8 @@ class _Opened(NamedTuple):
     """A file, with all that we do not know of."""
 
     content: _Raw
-    listed: list[str]
-    """Paths, as often as they are listed."""
+    listed: Counter[str]
+    """How often each path is."""
     images: dict[str, _Raw]
     """By path."""
     annotations: dict[_Key, list[_Raw]]
@@ -225,7 +226,7 @@ def _opened(file: Path) -> _Opened:
         annotations.setdefault(one["image_id"], []).append(one)
     return _Opened(
         content,
-        paths,
+        Counter(paths),
         dict(zip(paths, content["images"], strict=True)),
         annotations,
         {category["id"]: str(category["name"]) for category in content["categories"]},
