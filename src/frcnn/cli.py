@@ -155,9 +155,8 @@ def _annotate(options: argparse.Namespace) -> None:
     try:
         from frcnn.annotate.server import serve
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"frcnn annotate needs {error.name}, which is missing: pip install 'frcnn[annotate]'"
-        ) from None
+        where = "pip install 'frcnn[annotate]', or in a clone: pip install '.[annotate]'"
+        raise ValueError(f"frcnn annotate needs {error.name}, which is missing: {where}") from None
     from frcnn.data.editing import Editor
 
     settings = [] if options.format is None else [f"data.format={options.format}"]
@@ -170,6 +169,8 @@ def _annotate(options: argparse.Namespace) -> None:
         )
     for reason in editor.broken.values():
         print(f"cannot be changed here: {reason}")
+    for note in _not_shown(options.folder, {image for _, image in editor.images}):
+        print(note)
     done = sum(count is not None for count in editor.counts)
     print(f"{options.folder}: {editor.format}, {done} of {len(editor.images)} images are annotated")
 
@@ -183,6 +184,19 @@ def _annotate(options: argparse.Namespace) -> None:
         serve(editor, host=options.host, port=options.port, propose=propose, on_ready=on_ready)
     except KeyboardInterrupt:
         print(f"stopped; next: frcnn check {options.folder}")
+
+
+def _not_shown(folder: Path, shown: set[Path]) -> Iterator[str]:
+    from frcnn.data.images import IMAGE_SUFFIXES
+
+    files = [file for file in folder.rglob("*") if not file.name.startswith(".") and file not in shown]
+    for suffixes, advice in (
+        (IMAGE_SUFFIXES, "they are in no set, or in sub-folders, which can be annotated by themselves"),
+        ({".heic", ".heif", ".avif"}, "convert them to JPEG"),
+    ):
+        found = sorted(file for file in files if file.suffix.lower() in suffixes)
+        if found:
+            yield f"{len(found)} images are not shown, e.g. {found[0]}: {advice}"
 
 
 def _proposer(run: Path, min_score: float) -> Callable[[Path], "Prediction"]:

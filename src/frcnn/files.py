@@ -33,6 +33,8 @@ def whole_files(*paths: Path) -> Iterator[list[Path]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         partials.append(path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(3)}-{path.name}"))
     try:
+        for partial in partials:
+            partial.touch()  # with the rights that new files have; some writers would give others
         yield partials
         for partial in partials:
             with partial.open("rb+") as file:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Serve
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Dialog, Page, Route, expect
 from tiny import draw_image, train_tiny, write_tiny
 
 from frcnn.types import Prediction
@@ -66,7 +66,7 @@ def test_draw_label_move_resize_undo_save_reload(tab: Page, photos: Path, serve:
     drag(tab, (10, 20), (50, 70))
     tab.locator("#name").fill("cat")  # no class is known yet, so the page asks
     tab.keyboard.press("Enter")
-    expect(tab.locator("#about")).to_contain_text("1 objects")
+    expect(tab.locator("#about")).to_contain_text("1 object")
     saved(tab)
     assert (boxes(photos, "0"), labels(photos, "0")) == ([[10, 20, 50, 70]], ["cat"])
 
@@ -193,7 +193,7 @@ def test_two_tabs(browser: Browser, tab: Page, photos: Path, serve: Serve) -> No
     drag(tab, (10, 20), (50, 70))
     expect(tab.locator("#saving")).to_have_text("not saved")
     expect(tab.locator("#message")).to_contain_text("was changed elsewhere")
-    expect(tab.locator("#message")).to_contain_text("there: 1 objects; here: 1")
+    expect(tab.locator("#message")).to_contain_text("there: 1 object; here: 1")
     assert boxes(photos, "0") == [[60, 20, 100, 70]]  # nothing was overwritten
     tab.get_by_role("button", name="Take theirs").click()
     saved(tab)
@@ -297,8 +297,10 @@ def test_the_list_shows_what_is_to_do(tab: Page, photos: Path, serve: Serve) -> 
     tab.keyboard.press("e")
     saved(tab)
     tab.keyboard.press("t")
+    expect(tab.locator("#about")).to_contain_text("1.png")
     tab.locator("#filter").select_option("todo")
     expect(tab.locator("#images .name")).to_have_text(["1.png", "2.png"])
+    tab.keyboard.press("PageDown")
     tab.locator("#filter").select_option("done")
     expect(tab.locator("#images .mark.done")).to_have_text("✓ no objects")
     assert tab.locator("#images img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 128
@@ -432,7 +434,7 @@ def test_keys_are_meant_for_the_boxes_after_a_click_elsewhere(tab: Page, photos:
     assert tab.locator("#new-class").input_value() == ""
     tab.locator("#undo").click()
     tab.keyboard.press(" ")  # does not press the button again
-    expect(tab.locator("#about")).to_contain_text("1 objects")
+    expect(tab.locator("#about")).to_contain_text("1 object")
     drag(tab, (60, 20), (90, 70))
     tab.keyboard.press("Control+z")
     tab.mouse.move(*on_screen(tab, (80, 30)))
@@ -486,3 +488,71 @@ def test_a_tab_of_an_earlier_start_says_so(tab: Page, photos: Path, serve: Serve
     drag(tab, (10, 20), (50, 70))
     expect(tab.locator("#message")).to_contain_text("This page is of an earlier start of frcnn annotate")
     expect(tab.locator("#saving")).to_have_text("not saved")
+
+
+# ---------------------------------------------------------------------------------------------- what people stumble on
+
+
+def test_no_objects_asks_before_boxes_go_and_can_be_taken_back(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos, class_names=("cat",)))
+    drag(tab, (10, 20), (50, 70))
+    saved(tab)
+    answers = [False, True]
+    asked: list[str] = []
+
+    def answer(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.accept() if answers.pop(0) else dialog.dismiss()
+
+    tab.on("dialog", answer)
+    tab.keyboard.press("e")
+    saved(tab)
+    assert boxes(photos, "0") == [[10, 20, 50, 70]]
+    tab.keyboard.press("e")
+    expect(tab.locator("#about")).to_contain_text("no objects")
+    saved(tab)
+    assert (asked, boxes(photos, "0")) == (["Remove 1 object and mark this image as without objects?"] * 2, [])
+    tab.keyboard.press("e")
+    expect(tab.locator("#about")).to_contain_text("to do")
+    saved(tab)
+    assert not list(photos.glob("*.tsv"))
+
+
+def test_a_box_may_begin_beside_the_one_just_drawn_and_the_next_image_is_a_key_away(
+    tab: Page, photos: Path, serve: Serve
+) -> None:
+    start(tab, serve(photos, class_names=("cat", "dog")))
+    drag(tab, (10, 20), (50, 70))
+    tab.keyboard.press("1")
+    drag(tab, (50.5, 70.5), (90, 90))  # where the handle of the first one would be
+    tab.keyboard.press("2")
+    tab.keyboard.press("ArrowRight")
+    expect(tab.locator("#about")).to_contain_text("1.png")
+    saved(tab)
+    assert labels(photos, "0") == ["cat", "dog"]
+    first, second = boxes(photos, "0")
+    assert first == [10, 20, 50, 70]
+    assert second == pytest.approx([50.5, 70.5, 90, 90], abs=1)
+
+
+def test_undo_brings_back_what_was_dismissed_or_accepted(tab: Page, photos: Path, serve: Serve) -> None:
+    found = np.array([[10, 10, 40, 40], [50, 10, 90, 40]], np.float32)
+    answer = Prediction("", found, np.array([0.9, 0.8], np.float32), ("cat", "dog"))
+    start(tab, serve(photos, propose=lambda image: answer))
+    expect(tab.locator(".box.proposed")).to_have_count(2)
+    click(tab, (20, 20))
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#images .mark").first).to_have_text("✓ 1, 1 proposed")
+    expect(tab.locator(".box.proposed.selected")).to_have_count(1)  # the next one
+    tab.keyboard.press("Delete")
+    expect(tab.locator(".box.proposed")).to_have_count(0)
+    tab.keyboard.press("Control+z")
+    expect(tab.locator(".box.proposed")).to_have_count(1)
+    expect(tab.locator(".box")).to_have_count(2)
+    tab.keyboard.press("Control+z")
+    expect(tab.locator(".box.proposed")).to_have_count(2)
+    saved(tab)
+    assert not list(photos.glob("*.tsv"))
+    tab.keyboard.press("Control+Shift+z")
+    saved(tab)
+    assert labels(photos, "0") == ["cat"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from frcnn.config import DataSettings
 from frcnn.data.formats import FORMATS, Format
-from frcnn.data.images import verify_image
+from frcnn.data.images import IMAGE_SUFFIXES, verify_image
 from frcnn.data.problems import Problem, Report, object_place
 from frcnn.data.records import Records
 from frcnn.data.split import draw
@@ -138,6 +138,8 @@ def find_format(folder: Path, settings: DataSettings) -> Format:
         return FORMATS[settings.format]
     if not found:
         empty = "the folder is empty" if not any(folder.iterdir()) else "the folder has no known layout"
+        if any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir()):
+            empty = f"there are images, but no annotations of them; `frcnn annotate {folder}` draws boxes"
         raise ValueError(f"{folder}: {empty}; {_layouts()}")
     if len(found) > 1:
         raise ValueError(

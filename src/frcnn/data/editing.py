@@ -54,7 +54,8 @@ class Editor:
         images: each with its set. An image is its place in this list: nothing else can be read or written.
         counts: objects of each image, None if it is not annotated.
         broken: images that cannot be read, or their annotation, with the reason; they cannot be changed.
-        class_names: in the order in which they were met.
+        class_names: those that were given and those that the format lists, then those of the objects, by name; then
+            those that are new.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -98,6 +99,7 @@ class Editor:
             else:
                 self._note(index, objects)
             on_image(index + 1, len(self.images))
+        self.class_names = list(dict.fromkeys([*class_names, *known, *sorted(self.class_names)]))
         self._were_annotated = frozenset(
             index for index, count in enumerate(self.counts) if count is not None or index in self.broken
         )

@@ -23,6 +23,7 @@ let selected = null; // id of an object or of a proposed one
 let activeClass = null;
 let drag = null;
 let fresh = null; // the box that is being drawn, or waits for its class
+let justDrawn = null; // id of a selected box that has no handles yet: the next one may begin close to it
 let spaceIsDown = false;
 let lastNudge = { id: null, time: 0 };
 let nextId = 1;
@@ -123,26 +124,31 @@ function showSaving() {
   const saving = $("saving");
   saving.className = bad.length ? "failed" : open.length ? "busy" : "";
   saving.textContent = bad.length ? "not saved" : open.length ? "saving …" : "saved";
+  if (sheet?.isAway) Object.assign(saving, { className: "failed", textContent: "no connection" });
   if (bad.length && !bad.includes(sheet)) saving.textContent += `: ${overview.images[bad[0].index].name}`;
   showMessage();
 }
 
 // ----------------------------------------------------------------------------------------------------------- changes
 
-function change(objects, { annotated = objects.length > 0 || !sheet.canBeTakenAway, nudged = null } = {}) {
+/** What undo goes back to. */
+const snapshot = () => ({ objects: sheet.objects, annotated: sheet.annotated, proposals: sheet.proposals });
+
+function change(objects, options = {}) {
+  const { annotated = objects.length > 0 || !sheet.canBeTakenAway, nudged = null, proposals = sheet.proposals } = options;
   const now = Date.now();
   const isSameNudge = nudged !== null && lastNudge.id === nudged && now - lastNudge.time < NUDGES_ARE_ONE;
   lastNudge = { id: nudged, time: now };
-  if (!isSameNudge) sheet.past.push({ objects: sheet.objects, annotated: sheet.annotated });
+  if (!isSameNudge) sheet.past.push(snapshot());
   sheet.future = [];
-  Object.assign(sheet, { objects, annotated });
+  Object.assign(sheet, { objects, annotated, proposals });
   save(sheet);
   render();
 }
 
 function travel(from, to) {
   if (!from.length) return;
-  to.push({ objects: sheet.objects, annotated: sheet.annotated });
+  to.push(snapshot());
   Object.assign(sheet, from.pop());
   lastNudge = { id: null, time: 0 };
   if (!find(selected)) selected = null;
@@ -165,8 +171,8 @@ function remove(id) {
   const place = all.findIndex((one) => one.id === id);
   select((all[place + 1] ?? all[place - 1])?.id ?? null);
   if (isProposed(id)) {
-    sheet.proposals = sheet.proposals.filter((one) => one.id !== id);
-    render();
+    const proposals = sheet.proposals.filter((one) => one.id !== id);
+    change(sheet.objects, { proposals, annotated: sheet.annotated });
   } else {
     change(sheet.objects.filter((one) => one.id !== id));
   }
@@ -175,13 +181,13 @@ function remove(id) {
 function accept(proposals) {
   if (!proposals.length) return;
   const ids = new Set(proposals.map((one) => one.id));
-  sheet.proposals = sheet.proposals.filter((one) => !ids.has(one.id));
+  const rest = sheet.proposals.filter((one) => !ids.has(one.id));
   const objects = proposals.map(({ id, box, name }) => ({ id, box, name, difficult: false, source: "" }));
   objects.forEach((one) => addClass(one.name));
-  change([...sheet.objects, ...objects]);
+  change([...sheet.objects, ...objects], { proposals: rest });
 }
 
-async function addBox(box) {
+async function addBox(box, { byMouse = false } = {}) {
   const target = sheet;
   fresh = { id: 0, box, name: activeClass ?? "" };
   renderStage();
@@ -190,6 +196,7 @@ async function addBox(box) {
   if (!name || sheet !== target) return render();
   setClass(name);
   const one = { id: nextId++, box, name, difficult: false, source: "" };
+  justDrawn = byMouse ? one.id : null;
   change([...sheet.objects, one]);
   select(one.id);
 }
@@ -214,11 +221,16 @@ function addClass(name) {
   if (!overview.classes.includes(name)) overview.classes.push(name);
 }
 
+/** Without objects; again: to do. */
 function markEmpty() {
+  const count = sheet.objects.length;
+  if (count && !confirm(`Remove ${plural(count, "object")} and mark this image as without objects?`)) return;
   select(null);
-  sheet.proposals = [];
-  change([], { annotated: true });
+  const isMarked = sheet.annotated && !count;
+  if (!isMarked || sheet.canBeTakenAway) change([], { annotated: !isMarked, proposals: [] });
 }
+
+const plural = (count, name) => `${count} ${name}${count === 1 ? "" : "s"}`;
 
 async function copyPrevious() {
   const target = sheet;
@@ -249,6 +261,7 @@ async function propose() {
   target.proposals = found.filter(({ box }) => isLargeEnough(box) && !target.objects.some((one) => iou(one.box, box) > 0.5));
   if (target !== sheet) return;
   render();
+  showRow(target.index);
   showMessage();
 }
 
@@ -328,7 +341,10 @@ function render() {
   renderPanel();
 }
 
-const colour = (name) => `hsl(${(overview.classes.indexOf(name) * 137.5 + 130) % 360} 85% 60%)`;
+function colour(name) {
+  const hue = (overview.classes.indexOf(name) * 137.5 + 130) % 360;
+  return `hsl(${hue} 85% ${hue > 215 && hue < 300 ? 75 : 60}%)`; // blue is dark, and labels are black
+}
 
 function renderStage() {
   const photo = $("photo");
@@ -356,7 +372,7 @@ function renderStage() {
     element.firstChild.textContent = text;
     element.firstChild.hidden = !text;
     element.setAttribute("aria-label", `${text}, ${number + 1} of ${all.length}`);
-    showHandles(element, one.id === selected && !fresh);
+    showHandles(element, one.id === selected && one.id !== justDrawn && !fresh);
     if (boxes.children[number] !== element) boxes.insertBefore(element, boxes.children[number] ?? null);
   });
   shown.forEach((element) => element.remove());
@@ -372,6 +388,9 @@ function makeBox(id) {
   label.className = "label";
   element.append(label);
   element.addEventListener("focus", () => select(id));
+  element.addEventListener("blur", () => {
+    if (justDrawn === id) justDrawn = null;
+  });
   return element;
 }
 
@@ -424,10 +443,14 @@ function renderPanel() {
   $("propose").disabled = sheet.proposing;
   $("propose").textContent = sheet.proposing ? "Proposing …" : "Propose";
   $("accept").disabled = !sheet.proposals.length;
-  $("empty").disabled = sheet.annotated && !sheet.objects.length;
-  const said = sheet.error ? "" : !sheet.annotated ? "to do" : sheet.objects.length ? `${sheet.objects.length} objects` : "no objects";
+  $("empty").disabled = sheet.annotated && !sheet.objects.length && !sheet.canBeTakenAway;
+  $("empty").setAttribute("aria-pressed", sheet.annotated && !sheet.objects.length);
+  const count = sheet.objects.length;
+  const said = sheet.error ? "" : !sheet.annotated ? "to do" : count ? plural(count, "object") : "no objects";
+  const proposed = sheet.proposals.length ? `${sheet.proposals.length} proposed: Enter accepts, Del dismisses, Y accepts all` : "";
+  const hint = !sheet.error && !sheet.annotated && !proposed ? "drag to draw a box, ? for all keys" : "";
   const size = sheet.width ? `${sheet.width} × ${sheet.height} pixels` : "";
-  $("about").textContent = [overview.images[sheet.index].name, size, said].filter(Boolean).join(" · ");
+  $("about").textContent = [overview.images[sheet.index].name, size, said, proposed, hint].filter(Boolean).join(" · ");
 }
 
 /** Like replaceChildren, but who was at the third button stays there. */
@@ -460,7 +483,7 @@ function showMessage() {
   if (sheet.failed) lines.push([sheet.failed, ["Try again", () => save(sheet)]]);
   if (sheet.conflict) {
     const theirs = sheet.conflict;
-    const count = theirs.objects === null ? "not annotated" : `${theirs.objects.length} objects`;
+    const count = theirs.objects === null ? "not annotated" : plural(theirs.objects.length, "object");
     lines.push([
       `This image was changed elsewhere, in another tab or by another program (there: ${count}; here: ${sheet.objects.length}). Nothing was overwritten.`,
       ["Take theirs", () => settle(theirs, false)],
@@ -484,7 +507,7 @@ function settle(theirs, keepsMine) {
   if (keepsMine) {
     save(sheet);
   } else {
-    sheet.past.push({ objects: sheet.objects, annotated: sheet.annotated }); // mine comes back by undo
+    sheet.past.push(snapshot()); // mine comes back by undo
     Object.assign(sheet, { objects: withIds(theirs.objects ?? []), annotated: theirs.objects !== null, future: [] });
     overview.images[sheet.index].count = theirs.objects && theirs.objects.length;
     showRow(sheet.index);
@@ -523,9 +546,11 @@ function makeRow(image, index) {
 function showRow(index) {
   const { count, broken, set } = overview.images[index];
   const mark = rows[index].querySelector(".mark");
-  const said = broken ? "cannot be read" : count === null ? "to do" : count === 0 ? "✓ no objects" : `✓ ${count}`;
+  const left = sheets.get(index)?.proposals.length ?? 0;
+  const done = broken ? "cannot be read" : count === null ? "to do" : count === 0 ? "✓ no objects" : `✓ ${count}`;
+  const said = left ? `${done}, ${left} proposed` : done;
   mark.textContent = set === "all" ? said : `${said} · ${set}`;
-  mark.className = `mark${broken ? " broken" : count === null ? "" : " done"}`;
+  mark.className = `mark${broken ? " broken" : count === null || left ? "" : " done"}`;
 }
 
 function showProgress() {
@@ -538,7 +563,7 @@ async function show(index) {
   wanted = index;
   stopDrag();
   const opened = await fetchSheet(index).catch((error) =>
-    broken(index, `No answer from frcnn annotate (${error.message}); is it still running?`));
+    ({ ...broken(index, `No answer from frcnn annotate (${error.message}); is it still running?`), isAway: true }));
   if (wanted !== index) return; // somebody has gone on
   const before = rows[sheet?.index ?? index].firstChild;
   before.removeAttribute("aria-current");
@@ -548,6 +573,7 @@ async function show(index) {
   if (document.activeElement?.matches(".box, #images button")) document.activeElement.blur(); // so Tab goes to the boxes
   rows[index].firstChild.setAttribute("aria-current", "true");
   rows[index].firstChild.tabIndex = 0;
+  if ($("filter").value !== "all") showList();
   rows[index].scrollIntoView({ block: "nearest" });
   location.replace(`#${index + 1}`);
   const photo = $("photo");
@@ -585,7 +611,8 @@ async function refresh() {
 function nextTodo() {
   const count = overview.images.length;
   const order = Array.from({ length: count - 1 }, (_, step) => (sheet.index + 1 + step) % count);
-  const index = order.find((other) => overview.images[other].count === null && !overview.images[other].broken);
+  const isTodo = (other) => overview.images[other].count === null || sheets.get(other)?.proposals.length > 0;
+  const index = order.find((other) => isTodo(other) && !overview.images[other].broken);
   if (index !== undefined) show(index);
 }
 
@@ -652,9 +679,13 @@ function endDrag(event) {
   const { kind, id, box, hasMoved, x, y } = drag;
   const drawn = fresh;
   stopDrag();
-  if (!hasMoved && kind !== "pan") return select(at(x, y)?.id ?? null);
+  justDrawn = null;
+  if (!hasMoved && kind !== "pan") {
+    select(at(x, y)?.id ?? null);
+    return renderStage();
+  }
   if ((kind === "move" || kind === "resize") && box) replace(id, { box });
-  if (kind === "draw" && drawn && isLargeEnough(drawn.box)) addBox(drawn.box);
+  if (kind === "draw" && drawn && isLargeEnough(drawn.box)) addBox(drawn.box, { byMouse: true });
 }
 
 function stopDrag() {
@@ -703,7 +734,11 @@ const KEYS = {
   delete: () => find(selected) && remove(selected),
   backspace: () => find(selected) && remove(selected),
   enter: () => {
-    if (isProposed(selected)) accept([find(selected)]);
+    if (isProposed(selected)) {
+      const place = sheet.proposals.findIndex((one) => one.id === selected);
+      accept([find(selected)]);
+      if (sheet.proposals.length) select((sheet.proposals[place] ?? sheet.proposals[0]).id);
+    }
     else if (find(selected)) rename(selected);
   },
   escape: () => (drag ? stopDrag() : select(null)),
@@ -746,7 +781,7 @@ function onKey(event) {
     if (target !== document.body || !first || event.shiftKey) return; // the browser's own order goes on from there
     select(first.id);
   } else if (ARROWS[event.key]) {
-    const one = find(selected);
+    const one = selected === justDrawn ? null : find(selected); // who draws goes on to the next image
     if (one) nudge(one, ARROWS[event.key], event);
     else if (key in PAGING) step(PAGING[key]);
     else return;
