@@ -59,3 +59,16 @@ def test_the_partial_file_is_hidden_beside_it_with_the_same_suffix(tmp_path: Pat
 def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     write_text(tmp_path / "missing" / "a.txt", "text")
     assert (tmp_path / "missing" / "a.txt").read_text() == "text"
+
+
+def test_new_files_have_the_rights_of_new_files_and_old_ones_keep_theirs(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    usual = (tmp_path / "plain").stat().st_mode
+    file = tmp_path / "weights"
+    with whole_file(file) as partial:
+        partial.unlink()
+        partial.touch(mode=0o600)  # as some writers do
+    assert file.stat().st_mode == usual
+    file.chmod(0o640)
+    write_text(file, "new")
+    assert file.stat().st_mode & 0o777 == 0o640

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,14 +33,14 @@ def whole_files(*paths: Path) -> Iterator[list[Path]]:
         partials.append(path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(3)}-{path.name}"))
     try:
         for partial in partials:
-            partial.touch()  # with the rights that new files have; some writers would give others
+            partial.touch()
+        rights = [partial.stat().st_mode for partial in partials]  # of new files; some writers give others
         yield partials
         for partial in partials:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
-        for partial, path in zip(partials, paths, strict=True):
-            if path.is_file():
-                shutil.copymode(path, partial)
+        for partial, path, mode in zip(partials, paths, rights, strict=True):
+            partial.chmod(path.stat().st_mode if path.is_file() else mode)
             os.replace(partial, path)
     finally:
         for partial in partials:

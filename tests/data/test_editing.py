@@ -492,18 +492,31 @@ def test_a_new_image_of_coco_takes_no_id_that_annotations_have(tmp_path: Path) -
 
 
 def test_two_processes_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    rows = "".join(f"{number}.png,1,2,30,40,cat\n" for number in range(16))
-    for number in range(16):
+    count = 100
+    for number in range(count):
         draw_image([], seed=0).save(tmp_path / f"{number}.png")
-    (tmp_path / "train.csv").write_text(rows)
+    (tmp_path / "train.csv").write_text("".join(f"{number}.png,1,2,30,40,cat\n" for number in range(count)))
     script = (
         "import sys; from pathlib import Path; from frcnn.config import DataSettings; "
         "from frcnn.data.editing import Editor; editor = Editor(Path(sys.argv[1]), DataSettings()); "
-        "[editor.write(i, [], editor.read(i).version) for i in range(int(sys.argv[2]), 16, 2)]"
+        "print('ready', flush=True); sys.stdin.readline(); "
+        f"[editor.write(i, [], editor.read(i).version) for i in range(int(sys.argv[2]), {count}, 2)]"
     )
-    both = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(first)]) for first in (0, 1)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
-    assert Editor(tmp_path, DataSettings()).counts == [0] * 16
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with (
+        subprocess.Popen([*command, "0"], stdin=pipe, stdout=pipe, text=True) as one,
+        subprocess.Popen([*command, "1"], stdin=pipe, stdout=pipe, text=True) as other,
+    ):
+        for process in (one, other):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in (one, other):
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert (one.wait(timeout=120), other.wait(timeout=120)) == (0, 0)
+    assert Editor(tmp_path, DataSettings()).counts == [0] * count
 
 
 def test_difficult_in_csv(tmp_path: Path) -> None:
