@@ -32,9 +32,7 @@ def whole_files(*paths: Path) -> Iterator[list[Path]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         partials.append(path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(3)}-{path.name}"))
     try:
-        for partial in partials:
-            partial.touch()
-        rights = [partial.stat().st_mode for partial in partials]  # of new files; some writers give others
+        rights = [_usual_rights(partial) for partial in partials]
         yield partials
         for partial in partials:
             with partial.open("rb+") as file:
@@ -45,6 +43,14 @@ def whole_files(*paths: Path) -> Iterator[list[Path]]:
     finally:
         for partial in partials:
             partial.unlink(missing_ok=True)
+
+
+def _usual_rights(path: Path) -> int:
+    """Of a new file there; some writers give others."""
+    path.touch()
+    rights = path.stat().st_mode
+    path.unlink()
+    return rights
 
 
 def remove_partial(folder: Path) -> None:
