@@ -34,6 +34,7 @@ _PUBLIC = {
     "grocery": "the refrigerator photos of CNTK's tutorial",
 }
 DEMO_SETTINGS = ("train.epochs=10", "train.seed=1")
+_FEW = 10  # images: one object more or less is seen in their AP
 _PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal for a progress bar
 
 
@@ -241,7 +242,7 @@ def _train(options: argparse.Namespace) -> None:
             on_step=progress,
             log=progress.log,
         )
-    print(f"model in {run}")
+    print(f"model in {run}; next: frcnn predict {run} IMAGE")
     if _has_test_images(detector):
         _evaluate_and_draw(detector, run)
     else:
@@ -353,7 +354,8 @@ def _evaluate_and_draw(detector: "FasterRCNN", run: Path) -> "Evaluation":
     """Measure on the RUN's own test images; table, evaluation.json and images/."""
     evaluation = _evaluated(detector, None, "test")
     print(evaluation.table())
-    print(f"({evaluation.metric}; {evaluation.images} images, {evaluation.seconds_per_image:.2f} s each)")
+    images = f"{evaluation.images} images" + (", so few that it is rough" if evaluation.images < _FEW else "")
+    print(f"({evaluation.metric}; {images}; {evaluation.seconds_per_image:.2f} s each)")
     draw = detector.config.detector.draw
     if processes.is_first():
         write_text(run / "evaluation.json", evaluation.to_json())
