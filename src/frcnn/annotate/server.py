@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 import uvicorn
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -41,7 +41,6 @@ _PAGE = Path(__file__).parent / "page"
 _THUMBNAIL = (160, 120)
 _SHOWN_BY_ALL = {"JPEG", "PNG", "WEBP", "GIF", "BMP"}
 """What every browser shows; others are sent as JPEG, as are those that not every browser turns as their tag says."""
-_ORIENTATION = 0x0112  # EXIF tag
 _KEPT = {"Cache-Control": "private, max-age=3600"}
 _GUARDS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -196,7 +195,7 @@ class _Views:
             with open_image(image) as opened:
                 form, orientation, exif = opened.format, stored_size(opened)[1], Image.Exif()
                 exif.load(opened.info.get("exif", b""))
-            is_upright = orientation == 1 or (form == "JPEG" and exif.get(_ORIENTATION) == orientation)
+            is_upright = orientation == 1 or (form == "JPEG" and exif.get(ExifTags.Base.Orientation) == orientation)
             if image.is_file() and form in _SHOWN_BY_ALL and is_upright:
                 return FileResponse(image, media_type=f"image/{form.lower()}", headers=_KEPT)
             return _jpeg(read_image(image), quality=95)

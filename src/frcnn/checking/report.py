@@ -24,7 +24,6 @@ from frcnn.checking.copies import copies
 from frcnn.checking.images import see
 from frcnn.config import Config
 from frcnn.data.dataset import find_format, read_annotations
-from frcnn.data.formats import FORMATS
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import Problem
 from frcnn.data.records import Records
@@ -131,7 +130,7 @@ def check(folder: Path, config: Config, *, on_image: Callable[[int, int], None] 
     Raises:
         FileNotFoundError, ValueError: nothing can be read at all.
     """
-    form = find_format(folder, config.data)
+    name = find_format(folder, config.data)
     problems: list[Problem] = []
     splits = read_annotations(folder, config.data, problems.append)
     records = [record for part in splits.values() for record in part]
@@ -161,7 +160,6 @@ def check(folder: Path, config: Config, *, on_image: Callable[[int, int], None] 
         rules = config.detector.anchors
         now = reach(boxes, Shapes(rules.scales, rules.aspect_ratios), levels, config)
         suggestion = suggest(boxes, now, levels, config)
-    name = next(name for name, other in FORMATS.items() if other is form)
     return Check(folder, name, splits, list(dict.fromkeys(problems)), now, suggestion)
 
 

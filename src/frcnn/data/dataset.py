@@ -11,7 +11,7 @@ import numpy as np
 
 from frcnn.config import DataSettings
 from frcnn.data.formats import FORMATS, Format
-from frcnn.data.images import IMAGE_SUFFIXES, verify_image
+from frcnn.data.images import images_among, verify_image
 from frcnn.data.problems import Problem, Report, object_place
 from frcnn.data.records import Records
 from frcnn.data.split import draw
@@ -75,7 +75,7 @@ def read_split(folder: Path, split: str, settings: DataSettings) -> Records:
 
 def unused_sets(folder: Path, settings: DataSettings) -> list[str]:
     """The sets of a folder that are neither trained on nor measured on; same errors."""
-    sets = find_format(folder, settings).sets(folder, settings)
+    sets = FORMATS[find_format(folder, settings)].sets(folder, settings)
     if settings.split is not None:
         return []
     used = {_set_name(folder, split, sets, settings) for split in SPLITS}
@@ -94,7 +94,7 @@ def read_annotations(
     Raises:
         FileNotFoundError, ValueError: nothing can be read, or the settings do not fit.
     """
-    form = find_format(folder, settings)
+    form = FORMATS[find_format(folder, settings)]
     sets = form.sets(folder, settings)
     read = cache(lambda name: Records.of(form.read(folder, name, settings, report) if name is not None else ()))
     if settings.split is not None:
@@ -116,8 +116,11 @@ def read_annotations(
     return found
 
 
-def find_format(folder: Path, settings: DataSettings) -> Format:
-    """The format of a folder, as the settings say or by looking.
+def find_format(folder: Path, settings: DataSettings, *, of_new: str | None = None) -> str:
+    """The name of a folder's format, as the settings say or by looking.
+
+    Args:
+        of_new: of a folder of images alone; None: that is an error.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -135,17 +138,19 @@ def find_format(folder: Path, settings: DataSettings) -> Format:
             raise ValueError(
                 f"{folder}: is not {settings.format} ({FORMATS[settings.format].LAYOUT}){reason}; it {fits}"
             )
-        return FORMATS[settings.format]
+        return settings.format
     if not found:
         empty = "the folder is empty" if not any(folder.iterdir()) else "the folder has no known layout"
-        if any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir()):
+        if images_among(folder.iterdir()):
+            if of_new is not None:
+                return of_new
             empty = f"there are images, but no annotations of them; `frcnn annotate {folder}` draws boxes"
         raise ValueError(f"{folder}: {empty}; {_layouts()}")
     if len(found) > 1:
         raise ValueError(
             f"{folder}: fits several formats ({', '.join(found)}); say which with --format, or data.format"
         )
-    return FORMATS[found[0]]
+    return found[0]
 
 
 def _why_not(form: Format, folder: Path, settings: DataSettings) -> str:

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from frcnn.config import DataSettings
 from frcnn.data.dataset import find_format
-from frcnn.data.formats import EDITABLE, FORMATS, folders
+from frcnn.data.formats import EDITABLE
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import object_place, twins
 from frcnn.types import Annotation
@@ -192,20 +192,10 @@ class Editor:
 
 
 def _format_of(folder: Path, settings: DataSettings) -> str:
-    if settings.format is None and folder.is_dir() and _is_new(folder, settings):
-        return "folders"
-    form = find_format(folder, settings)
-    name = next(name for name, other in FORMATS.items() if other is form)
+    name = find_format(folder, settings, of_new="folders")
     if name not in EDITABLE:
         raise ValueError(
             f"{folder}: annotations of {name} cannot be changed in place; "
             f"`frcnn convert {folder} NEW_FOLDER --to coco` writes a copy whose can"
         )
     return name
-
-
-def _is_new(folder: Path, settings: DataSettings) -> bool:
-    """Images that no format knows."""
-    if any(form.recognises(folder, settings) for form in FORMATS.values()):
-        return False
-    return any(True for _ in folders.images(folder, settings))

@@ -1,13 +1,14 @@
 """Reading images: whatever the file holds, out come RGB pixels the way up that a person sees them."""
 
 import zlib
+from collections.abc import Iterable
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
@@ -24,9 +25,14 @@ UNREADABLE = (
 )
 """What Pillow and zipfile raise for files that are damaged or no images."""
 
-_ORIENTATION = 0x0112  # EXIF tag
 TRANSPOSED = frozenset({5, 6, 7, 8})
 """Orientations in which width and height change places."""
+
+
+def images_among(files: Iterable[Path]) -> list[Path]:
+    """The images among files, folder by folder, 2.jpg before 10.jpg; without hidden ones, which macOS adds."""
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")]
+    return sorted(images, key=lambda image: (image.parent, len(image.stem), image.name))
 
 
 def open_image(path: Path) -> Image.Image:
@@ -75,7 +81,7 @@ def stored_size(image: Image.Image) -> tuple[tuple[int, int], int]:
     """(height, width) as the file has it, and the orientation in which it is to be seen (1: as it is). Pillow turns the
     size of a TIFF already when it opens it."""
     width, height = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
-    return (height, width), image.getexif().get(_ORIENTATION, 1)
+    return (height, width), image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def verify_image(path: Path) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import numpy as np
 from frcnn.config import DataSettings
 from frcnn.data.formats.json_files import read_json
 from frcnn.data.formats.lines import slashes, visible, while_unchanged
-from frcnn.data.images import IMAGE_SUFFIXES, image_size
+from frcnn.data.images import image_size, images_among
 from frcnn.data.problems import Problem, Report
 from frcnn.data.records import Records
 from frcnn.files import whole_file
@@ -140,8 +140,7 @@ def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
     for name, file in files:
         beside = {Path(image).parent for image in _opened(file).images} or set(_places(folder, name, file))
         for place in sorted(filter(Path.is_dir, beside)):
-            others = [image for image in visible(place.iterdir()) if image.suffix.lower() in IMAGE_SUFFIXES]
-            for image in sorted(others, key=lambda image: (len(image.stem), image.name)):
+            for image in images_among(place.iterdir()):
                 if image not in listed:
                     listed[image] = name
                     yield name, image

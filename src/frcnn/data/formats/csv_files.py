@@ -17,7 +17,7 @@ import numpy as np
 
 from frcnn.config import DataSettings
 from frcnn.data.formats.lines import plain, read_text, slashes, to_numbers, to_size, visible, while_unchanged
-from frcnn.data.images import IMAGE_SUFFIXES
+from frcnn.data.images import images_among
 from frcnn.data.problems import Problem, Report
 from frcnn.files import whole_file
 from frcnn.types import Annotation, Record
@@ -132,10 +132,7 @@ def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
     place = folder / "images" if (folder / "images").is_dir() else folder
     names = sets(folder, settings)
     new = next((name for name in names if name.startswith("train")), names[0])
-    others = (
-        image for image in visible(place.iterdir()) if image.suffix.lower() in IMAGE_SUFFIXES and image not in listed
-    )
-    yield from ((new, image) for image in sorted(others, key=lambda image: (len(image.stem), image.name)))
+    yield from ((new, image) for image in images_among(place.iterdir()) if image not in listed)
 
 
 def class_names(folder: Path, settings: DataSettings) -> list[str]:
@@ -250,6 +247,7 @@ def _set_name(file: Path, row: _Row) -> str:
     return row.values.get("split") or file.stem
 
 
+@while_unchanged
 def _columns(file: Path) -> _Columns | None:
     """None: no such file."""
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from frcnn.config import DataSettings
 from frcnn.data.formats.lines import plain, read_lines, to_numbers, visible
-from frcnn.data.images import IMAGE_SUFFIXES
+from frcnn.data.images import IMAGE_SUFFIXES, images_among
 from frcnn.data.problems import Problem, Report, twins
 from frcnn.data.records import make_record
 from frcnn.files import whole_files
@@ -114,8 +114,8 @@ def _write(image: Path, boxes: Iterable[Sequence[float]], names: Iterable[str]) 
 def _images(folder: Path, report: Report) -> list[Path]:
     if not folder.is_dir():
         return []
-    images = [file for file in visible(folder.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES]
-    for problem in twins(sorted(images)):
+    images = images_among(folder.iterdir())
+    for problem in twins(images):
         report(problem)
     stems = {file.stem for file in images}
     for file in sorted(visible(folder.glob("*.bboxes.tsv"))):
@@ -126,8 +126,7 @@ def _images(folder: Path, report: Report) -> list[Path]:
                 f"convert the image or remove the file"
             )
             report(Problem("annotation without image", file, rule))
-    # 2.jpg before 10.jpg: shorter names first, so that numbers are in order
-    return sorted(images, key=lambda file: (len(file.stem), file.name))
+    return images
 
 
 def _annotated(image: Path, report: Report) -> Iterator[Record]:

@@ -10,7 +10,7 @@ import msgspec
 from frcnn.config import DataSettings
 from frcnn.data.formats.json_files import read_json
 from frcnn.data.formats.lines import to_size, visible
-from frcnn.data.images import IMAGE_SUFFIXES, image_size
+from frcnn.data.images import image_size, images_among
 from frcnn.data.problems import Problem, Report, object_place
 from frcnn.data.records import make_record
 from frcnn.files import whole_file
@@ -90,9 +90,7 @@ def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
             if image.with_suffix(".json") != file:
                 rule = f"is of {image}; an annotation that is to be changed must lie beside its image, with its name"
                 raise ValueError(f"{file}: {rule}")
-        found = [image for image in visible(place.rglob("*")) if image.suffix.lower() in IMAGE_SUFFIXES]
-        found.sort(key=lambda image: (image.parent, len(image.stem), image.name))
-        yield from ((name, image) for image in found)
+        yield from ((name, image) for image in images_among(place.rglob("*")))
 
 
 def class_names(folder: Path, settings: DataSettings) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from frcnn.config import DataSettings
 from frcnn.data.formats.lines import plain, read_lines, to_numbers, to_size, visible, while_unchanged
-from frcnn.data.images import IMAGE_SUFFIXES, image_size
+from frcnn.data.images import image_size, images_among
 from frcnn.data.problems import Problem, Report, object_place, twins
 from frcnn.files import whole_file, write_text
 from frcnn.types import Annotation, Record
@@ -49,7 +49,7 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
     folder, name = own, (name if own == folder else ALL)
     place = _images(folder)
     images: dict[str, Path] = {}
-    found = sorted(image for image in visible(place.iterdir()) if image.suffix.lower() in IMAGE_SUFFIXES)
+    found = images_among(place.iterdir())
     for problem in twins(found):
         report(problem)
     for image in found:
@@ -97,8 +97,7 @@ def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
 def _listed(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
     for name in sets(folder, settings):
         own = _folder_of(folder, name)
-        found = [image for image in visible(_images(own).iterdir()) if image.suffix.lower() in IMAGE_SUFFIXES]
-        found.sort(key=lambda image: (len(image.stem), image.name))
+        found = images_among(_images(own).iterdir())
         if not (own / "ImageSets" / "Main" / f"{name}.txt").is_file():
             yield from ((name, image) for image in found)
             continue
@@ -136,15 +135,12 @@ def write_image(
     for thing, label, box in list(_objects(root)):
         if label and box is not None:
             parents[thing].remove(thing)
+    _write(file, root, image, objects)
+
+
+def _write(file: Path, root: ElementTree.Element, image: Path, objects: Sequence[Annotation]) -> None:
+    """The annotation `root` with these objects, before those that it has."""
     first = next((number for number, child in enumerate(root) if child.tag == "object"), len(root))
-    _write(file, root, image, objects, first)
-
-
-def _write(
-    file: Path, root: ElementTree.Element, image: Path, objects: Sequence[Annotation], first: int | None = None
-) -> None:
-    """The annotation `root` with these objects, the first at the place `first`, else at the end."""
-    first = len(root) if first is None else first
     for number, new in enumerate(objects):
         thing = ElementTree.fromstring(new.source) if new.source else ElementTree.Element("object")
         if not new.source or (_box(thing), _name(thing), _is_difficult(thing)) != new[:3]:

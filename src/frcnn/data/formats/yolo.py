@@ -13,7 +13,7 @@ import yaml
 
 from frcnn.config import DataSettings
 from frcnn.data.formats.lines import read_lines, read_text, to_numbers, visible, while_unchanged
-from frcnn.data.images import IMAGE_SUFFIXES, image_size
+from frcnn.data.images import image_size, images_among
 from frcnn.data.problems import Problem, Report, twins
 from frcnn.data.records import make_record
 from frcnn.files import write_text
@@ -180,8 +180,7 @@ def _images(root: Path, entry: str, file: Path, report: Report) -> Iterator[Path
         (place for name in (entry, entry.removeprefix("../")) if (place := root / name).exists()), root / entry
     )
     if place.is_dir():
-        images = [image for image in visible(place.rglob("*")) if image.suffix.lower() in IMAGE_SUFFIXES]
-        yield from sorted(images, key=lambda image: (image.parent, len(image.stem), image.name))
+        yield from images_among(place.rglob("*"))
     elif place.is_file():
         for line in read_lines(place):
             if line.strip():
@@ -192,16 +191,11 @@ def _images(root: Path, entry: str, file: Path, report: Report) -> Iterator[Path
 
 def _label_file(image: Path, root: Path) -> Path:
     """In labels/, where the image is in images/ (the last part of that name) below the root; else beside it."""
-    try:
-        parts = list(image.relative_to(root.parent).parts)
-    except ValueError:
-        root, parts = Path(), list(image.parts)
-    places = [number for number, part in enumerate(parts[:-1]) if part == "images"]
-    beside = image.with_suffix(".txt")
-    if not places or beside.is_file():
+    above, beside = root.parent, image.with_suffix(".txt")
+    below = beside.relative_to(above) if beside.is_relative_to(above) else beside
+    if "images" not in below.parts[:-1] or beside.is_file():
         return beside
-    parts[places[-1]] = "labels"
-    return root.parent.joinpath(*parts).with_suffix(".txt")
+    return above / _with_part(below, "images", "labels")
 
 
 def _has_image(file: Path) -> bool:
