@@ -47,6 +47,14 @@ def click(tab: Page, point: Point) -> None:
     tab.mouse.click(*on_screen(tab, point))
 
 
+def draw_in_another_tab(tab: Page, address: str) -> Page:
+    other = tab.context.new_page()
+    start(other, address)
+    drag(other, (60, 20), (100, 70))
+    saved(other)
+    return other
+
+
 def saved(tab: Page) -> None:
     expect(tab.locator("#saving")).to_have_text("saved")
 
@@ -186,10 +194,7 @@ def test_an_image_goes_back_to_be_done_only_if_it_was(tab: Page, photos: Path, s
 def test_two_tabs(browser: Browser, tab: Page, photos: Path, serve: Serve) -> None:
     address = serve(photos, class_names=("cat",))
     start(tab, address)
-    other = tab.context.new_page()
-    start(other, address)
-    drag(other, (60, 20), (100, 70))
-    saved(other)
+    other = draw_in_another_tab(tab, address)
     drag(tab, (10, 20), (50, 70))
     expect(tab.locator("#saving")).to_have_text("not saved")
     expect(tab.locator("#message")).to_contain_text("was changed elsewhere")
@@ -390,12 +395,17 @@ def test_keys_that_come_before_the_next_image_are_meant_for_it(tab: Page, photos
 def test_paging_counts_every_key_and_the_last_image_asked_for_is_shown(tab: Page, photos: Path, serve: Serve) -> None:
     for number in range(3, 9):
         draw_image([], seed=number).save(photos / f"{number}.png")
-    start(tab, serve(photos))
+    start(tab, serve(photos, class_names=("cat",)))
+    drag(tab, (10, 20), (50, 70))
+    click(tab, (30, 40))
+    saved(tab)
     slow(tab, 100)
-    for _ in range(6):
+    for _ in range(5):
         tab.keyboard.press("PageDown")
+    tab.keyboard.press("ArrowRight")  # the selected box is of the image that is left
     tab.keyboard.press("PageUp")
     expect(tab.locator("#about")).to_contain_text("5.png")
+    assert boxes(photos, "0") == [[10, 20, 50, 70]]
     tab.locator("#images button").nth(1).click()
     tab.locator("#images button").nth(3).click()
     expect(tab.locator("#about")).to_contain_text("3.png")
@@ -406,10 +416,7 @@ def test_paging_counts_every_key_and_the_last_image_asked_for_is_shown(tab: Page
 def test_a_box_drawn_while_the_page_looks_for_news_stays(tab: Page, photos: Path, serve: Serve) -> None:
     address = serve(photos, class_names=("cat",))
     start(tab, address)
-    other = tab.context.new_page()
-    start(other, address)
-    drag(other, (60, 20), (100, 70))
-    saved(other)
+    draw_in_another_tab(tab, address)
     slow(tab, 500)
     tab.evaluate("window.dispatchEvent(new Event('focus'))")
     drag(tab, (10, 20), (50, 70))

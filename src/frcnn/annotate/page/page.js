@@ -60,7 +60,7 @@ async function fetchSheet(index) {
   // In the meantime it may have been changed here, and even been saved.
   if (known && (isUnsaved(known) || known.version !== before || known.version === answer.version)) return known;
   if (!ok) return broken(index, answer.error);
-  const fresh = {
+  const read = {
     index,
     width: answer.width,
     height: answer.height,
@@ -72,7 +72,7 @@ async function fetchSheet(index) {
     future: [],
     proposals: [],
   };
-  sheets.set(index, Object.assign(known ?? {}, fresh));
+  sheets.set(index, Object.assign(known ?? {}, read));
   return sheets.get(index);
 }
 
@@ -237,9 +237,8 @@ async function copyPrevious() {
   if (target.index === 0) return;
   const from = await fetchSheet(target.index - 1);
   if (sheet !== target) return;
-  const fits = ([x1, y1, x2, y2]) => inside([x1, y1, x2, y2], target);
   const copied = from.objects
-    .map((one) => ({ ...one, id: nextId++, source: "", box: fits(one.box) }))
+    .map((one) => ({ ...one, id: nextId++, source: "", box: inside(one.box, target) }))
     .filter(({ box }) => isLargeEnough(box));
   if (copied.length) change([...sheet.objects, ...copied]);
 }
@@ -255,7 +254,8 @@ async function propose() {
   const failed = (error) => ({ status: error.name === "AbortError" ? 409 : 0, answer: { error: `${error}` } });
   const { ok, status, answer } = await ask(of("proposals", target.index), options).catch(failed);
   target.proposing = false;
-  if (!ok && status !== 409) target.unproposed = answer.error;
+  if (status === 409) return; // another one was asked for in the meantime
+  if (!ok) target.unproposed = answer.error;
   const found = ok ? answer.map((one) => ({ ...one, id: nextId++, box: inside(one.box, target) })) : [];
   // What is drawn already is not proposed again.
   target.proposals = found.filter(({ box }) => isLargeEnough(box) && !target.objects.some((one) => iou(one.box, box) > 0.5));
@@ -479,6 +479,7 @@ function showMessage() {
   const lines = [];
   if (sheet.error) lines.push([sheet.error]);
   if (sheet.offline) lines.push(["No answer from `frcnn annotate`: is it still running? Trying again; keep this page open."]);
+  if (sheet.unseen) lines.push([sheet.unseen]);
   if (sheet.unproposed) lines.push([`The model proposes nothing: ${sheet.unproposed}`]);
   if (sheet.failed) lines.push([sheet.failed, ["Try again", () => save(sheet)]]);
   if (sheet.conflict) {
@@ -610,7 +611,7 @@ async function refresh() {
 
 function nextTodo() {
   const count = overview.images.length;
-  const order = Array.from({ length: count - 1 }, (_, step) => (sheet.index + 1 + step) % count);
+  const order = Array.from({ length: count - 1 }, (_, place) => (sheet.index + 1 + place) % count);
   const isTodo = (other) => overview.images[other].count === null || sheets.get(other)?.proposals.length > 0;
   const index = order.find((other) => isTodo(other) && !overview.images[other].broken);
   if (index !== undefined) show(index);
@@ -654,9 +655,9 @@ function startDrag(event) {
 function goOn(event) {
   if (!drag || event.pointerId !== drag.pointer) return;
   const [x, y] = toImage(event);
-  drag.isClick = Math.hypot(event.clientX - drag.clientX, event.clientY - drag.clientY) < CLICK && !drag.hasMoved;
-  if (drag.isClick) return;
-  drag.hasMoved = true;
+  const way = Math.hypot(event.clientX - drag.clientX, event.clientY - drag.clientY);
+  drag.hasMoved ||= way >= CLICK;
+  if (!drag.hasMoved) return;
   if (drag.kind === "pan") {
     Object.assign(view, {
       x: drag.view.x + event.clientX - drag.clientX,
@@ -700,10 +701,10 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 function nudge(one, [right, down], event) {
   const step = Math.max(1, Math.round(1 / view.scale)) * (event.repeat ? 5 : 1);
-  const [x1, y1, x2, y2] = one.box;
+  const [, , x2, y2] = one.box;
   const box = event.shiftKey
     ? resized(one.box, ["x2", "y2"], right ? x2 + right * step : x2, down ? y2 + down * step : y2)
-    : moved([x1, y1, x2, y2], right * step, down * step);
+    : moved(one.box, right * step, down * step);
   if (box.some((value, side) => value !== one.box[side])) replace(one.id, { box }, { nudged: one.id });
 }
 
@@ -781,7 +782,8 @@ function onKey(event) {
     if (target !== document.body || !first || event.shiftKey) return; // the browser's own order goes on from there
     select(first.id);
   } else if (ARROWS[event.key]) {
-    const one = selected === justDrawn ? null : find(selected); // who draws goes on to the next image
+    const goesOn = selected === justDrawn || wanted !== null; // who draws goes on to the next image
+    const one = goesOn ? null : find(selected);
     if (one) nudge(one, ARROWS[event.key], event);
     else if (key in PAGING) step(PAGING[key]);
     else return;
@@ -821,7 +823,7 @@ function listen() {
     $("photo").style.visibility = "visible";
   });
   $("photo").addEventListener("error", () => {
-    if (!sheet.error) sheet.failed = "This photo cannot be shown";
+    if (!sheet.error) sheet.unseen = "This photo cannot be shown by the browser.";
     showMessage();
   });
   $("add-class").addEventListener("submit", (event) => {
