@@ -8,7 +8,7 @@ import time
 import webbrowser
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,10 +181,9 @@ def _annotate(options: argparse.Namespace) -> None:
             webbrowser.open(address)
 
     propose = _proposer(options.model, options.min_score) if options.model is not None else None
-    try:
+    with suppress(KeyboardInterrupt):
         serve(editor, host=options.host, port=options.port, propose=propose, on_ready=on_ready)
-    except KeyboardInterrupt:
-        print(f"stopped; next: frcnn check {options.folder}")
+    print(f"stopped; next: frcnn check {options.folder}")
 
 
 def _not_shown(folder: Path, shown: set[Path]) -> Iterator[str]:
