@@ -26,7 +26,7 @@ from machine import machine
 import frcnn
 from frcnn.config import merge
 from frcnn.data.dataset import open_dataset
-from frcnn.evaluation.report import detect
+from frcnn.evaluation.measure import detect
 from frcnn.evaluation.voc_ap import mean_ap, voc_ap
 from frcnn.nn.device import choose_device, choose_precision
 from frcnn.training.loop import fit

@@ -12,7 +12,7 @@ from pathlib import Path
 from machine import machine
 
 import frcnn
-from frcnn.cli import DEMO_SETTINGS
+from frcnn.cli.commands import DEMO_SETTINGS
 from frcnn.data.toy import write_toy
 
 

@@ -19,7 +19,7 @@ from tiny import tiny_config, write_annotated, write_tiny
 from frcnn import processes
 from frcnn.config import dump_yaml
 from frcnn.data.loader import shares_of_steps
-from frcnn.evaluation.report import evaluate
+from frcnn.evaluation.evaluate import evaluate
 from frcnn.files import write_text
 from frcnn.nn.checkpoint import load
 from frcnn.training.metrics import read_metrics

@@ -10,8 +10,9 @@ from PIL import Image
 from tiny import CLASSES, SIZE, draw_image, tiny_detector, trained_run
 
 import frcnn
+from frcnn.evaluator import Evaluator
 from frcnn.nn.detector import FasterRCNN
-from frcnn.prediction import Evaluator, at_least, predict, to_json
+from frcnn.prediction import at_least, predict, to_json
 from frcnn.types import Prediction
 
 

@@ -14,21 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from frcnn.drawing import draw
-    from frcnn.evaluation.report import Evaluation, evaluate
+    from frcnn.evaluation.evaluate import evaluate
+    from frcnn.evaluation.report import Evaluation
+    from frcnn.evaluator import Evaluator
     from frcnn.nn.checkpoint import from_torchvision, load
     from frcnn.nn.detector import FasterRCNN
-    from frcnn.prediction import Evaluator, predict
+    from frcnn.prediction import predict
     from frcnn.training.run import train
     from frcnn.types import Prediction
 
 # Imported at first use: `import frcnn` and `frcnn --help` do not wait for torch.
 _HOMES = {
     "Evaluation": "frcnn.evaluation.report",
-    "Evaluator": "frcnn.prediction",
+    "Evaluator": "frcnn.evaluator",
     "FasterRCNN": "frcnn.nn.detector",
     "Prediction": "frcnn.types",
     "draw": "frcnn.drawing",
-    "evaluate": "frcnn.evaluation.report",
+    "evaluate": "frcnn.evaluation.evaluate",
     "from_torchvision": "frcnn.nn.checkpoint",
     "load": "frcnn.nn.checkpoint",
     "predict": "frcnn.prediction",

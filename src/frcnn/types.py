@@ -7,20 +7,36 @@ Boxes are xyxy, absolute pixels, float32, continuous: width = x2 - x1, an image 
 Labels: 0 is background, 1..C are the classes, -1 is "ignore". Sizes are (height, width).
 """
 
+from __future__ import annotations  # exported files are run where torch is not installed
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int, UInt8
+    from torch import Tensor
+
+
+class Frames(NamedTuple):
+    """Images as read and resized, each in the upper left corner of a common frame; plain arrays."""
+
+    images: np.ndarray
+    """(B, 3, H, W) uint8 or float32, RGB, 0..255."""
+    image_sizes: np.ndarray
+    """(B, 2) float32, (height, width) inside the frame."""
+    original_sizes: np.ndarray
+    """(B, 2) float32, (height, width) before resizing."""
 
 
 class Target(NamedTuple):
     """What is in one image."""
 
     boxes: Float[Tensor, "G 4"]
-    labels: Int[Tensor, "G"]
-    difficult: Bool[Tensor, "G"]
+    labels: Int[Tensor, G]
+    difficult: Bool[Tensor, G]
     """Objects that neither train the detector nor count for or against it (Pascal VOC's "difficult")."""
 
 
@@ -126,3 +142,27 @@ class Prediction(NamedTuple):
     """(D,) float32, 0..1, falling."""
     names: tuple[str, ...]
     """The class of each box."""
+
+
+def to_predictions(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    valid: np.ndarray,
+    *,
+    classes: Sequence[str],
+    names: Sequence[str],
+) -> list[Prediction]:
+    """The detections that count, image by image, with class names instead of labels.
+
+    Args:
+        boxes, scores, labels, valid: the arrays of `Detections`.
+        classes: label i is classes[i - 1].
+        names: of the images.
+    """
+    return [
+        Prediction(
+            name, boxes[i][valid[i]], scores[i][valid[i]], tuple(classes[label - 1] for label in labels[i][valid[i]])
+        )
+        for i, name in enumerate(names)
+    ]

@@ -23,7 +23,8 @@ from conftest import TOKEN, Serve
 from PIL import Image
 from tiny import draw_image, write_tiny
 
-from frcnn import cli
+import frcnn
+from frcnn.cli import main
 from frcnn.types import Prediction
 
 
@@ -110,7 +111,7 @@ def test_the_cookie_stays_with_this_server_and_the_page_loads_nothing_else(photo
     _, headers, page = client.get("/")
     assert "default-src 'self'" in headers["Content-Security-Policy"]
     assert TOKEN.encode() not in page
-    for file in (Path(cli.__file__).parent / "annotate" / "page").iterdir():
+    for file in (Path(frcnn.__file__).parent / "annotate" / "page").iterdir():
         assert not re.search(r"https?://", file.read_text()), file
 
 
@@ -247,7 +248,7 @@ def test_the_command_serves_and_stops(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_says_so(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert cli.main(["annotate", str(photos), "--port", str(port)]) == 2
+        assert main(["annotate", str(photos), "--port", str(port)]) == 2
     assert f"127.0.0.1:{port}: cannot listen there (Address already in use); --port 0" in capsys.readouterr().err
 
 
@@ -256,7 +257,7 @@ def test_without_the_extra_the_command_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "frcnn.annotate.server", raising=False)
-    assert cli.main(["annotate", str(photos)]) == 2
+    assert main(["annotate", str(photos)]) == 2
     assert "pip install 'frcnn[annotate]'" in capsys.readouterr().err
 
 
@@ -266,7 +267,7 @@ def test_names_that_are_no_letters_and_ports_that_are_none(
     (photos / "0.png").rename(photos / os.fsdecode(b"caf\xe9.png"))
     assert len(Client(serve(photos)).overview["images"]) == 3
     with pytest.raises(SystemExit):
-        cli.main(["annotate", str(photos), "--port", "70000"])
+        main(["annotate", str(photos), "--port", "70000"])
     assert "70000" in capsys.readouterr().err
 
 

@@ -15,8 +15,9 @@ from PIL import Image
 from tiny import write_tiny
 
 from frcnn.config import DataSettings, ImageSettings
+from frcnn.data.ahead import read_ahead
 from frcnn.data.dataset import open_dataset
-from frcnn.data.loader import batched, epoch_order, load_batch, read_ahead
+from frcnn.data.loader import batched, epoch_order, load_batch
 from frcnn.types import Batch, Record
 
 CLASSES = ("cat", "dog")

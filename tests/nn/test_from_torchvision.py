@@ -96,7 +96,7 @@ def channels(out: Tensor) -> Tensor:
 def detect(detector: FasterRCNN, photos: list[Image.Image]) -> Detections:
     settings = detector.config.detector.image
     sizes = [(photo.height, photo.width) for photo in photos]
-    return detector(*frame([resize(photo, settings) for photo in photos], sizes, settings))
+    return detector(*map(torch.from_numpy, frame([resize(photo, settings) for photo in photos], sizes, settings)))
 
 
 @torch.no_grad()
@@ -127,7 +127,8 @@ def test_proposals_are_torchvisions(pair: tuple[nn.Module, FasterRCNN], photos: 
     """Hundreds of boxes: more than the detections, of which there are at most 100."""
     theirs, ours = pair
     settings = ours.config.detector.image
-    inputs = frame([resize(photos[1], settings)], [(photos[1].height, photos[1].width)], settings)
+    arrays = frame([resize(photos[1], settings)], [(photos[1].height, photos[1].width)], settings)
+    inputs = map(torch.from_numpy, arrays)
     found, _ = ours.propose_and_classify(*inputs)
     images, _ = theirs.transform([tensor(photos[1])])
     expected, _ = theirs.rpn(images, theirs.backbone(images.tensors))

@@ -8,7 +8,7 @@ import torch
 from tiny import CLASSES, draw_image, tiny_config, train_tiny, trained_run, write_annotated, write_tiny
 
 from frcnn.config import Config, merge
-from frcnn.evaluation.report import evaluate
+from frcnn.evaluation.evaluate import evaluate
 from frcnn.nn.checkpoint import load
 from frcnn.training.folder import run_folder
 from frcnn.training.loop import StepReport

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from frcnn.config import DataSettings, merge
 from frcnn.data.dataset import open_dataset
-from frcnn.evaluation.report import evaluate, measure
+from frcnn.evaluation.evaluate import evaluate
+from frcnn.evaluation.measure import measure
 from frcnn.nn.checkpoint import load
 from frcnn.training import run as run_module
 from frcnn.training.metrics import read_metrics

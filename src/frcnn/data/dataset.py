@@ -1,21 +1,25 @@
 """A data set: class names and the records of each split, checked before anything is trained on them."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from frcnn.config import DataSettings
-from frcnn.data.formats import FORMATS, Format
+from frcnn.data.formats import FORMATS, NOT_HERE, Format
 from frcnn.data.images import images_among, verify_image
 from frcnn.data.problems import Problem, Report, object_place
 from frcnn.data.records import Records
 from frcnn.data.split import draw
 from frcnn.types import Record
+
+if TYPE_CHECKING:
+    from frcnn.config import DataSettings
 
 SPLITS = ("train", "val", "test")
 _SHOWN = 10  # problems listed in one error
@@ -129,7 +133,9 @@ def find_format(folder: Path, settings: DataSettings, *, of_new: str | None = No
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of data")
     if settings.format is not None and settings.format not in FORMATS:
-        raise ValueError(f"data.format: there is no format '{settings.format}'; choose one of {', '.join(FORMATS)}")
+        raise ValueError(
+            f"data.format: there is no format '{settings.format}'; choose one of {', '.join(FORMATS)}{NOT_HERE}"
+        )
     found = [name for name, form in FORMATS.items() if form.recognises(folder, settings)]
     if settings.format is not None:
         if settings.format not in found:
@@ -268,4 +274,4 @@ def _numbers(box: np.ndarray) -> str:
 
 def _layouts() -> str:
     listed = "; or ".join(f"{name}: {form.LAYOUT}" for name, form in FORMATS.items())
-    return f"known layouts: {listed}; --format NAME says why one does not fit"
+    return f"known layouts: {listed}; --format NAME says why one does not fit{NOT_HERE}"

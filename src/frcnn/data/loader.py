@@ -4,11 +4,9 @@ Threads are enough: Pillow decodes and resizes without holding Python's lock, an
 and the flips follow from (seed, epoch) alone, so the number of threads changes nothing.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import accumulate, groupby, islice
+from itertools import accumulate, groupby
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from frcnn import processes
 from frcnn.config import Config, ImageSettings
+from frcnn.data.ahead import read_ahead
 from frcnn.data.images import image_size, read_image
 from frcnn.data.transforms import frame, input_size, resize
 from frcnn.ops.boxes import flip as flip_boxes
@@ -25,7 +24,6 @@ from frcnn.ops.sampling import generator_of
 from frcnn.types import Batch, Record, Target
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 def load_batch(
@@ -44,10 +42,11 @@ def load_batch(
     """
     images = [read_image(record.image) for record in records]
     originals = [(image.height, image.width) for image in images]
-    frames = frame([resize(image, settings, flip=flip) for image in images], originals, settings)
+    arrays = frame([resize(image, settings, flip=flip) for image in images], originals, settings)
+    pixels, image_sizes, original_sizes = map(torch.from_numpy, arrays)
 
     def to_input(boxes: np.ndarray, index: int) -> Tensor:
-        size, original = frames.image_sizes[index], frames.original_sizes[index]
+        size, original = image_sizes[index], original_sizes[index]
         resized = rescale(torch.from_numpy(boxes)[None], original[None], size[None])[0]
         return flip_boxes(resized, float(size[1])) if flip else resized
 
@@ -60,7 +59,7 @@ def load_batch(
         for index, record in enumerate(records)
     ]
     kept = None if proposals is None else [to_input(boxes, index) for index, boxes in enumerate(proposals)]
-    return Batch(*frames, targets, [str(record.image) for record in records], kept)
+    return Batch(pixels, image_sizes, original_sizes, targets, [str(record.image) for record in records], kept)
 
 
 def batch_to(batch: Batch, device: torch.device) -> Batch:
@@ -137,19 +136,3 @@ def own_batches(records: Sequence[Record], classes: Sequence[str], config: Confi
     )
     for number, batch in zip(mine, loaded, strict=True):
         yield range(firsts[number], firsts[number + 1]), batch
-
-
-def read_ahead(make: Callable[[T], R], items: Iterator[T], *, workers: int) -> Iterator[R]:
-    """`map(make, items)`, in order, with `workers` threads a few items ahead; 0 works in the caller's thread."""
-    if workers == 0:
-        yield from map(make, items)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            waiting: deque[Future[R]] = deque(pool.submit(make, item) for item in islice(items, 2 * workers))
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(make, item) for item in islice(items, 1))
-                yield result
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from frcnn.config import Config
+from frcnn.config import Config, ImageSettings
 from frcnn.nn.backbones import Backbone, build_classifier, cut, measure_head
 from frcnn.nn.fpn import FPN
 from frcnn.nn.roi_head import RoiHead
@@ -19,7 +19,7 @@ from frcnn.nn.rpn import RPN
 from frcnn.nn.weights import BaseWeights, Weights, load_detector, load_into
 from frcnn.ops.roi_pooling import pool_rois, roi_align, roi_max_pool
 from frcnn.ops.selection import select_detections, select_proposals
-from frcnn.types import Detections, Level, Prediction, Proposals, RoiOutput
+from frcnn.types import Detections, Frames, Level, Prediction, Proposals, RoiOutput, to_predictions
 
 
 class RawOutput(NamedTuple):
@@ -162,7 +162,10 @@ class FasterRCNN(nn.Module):
         original_sizes: Float[Tensor, "B 2"],
     ) -> RawOutput:
         """The three outputs of the tutorial's evaluation model: before box regression and NMS."""
-        proposals, output = self.propose_and_classify(images, image_sizes, original_sizes)
+        return self.raw_output(*self.propose_and_classify(images, image_sizes, original_sizes))
+
+    def raw_output(self, proposals: Proposals, output: RoiOutput) -> RawOutput:
+        """By the names of the tutorial."""
         return RawOutput(proposals.boxes, output.logits.float().softmax(dim=-1), output.deltas.float(), proposals.valid)
 
     def propose_and_classify(
@@ -173,26 +176,30 @@ class FasterRCNN(nn.Module):
         proposals = select_proposals(self.rpn(features, frame_size), image_sizes, original_sizes, **rules.model_dump())
         return proposals, self.roi_head(features, proposals.boxes)
 
+    @property
+    def image_settings(self) -> ImageSettings:
+        """How images become its input."""
+        return self.config.detector.image
+
+    @torch.no_grad()
+    def detect(self, frames: Frames, names: Sequence[str]) -> list[Prediction]:
+        """The detections in these images, best first; plain arrays in and out."""
+        inputs = (torch.from_numpy(array).to(self.mean.device) for array in frames)
+        return self.to_predictions(self(*inputs), names)
+
     def to_predictions(self, detections: Detections, names: Sequence[str]) -> list[Prediction]:
         """The detections that count, image by image, with class names instead of labels."""
-        boxes, scores, labels, valid = (value.cpu().numpy() for value in detections)
-        return [
-            Prediction(
-                name,
-                boxes[i][valid[i]],
-                scores[i][valid[i]],
-                tuple(self.classes[k - 1] for k in labels[i][valid[i]]),
-            )
-            for i, name in enumerate(names)
-        ]
+        arrays = (values.cpu().numpy() for values in detections)
+        return to_predictions(*arrays, classes=self.classes, names=names)
 
     def normalize(self, images: Tensor, image_sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B 3 H W"]:
-        """Subtract the mean, divide by the standard deviation, and blank what lies outside the image."""
+        """Subtract the mean, divide by the standard deviation, and blank what lies outside the image; in the layers'
+        precision."""
         height, width = images.shape[-2:]
         rows = torch.arange(height, device=images.device) < image_sizes[:, :1]  # (B, H)
         columns = torch.arange(width, device=images.device) < image_sizes[:, 1:]  # (B, W)
         inside = rows[:, None, :, None] & columns[:, None, None, :]
-        normalized = (images - self.mean) / self.std * inside
+        normalized = ((images - self.mean) / self.std * inside).to(self.roi_head.logits.weight.dtype)
         return normalized.contiguous(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "FasterRCNN":

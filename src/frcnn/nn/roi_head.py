@@ -77,7 +77,7 @@ class RoiHead(nn.Module):
 
     def read(self, pooled: Float[Tensor, "R F S S"]) -> tuple[Float[Tensor, "R 1+C"], Float[Tensor, "R 1+C 4"]]:
         """Logits and deltas of R pooled RoIs."""
-        hidden = pooled
+        hidden = pooled.to(self.logits.weight.dtype)
         for conv in self.convs:
             hidden = torch.relu(conv(hidden))
         hidden = self.head(hidden).flatten(1)

@@ -75,4 +75,6 @@ class RPN(nn.Module):
             if self.spacing == "frame":
                 stride = (float(frame_size[0] // height), float(frame_size[1] // width))
             anchors.append(anchor_grid(base, (height, width), stride=stride, offset=level.offset))
-        return RpnOutput(torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), [len(a) for a in anchors])
+        return RpnOutput(
+            torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), [level.shape[0] for level in anchors]
+        )

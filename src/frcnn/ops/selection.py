@@ -96,7 +96,7 @@ def select_proposals(
         min_score: least objectness.
 
     Returns:
-        `post_nms_top_n` boxes (or one for every anchor, if those are fewer), without gradient.
+        `post_nms_top_n` boxes, without gradient.
 
     Source:
         Ren et al. 2015, section 3.3; order of steps as in py-faster-rcnn's proposal layer. NMS within each level:
@@ -113,13 +113,13 @@ def select_proposals(
     found = []
     levels = (values.split(rpn.per_level, dim=1) for values in (boxes, logits, small))
     for boxes, logits, small in zip(*levels, strict=True):
-        logits, best = logits.topk(min(pre_nms_top_n, logits.shape[1]), dim=1)
+        logits, best = logits.topk(torch.sym_min(pre_nms_top_n, logits.shape[1]), dim=1)
         boxes = _gather(boxes, best)
         logits = logits.masked_fill(_gather(small, best) | (logits.sigmoid() < min_score), -torch.inf)
-        keep = nms(boxes, logits, nms_iou, min(post_nms_top_n, logits.shape[1]))
+        keep = nms(boxes, logits, nms_iou, post_nms_top_n)
         found.append((_gather(boxes, keep), _gather(logits, keep).masked_fill(keep < 0, -torch.inf)))
     boxes, logits = (torch.cat(values, dim=1) for values in zip(*found, strict=True))
-    logits, best = logits.topk(min(post_nms_top_n, logits.shape[1]), dim=1)
+    logits, best = logits.topk(post_nms_top_n, dim=1)
     return Proposals(_gather(boxes, best), logits.sigmoid(), logits > -torch.inf)
 
 
@@ -159,12 +159,12 @@ def select_detections(
     scores = scores.masked_fill(~usable, -torch.inf)
 
     boxes, scores = boxes.reshape(-1, count, 4), scores.reshape(-1, count)  # one problem per image and class
-    keep = nms(boxes, scores, nms_iou, min(max_detections, count))
+    keep = nms(boxes, scores, nms_iou, max_detections)
     kept_scores = _gather(scores, keep).masked_fill(keep < 0, -torch.inf).view(batch, -1)
     kept_boxes = _gather(boxes, keep).view(batch, -1, 4)
     labels = torch.arange(1, classes + 1, device=boxes.device).repeat_interleave(keep.shape[1]).expand(batch, -1)
 
-    scores, best = kept_scores.topk(min(max_detections, kept_scores.shape[1]), dim=1)
+    scores, best = kept_scores.topk(max_detections, dim=1)
     valid = scores > -torch.inf
     return Detections(
         rescale(_gather(kept_boxes, best), image_sizes, original_sizes),

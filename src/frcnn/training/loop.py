@@ -16,7 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from frcnn import processes
-from frcnn.data.loader import Share, batch_to, epoch_order, load_batch, read_ahead, shares_of_steps
+from frcnn.data.ahead import read_ahead
+from frcnn.data.loader import Share, batch_to, epoch_order, load_batch, shares_of_steps
 from frcnn.nn.detector import FasterRCNN
 from frcnn.ops.sampling import generator_of
 from frcnn.training.optimizer import parameters_of, set_rate

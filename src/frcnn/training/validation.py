@@ -7,7 +7,7 @@ import torch
 
 from frcnn import processes
 from frcnn.data.loader import batch_to, own_batches
-from frcnn.evaluation.report import measure
+from frcnn.evaluation.measure import measure
 from frcnn.nn.detector import FasterRCNN
 from frcnn.ops.sampling import generator_of
 from frcnn.training.step import LOSSES, TrainingStep

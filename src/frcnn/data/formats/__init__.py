@@ -2,14 +2,18 @@
 write it too, `image_place` and `write`; to change single images in place, what `Editable` has.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from frcnn.config import DataSettings
-from frcnn.data.formats import coco, csv_files, folders, label_studio, labelme, map_files, pascal_voc, yolo
+from frcnn.data.formats import csv_files, folders, map_files, pascal_voc
 from frcnn.data.problems import Report
 from frcnn.types import Annotation, Record
+
+if TYPE_CHECKING:
+    from frcnn.config import DataSettings
 
 
 class Format(Protocol):
@@ -76,19 +80,23 @@ WRITABLE: dict[str, Writable] = {
     "folders": folders,
     "map_files": map_files,
     "pascal_voc": pascal_voc,
-    "coco": coco,
-    "yolo": yolo,
     "csv": csv_files,
 }
-
-FORMATS: dict[str, Format] = {**WRITABLE, "labelme": labelme, "label_studio": label_studio}
-
 EDITABLE: dict[str, Editable] = {
     "folders": folders,
     "map_files": map_files,
     "pascal_voc": pascal_voc,
-    "coco": coco,
-    "yolo": yolo,
     "csv": csv_files,
-    "labelme": labelme,
 }
+FORMATS: dict[str, Format] = {**WRITABLE}
+NOT_HERE = ""
+"""Formats that cannot be read here, and why."""
+
+try:
+    from frcnn.data.formats import coco, label_studio, labelme, yolo
+except ModuleNotFoundError as error:  # where exported files are run, not all of frcnn's packages have to be installed
+    NOT_HERE = f"; coco, yolo, labelme and label_studio need {error.name}, which is not installed"
+else:
+    WRITABLE |= {"coco": coco, "yolo": yolo}
+    EDITABLE |= {"coco": coco, "yolo": yolo, "labelme": labelme}
+    FORMATS |= {**WRITABLE, "labelme": labelme, "label_studio": label_studio}

@@ -4,17 +4,18 @@ SET/_annotations.coco.json beside the images, or NAME.json in the folder itself.
 Boxes are x, y, width, height there. Crowds ("iscrowd": a box around many objects) are marked as "difficult".
 """
 
+from __future__ import annotations
+
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from frcnn.config import DataSettings
 from frcnn.data.formats.json_files import read_json
 from frcnn.data.formats.lines import slashes, visible, while_unchanged
 from frcnn.data.images import image_size, images_among
@@ -22,6 +23,9 @@ from frcnn.data.problems import Problem, Report
 from frcnn.data.records import Records
 from frcnn.files import whole_file
 from frcnn.types import Annotation, Record
+
+if TYPE_CHECKING:
+    from frcnn.config import DataSettings
 
 LAYOUT = "COCO: annotations/instances_{train,val}*.json, images in a folder of the set's name, or images/"
 _ROUNDING = 0.02  # COCO's numbers have two decimals, so a box at the border may leave the image by this much

@@ -5,22 +5,26 @@ A column `split` says to which set a line belongs; without it, each file is a se
 relative to the folder, or to its folder images/.
 """
 
+from __future__ import annotations
+
 import codecs
 import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from frcnn.config import DataSettings
 from frcnn.data.formats.lines import plain, read_text, slashes, to_numbers, to_size, visible, while_unchanged
 from frcnn.data.images import images_among
 from frcnn.data.problems import Problem, Report
 from frcnn.files import whole_file
 from frcnn.types import Annotation, Record
+
+if TYPE_CHECKING:
+    from frcnn.config import DataSettings
 
 LAYOUT = "CSV: *.csv with path,x1,y1,x2,y2,label"
 _NAMES = {

@@ -5,16 +5,21 @@ class name, same order). An image with empty files holds no objects; one without
 out. A folder of photos with such files beside them is a set of its own.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from frcnn.config import DataSettings
 from frcnn.data.formats.lines import plain, read_lines, to_numbers, visible
 from frcnn.data.images import IMAGE_SUFFIXES, images_among
 from frcnn.data.problems import Problem, Report, twins
 from frcnn.data.records import make_record
 from frcnn.files import whole_files
 from frcnn.types import Annotation, Record
+
+if TYPE_CHECKING:
+    from frcnn.config import DataSettings
 
 LAYOUT = "positive/, negative/ and testImages/ with NAME.bboxes.tsv and NAME.bboxes.labels.tsv beside each image"
 ALL = "all"

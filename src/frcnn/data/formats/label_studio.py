@@ -4,21 +4,25 @@ An image is found by the path of its task in the folder, or by its name, there o
 Label Studio puts before the names of uploaded files may be missing.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from frcnn.config import DataSettings
 from frcnn.data.formats.json_files import read_json
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import Problem, Report
 from frcnn.data.records import make_record
 from frcnn.types import Record
+
+if TYPE_CHECKING:
+    from frcnn.config import DataSettings
 
 LAYOUT = "Label Studio: its JSON export, with the images in the folder or in images/"
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")

@@ -1,13 +1,14 @@
 """LabelMe: NAME.json beside each image, with `shapes` of points in pixels. A shape's box is that around its points."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from frcnn.config import DataSettings
 from frcnn.data.formats.json_files import read_json
 from frcnn.data.formats.lines import to_size, visible
 from frcnn.data.images import image_size, images_among
@@ -15,6 +16,9 @@ from frcnn.data.problems import Problem, Report, object_place
 from frcnn.data.records import make_record
 from frcnn.files import whole_file
 from frcnn.types import Annotation, Record
+
+if TYPE_CHECKING:
+    from frcnn.config import DataSettings
 
 LAYOUT = "LabelMe: NAME.json beside each image"
 ALL = "all"

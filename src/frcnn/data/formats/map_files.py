@@ -5,17 +5,21 @@ relative to the folder, or leads into an archive: `photos.zip@/inside.jpg`. trai
 `index |roiAndLabel x1 y1 x2 y2 label x1 y1 x2 y2 label ...`, pixels of the image. The same for test.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from frcnn.config import DataSettings
 from frcnn.data.formats.lines import plain, read_lines, read_text, slashes, to_numbers, while_unchanged
 from frcnn.data.problems import Problem, Report
 from frcnn.data.records import make_record
 from frcnn.files import write_text
 from frcnn.types import Annotation, Record
+
+if TYPE_CHECKING:
+    from frcnn.config import DataSettings
 
 LAYOUT = "class_map.txt, train_img_file.txt, train_roi_file.txt, test_img_file.txt, test_roi_file.txt"
 BACKGROUND = "__background__"

@@ -7,19 +7,24 @@ Boxes are 1-based and inclusive there: [xmin, xmax] becomes [xmin - 1, xmax]. On
 xmin is a mistake, not a pixel, and keeps its numbers. Objects marked "difficult" stay, marked.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
 
-from frcnn.config import DataSettings
 from frcnn.data.formats.lines import plain, read_lines, to_numbers, to_size, visible, while_unchanged
 from frcnn.data.images import image_size, images_among
 from frcnn.data.problems import Problem, Report, object_place, twins
 from frcnn.files import whole_file, write_text
 from frcnn.types import Annotation, Record
+
+if TYPE_CHECKING:
+    from frcnn.config import DataSettings
 
 LAYOUT = "Pascal VOC: Annotations/NAME.xml, ImageSets/Main/{trainval,test}.txt, JPEGImages/NAME.jpg"
 ALL = "all"

@@ -4,20 +4,24 @@ label file in labels/ with the same name: a line a box, `class cx cy width heigh
 Lines of more numbers are outlines, of which the box is taken. An image without a label file holds no objects.
 """
 
+from __future__ import annotations
+
 import glob
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from frcnn.config import DataSettings
 from frcnn.data.formats.lines import read_lines, read_text, to_numbers, visible, while_unchanged
 from frcnn.data.images import image_size, images_among
 from frcnn.data.problems import Problem, Report, twins
 from frcnn.data.records import make_record
 from frcnn.files import write_text
 from frcnn.types import Annotation, Record
+
+if TYPE_CHECKING:
+    from frcnn.config import DataSettings
 
 LAYOUT = "YOLO: data.yaml, images/{train,val}/NAME.jpg, labels/{train,val}/NAME.txt"
 _SETS = ("train", "val", "test")

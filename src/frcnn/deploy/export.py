@@ -1,0 +1,272 @@
+"""Exporting a detector: record it, write it, prove it, and only then keep the file."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from frcnn.config import DataSettings, ImageSettings
+from frcnn.data.dataset import find_format, read_split
+from frcnn.data.images import images_among, read_image
+from frcnn.data.records import make_record
+from frcnn.deploy import parity
+from frcnn.deploy.graph import Deployed, in_precision, record
+from frcnn.detectors import OUTPUTS, RAW_OUTPUTS, Description, Exported
+from frcnn.evaluation.report import require_known_classes
+from frcnn.files import PARTIAL, whole_files
+from frcnn.nn.checkpoint import load
+from frcnn.nn.detector import FasterRCNN
+from frcnn.types import Record
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+PRECISIONS = {
+    "onnx": ("fp32", "fp16", "int8"),
+    "openvino": ("fp32", "fp16", "bf16", "int8"),
+    "torch": ("fp32", "fp16", "bf16"),
+}
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+_MAX_AP_LOSS = {"fp32": 0.0, "fp16": 0.01, "bf16": 0.01, "int8": 0.02}
+_LEAST, _MOST, _MOST_FOR_AP, _CALIBRATION = 10, 20, 100, 100  # photos
+
+
+class Export(NamedTuple):
+    """What was written, and the proof."""
+
+    files: list[Path]
+    """The one to name first, and of OpenVINO the one with the weights."""
+    proof: Path
+    passes: list[parity.Pass]
+    quantised: parity.Pass | None
+    """For int8: this file, and in the place of PyTorch the same one before it was quantised."""
+
+
+def export(
+    model: FasterRCNN | str | Path,
+    to: str = "onnx",
+    out: str | Path | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    batch: int | None = None,
+    raw: bool = False,
+    precision: str = "fp32",
+    images_as: str | None = None,
+    data: str | Path | None = None,
+    calibrate: str | Path | None = None,
+    max_ap_loss: float | None = None,
+    log: Callable[[str], None] = lambda line: None,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> Export:
+    """Write a detector to a file that runs without frcnn, after it has been run on real photos beside PyTorch.
+
+    Args:
+        model: a detector, a RUN, a model file, or "coco:NAME".
+        to: "onnx"; "openvino" (FILE.xml and FILE.bin); or "torch" (FILE.pt2).
+        out: the file; None: model.onnx, model-int8.onnx and so on in the RUN.
+        image_size: (height, width) of the only frame that it takes, into which photos are fitted; None: any, and photos
+            are resized as in the training.
+        batch: the only number of images that it takes at once; None: any.
+        raw: also give the tutorial's `rpn_rois`, `cls_pred`, `bbox_regr`, and `rois_valid`.
+        precision: "fp32", "fp16", "bf16" or "int8" (quantised, for processors).
+        images_as: "uint8", (B, H, W, 3), or "float", (B, 3, H, W); RGB, 0..255. None: "uint8", but "float" where photos
+            are resized to numbers that are not whole.
+        data: photos for the proof, a data set or a folder of images; None: those of the RUN, test images first.
+        calibrate: folder of photos from which int8 learns the ranges of numbers; None: the RUN's training images.
+        max_ap_loss: how much lower than PyTorch's the AP may be; None: 0.01, for int8 0.02. In fp32 not the AP but
+            every detection is compared.
+        log: called with lines on what is being done.
+        on_image: called while the file is proven, with the photos done and their total.
+
+    Raises:
+        ValueError: an impossible wish, something that cannot be exported, no photos for the proof, or a file that is
+            not the same model: it is not kept.
+        ModuleNotFoundError: a package is missing.
+    """
+    path = _path(model, to, out, precision)
+    detector = model if isinstance(model, FasterRCNN) else load(model, device="cpu")
+    _check_sizes(detector, image_size, batch)
+    image = detector.image_settings
+    if image_size is not None:
+        image = ImageSettings(
+            resize="fit", height=image_size[0], width=image_size[1], interpolation=image.interpolation
+        )
+    images_as = images_as or ("float" if image.interpolation == "point" else "uint8")
+    base, config = detector.config.base_model, detector.config
+    reading = config.data.model_copy(update={"name": None, "path": None})  # where the photos lay is nobody's business
+    description = Description(
+        detector.classes, image, images_as, batch, precision, base.mean, base.std, config.detector.results, reading
+    )
+    photos = _photos(detector, data, least=_LEAST, most=_MOST if precision == "fp32" else _MOST_FOR_AP)
+    if precision != "fp32" and not any(len(photo.boxes) for photo in photos):
+        raise ValueError(
+            f"precision {precision}: its proof is the AP, and no photo for it is annotated; name a data set"
+        )
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
+        log(f"writing {path.name}")
+        deployed = Deployed(_in_layers(detector, to, precision), uint8=images_as == "uint8", raw=raw)
+        program = record(deployed, image_size=image_size, batch=batch)
+        written, floating = Path(folder) / path.name, None
+        if to == "torch":
+            from frcnn.deploy.torch_export import write_torch
+
+            write_torch(program, description.to_metadata(), written)
+        else:
+            from frcnn.deploy.onnx import write_onnx
+
+            onnx_file = Path(folder) / "exported.onnx"
+            names = OUTPUTS + RAW_OUTPUTS if raw else OUTPUTS
+            if precision == "int8":
+                from frcnn.deploy.quantize import quantize
+
+                floating = Path(folder) / f"float{path.suffix}"
+                plain = description._replace(precision="fp32")
+                write_onnx(program, names, plain.to_metadata(), onnx_file)
+                _convert(onnx_file, floating, halves=False)
+                log("learning the ranges of numbers from photos")
+                quantize(
+                    onnx_file, onnx_file, _calibration(detector, description, calibrate), description.to_metadata()
+                )
+            else:
+                write_onnx(program, names, description.to_metadata(), onnx_file)
+            _convert(onnx_file, written, halves=precision == "fp16")
+        log(f"running it and PyTorch on {len(photos)} photos")
+        file = Exported(written)
+        passes = parity.run_all(
+            file, in_precision(detector, torch.float32), photos, one_size=image_size is not None, on_image=on_image
+        )
+        limit = _MAX_AP_LOSS[precision] if max_ap_loss is None else max_ap_loss
+        reason = parity.verdict(passes, precision, limit)
+        if reason is not None:
+            raise ValueError(f"{path}: not kept, since it is not the same model: {reason}")
+        quantised = None if floating is None else parity.run(file, Exported(floating), photos)
+        files = {path.with_suffix(file.suffix): file for file in _files(written)}
+        facts: dict[str, Any] = {
+            "target": to,
+            "precision": precision,
+            "versions": {name: version(name) for name in ("frcnn", "torch", _RUNTIMES[to])},
+            "sha256": {place.name: hashlib.sha256(file.read_bytes()).hexdigest() for place, file in files.items()},
+            "rule": _rule(precision, limit),
+            "photos": [str(photo.image) for photo in photos],
+            "photos_without_objects": sum(len(photo.boxes) == 0 for photo in photos),
+            "passes": [parity.to_json(one, "pytorch") for one in passes],
+        }
+        if quantised is not None:
+            facts["quantisation"] = parity.to_json(quantised, "before")
+        proof = path.with_name(f"{path.name}.parity.json")
+        with whole_files(*files, proof) as (*partials, partial_proof):
+            for proven, partial in zip(files.values(), partials, strict=True):
+                os.replace(proven, partial)
+            partial_proof.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Export(list(files), proof, passes, quantised)
+
+
+def _path(model: FasterRCNN | str | Path, to: str, out: str | Path | None, precision: str) -> Path:
+    """Where the file goes; checks what is wished for."""
+    if to not in SUFFIXES:
+        raise ValueError(f"to '{to}': there is no such target; choose {', '.join(SUFFIXES)}")
+    if precision not in PRECISIONS[to]:
+        why = " (ONNX Runtime's convolutions do not compute in it)" if (to, precision) == ("onnx", "bf16") else ""
+        raise ValueError(f"precision '{precision}': not there for {to}{why}; choose {', '.join(PRECISIONS[to])}")
+    name = f"model{SUFFIXES[to]}" if precision == "fp32" else f"model-{precision}{SUFFIXES[to]}"
+    if out is None:
+        if isinstance(model, FasterRCNN):
+            raise ValueError("out: name the file to write")
+        place = Path(model)
+        return place / name if place.is_dir() else Path(place.name.removeprefix("coco:")).with_suffix(SUFFIXES[to])
+    path = Path(out)
+    if path.is_dir():
+        return path / name
+    if path.suffix != SUFFIXES[to]:
+        raise ValueError(f"{path}: a file for {to} ends in {SUFFIXES[to]}")
+    return path
+
+
+def _check_sizes(detector: FasterRCNN, image_size: tuple[int, int] | None, batch: int | None) -> None:
+    least = max(level.stride for level in detector.rpn.levels)
+    if image_size is not None and min(image_size) < least:
+        raise ValueError(
+            f"image size {image_size[0]}x{image_size[1]}: each side must be at least {least} pixels, the stride of the "
+            f"coarsest feature map"
+        )
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch {batch}: must be 1 or more")
+
+
+def _in_layers(detector: FasterRCNN, to: str, precision: str) -> FasterRCNN:
+    """With layers as the file has them; OpenVINO lowers precision itself, when it stores or runs a file."""
+    return in_precision(detector, torch.float32 if to == "openvino" else _DTYPES.get(precision, torch.float32))
+
+
+def _convert(onnx_file: Path, path: Path, *, halves: bool) -> None:
+    """The file of the target, from the one of ONNX."""
+    if path.suffix == ".onnx":
+        shutil.copyfile(onnx_file, path)
+        return
+    from frcnn.deploy.openvino import write_openvino
+
+    write_openvino(onnx_file, path, halves=halves)
+
+
+def _photos(detector: FasterRCNN, data: str | Path | None, *, least: int, most: int) -> list[Record]:
+    """For the proof: test images, and training images if they are few; among them one without objects, if there is
+    one."""
+    named, settings = (detector.config.data.path, detector.config.data) if data is None else (data, DataSettings())
+    if named is None:
+        raise ValueError(
+            "the model does not say what it was trained on, and the proof needs photos: name some with --data"
+        )
+    folder = Path(named)
+    try:
+        if data is not None and find_format(folder, settings, of_new="") == "":
+            photos = parity.spread(images_among(folder.iterdir()), most)
+            return [make_record(photo, []) for photo in photos]
+        test, train = (read_split(folder, split, settings) for split in ("test", "train"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"the proof needs photos, name some with --data: {error}") from None
+    found = parity.spread(test, most)
+    found += parity.spread(train, max(0, least - len(found)))
+    if all(len(record.boxes) for record in found):
+        found += next(([record] for part in (test, train) for record in part if not len(record.boxes)), [])
+    if not found:
+        raise ValueError(f"{folder}: has no image, and the proof needs photos: name some with --data")
+    require_known_classes(found, detector.classes)
+    return found
+
+
+def _calibration(
+    detector: FasterRCNN, description: Description, folder: str | Path | None
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """The model's inputs for photos like those that it will see."""
+    if folder is not None:
+        photos: Sequence[Path] = images_among(Path(folder).rglob("*"))
+    elif detector.config.data.path is not None:
+        photos = [record.image for record in read_split(Path(detector.config.data.path), "train", detector.config.data)]
+    else:
+        photos = []
+    if not photos:
+        raise ValueError(
+            "int8 learns the ranges of numbers from photos, and there are none: name a folder with --calibrate"
+        )
+    for photo in parity.spread(photos, _CALIBRATION):
+        yield from description.inputs(parity.frames_of([read_image(photo)], description.image))
+
+
+def _files(path: Path) -> list[Path]:
+    """Of an export, the one to name first; OpenVINO's weights lie beside its graph."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
+def _rule(precision: str, max_ap_loss: float) -> str:
+    if precision == "fp32":
+        return f"every detection of the same class, its box within {parity.PIXELS} px, its score within {parity.SCORE}"
+    return f"AP at most {max_ap_loss} lower"

@@ -1,0 +1,56 @@
+"""Layers in 8-bit integers, for processors: half the time or less, a quarter of the size."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, inputs: Iterator[Mapping[str, np.ndarray]]) -> None:
+        self.inputs = inputs
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        following = next(self.inputs, None)
+        return None if following is None else dict(following)
+
+
+def quantize(
+    onnx_file: Path, path: Path, inputs: Iterator[Mapping[str, np.ndarray]], metadata: Mapping[str, str]
+) -> None:
+    """Static quantisation of the convolutions and fully connected layers; box arithmetic, RoI pooling and NMS stay as
+    they are.
+
+    Args:
+        onnx_file: in float32.
+        path: of the new file.
+        inputs: real ones; from them follows the range of every layer's numbers.
+        metadata: what the new file says of itself.
+
+    Source:
+        ONNX Runtime's static quantisation: weights per channel in int8, activations in uint8, between their least and
+        largest values. Jacob et al. 2018, arXiv:1712.05877, section 3.
+    """
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it advises a pass over the graph that the exporter has done already
+    try:
+        quantize_static(
+            onnx_file,
+            path,
+            _Reader(inputs),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+    finally:
+        logger.setLevel(level)
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.save(model, path)
