@@ -19,11 +19,18 @@ _LOWEST = -3.0e38
 """Scores of -inf, which mark boxes that do not count, are under it, all others above."""
 
 
-def write_onnx(program: ExportedProgram, outputs: tuple[str, ...], metadata: Mapping[str, str], path: Path) -> None:
+def write_onnx(
+    program: ExportedProgram,
+    outputs: tuple[str, ...],
+    metadata: Mapping[str, str],
+    path: Path,
+    *,
+    inputs: tuple[str, ...] = INPUTS,
+) -> None:
     """Write a graph to one file with its weights.
 
     Args:
-        outputs: names, in order.
+        outputs, inputs: names, in order.
         metadata: what the file says of itself.
 
     Raises:
@@ -36,7 +43,7 @@ def write_onnx(program: ExportedProgram, outputs: tuple[str, ...], metadata: Map
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,
-                input_names=INPUTS,
+                input_names=inputs,
                 output_names=outputs,
                 custom_translation_table=_TRANSLATIONS,
             )
@@ -58,14 +65,12 @@ def write_onnx(program: ExportedProgram, outputs: tuple[str, ...], metadata: Map
 def _name_sizes(model: onnx.ModelProto) -> None:
     """Sizes that are not fixed get names; what is between inputs and outputs, and notes of the exporter, go."""
     names: dict[str, str] = {}
-    images = model.graph.input[0].type.tensor_type
-    axes = (
-        ("batch", "height", "width", "")
-        if images.elem_type == onnx.TensorProto.UINT8
-        else ("batch", "", "height", "width")
-    )
-    for dim, name in zip(images.shape.dim, axes, strict=True):
-        names[dim.dim_param] = name
+    for value in model.graph.input:
+        if value.name == "images":
+            images = value.type.tensor_type
+            channels_last = images.elem_type == onnx.TensorProto.UINT8
+            axes = ("batch", "height", "width", "") if channels_last else ("batch", "", "height", "width")
+            names = {dim.dim_param: name for dim, name in zip(images.shape.dim, axes, strict=True)}
     for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
@@ -120,6 +125,14 @@ def _roi_align(
     )
 
 
+def _roi_pool(
+    features: FLOAT, rois: FLOAT, spatial_scale: float, pooled_height: int, pooled_width: int
+) -> tuple[FLOAT, FLOAT]:
+    """torchvision's, which also says where each largest value was; nobody asks."""
+    pooled = op.MaxRoiPool(features, rois, pooled_shape=[pooled_height, pooled_width], spatial_scale=spatial_scale)
+    return pooled, pooled
+
+
 def _columns(rois: FLOAT, start: int, end: int) -> FLOAT:
     return op.Slice(rois, op.Constant(value_ints=[start]), op.Constant(value_ints=[end]), op.Constant(value_ints=[1]))
 
@@ -127,4 +140,5 @@ def _columns(rois: FLOAT, start: int, end: int) -> FLOAT:
 _TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.frcnn.nms.default: _nms,
     torch.ops.torchvision.roi_align.default: _roi_align,
+    torch.ops.torchvision.roi_pool.default: _roi_pool,
 }

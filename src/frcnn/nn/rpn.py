@@ -71,9 +71,9 @@ class RPN(nn.Module):
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1))  # (B, H * W * A)
             deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(*logits[-1].shape, 4))
             height, width = hidden.shape[-2:]
-            stride = (float(level.stride), float(level.stride))
+            stride = (level.stride, level.stride)
             if self.spacing == "frame":
-                stride = (float(frame_size[0] // height), float(frame_size[1] // width))
+                stride = (frame_size[0] // height, frame_size[1] // width)
             anchors.append(anchor_grid(base, (height, width), stride=stride, offset=level.offset))
         return RpnOutput(
             torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), [level.shape[0] for level in anchors]

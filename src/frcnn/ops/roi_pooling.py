@@ -44,7 +44,7 @@ def pool_rois(
         return pool(features[0], _widened(rows, min_side * levels[0].stride), size, levels[0])
 
     suits = assign_levels(rows[:, 1:], [level.stride for level in levels])
-    pooled = rows.new_zeros(len(rows), features[0].shape[1], size, size)
+    pooled = rows.new_zeros(rows.shape[0], features[0].shape[1], size, size)
     for number, level in enumerate(levels):
         here = (suits == number).nonzero().flatten()
         part = pool(features[number], _widened(rows[here], min_side * level.stride), size, level)
@@ -66,7 +66,7 @@ def assign_levels(rois: Float[Tensor, "R 4"], strides: Sequence[int]) -> Int[Ten
     numbers = torch.tensor([math.log2(stride) for stride in strides], device=rois.device)
     sides = (rois[:, 2:] - rois[:, :2]).clamp(min=0).prod(dim=1).sqrt()
     wanted = torch.floor(4 + torch.log2(sides / 224) + 1e-6).clamp(numbers[0], numbers[-1])
-    return torch.searchsorted(numbers, wanted)
+    return (numbers < wanted[:, None]).sum(dim=1)  # the first level that is not finer than wanted
 
 
 def roi_align(

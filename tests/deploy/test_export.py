@@ -1,0 +1,356 @@
+"""Files that are the same model, and wishes that cannot be met."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from tiny import tiny_detector
+from torch import nn
+
+import frcnn
+from frcnn.cli import main
+from frcnn.data.images import read_image
+from frcnn.data.transforms import frame, resize
+from frcnn.deploy import export as exporting
+from frcnn.deploy.export import Export, export
+from frcnn.detectors import DESCRIPTION_FILE, OUTPUTS, Exported, open_detector
+from frcnn.evaluator import Evaluator
+from frcnn.files import PARTIAL
+from frcnn.nn.checkpoint import load
+from frcnn.prediction import predict
+from frcnn.types import Prediction
+
+Make = Callable[..., Export]
+
+ALL = [
+    ("onnx", "fp32"),
+    ("onnx", "fp16"),
+    ("onnx", "int8"),
+    ("openvino", "fp32"),
+    ("openvino", "fp16"),
+    ("openvino", "bf16"),
+    ("openvino", "int8"),
+    ("torch", "fp32"),
+    ("torch", "fp16"),
+    ("torch", "bf16"),
+]
+
+
+def assert_same(found: list[Prediction], expected: list[Prediction], *, pixels: float = 0.05) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert len(other.names) > 0
+        assert one.names == other.names
+        np.testing.assert_allclose(one.boxes, other.boxes, rtol=0, atol=pixels)
+        np.testing.assert_allclose(one.scores, other.scores, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("to", "precision"), ALL)
+def test_every_kind_of_file_is_proven_and_detects(
+    to: str, precision: str, exported: Make, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = exported(to, precision=precision)
+    proof = json.loads(done.proof.read_text())
+    assert [one["how"] for one in proof["passes"]] == ["one by one", "3 at once", "smaller"]
+    assert proof["photos_without_objects"] == 1
+    assert len(proof["photos"]) == 7  # all there are
+    assert proof["passes"][0]["mean_ap_pytorch"] == 1.0
+    assert set(proof["sha256"]) == {file.name for file in done.files}
+    for one in proof["passes"]:
+        assert one["detections"] >= 7
+        if precision == "fp32":
+            assert one["without_match"] == 0
+            assert one["largest_box_difference_px"] <= 0.05
+        else:
+            assert one["mean_ap"] >= one["mean_ap_pytorch"] - 0.02
+    assert ("quantisation" in proof) == (precision == "int8")
+
+    photo = str(run.parent / "data" / "testImages" / "4.png")
+    (expected,), (found,) = predict(run, photo), predict(done.files[0], photo)
+    assert found.names == expected.names == ("red", "blue")
+    np.testing.assert_allclose(found.boxes, expected.boxes, rtol=0, atol=0.05 if precision == "fp32" else 3.0)
+    assert main(["evaluate", str(done.files[0]), "--data", str(run.parent / "data"), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["mean_ap"] == 1.0
+
+
+def test_lower_precision_makes_smaller_files(exported: Make) -> None:
+    def size(to: str, precision: str) -> int:
+        return sum(file.stat().st_size for file in exported(to, precision=precision).files)
+
+    assert size("onnx", "fp16") < 0.6 * size("onnx", "fp32")
+    assert size("onnx", "int8") < 0.4 * size("onnx", "fp32")
+    assert size("openvino", "fp16") < 0.6 * size("openvino", "fp32")
+    assert size("openvino", "int8") < 0.6 * size("openvino", "fp32")
+    assert size("torch", "bf16") < 0.6 * size("torch", "fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_onnx_has_standard_operators_and_sizes_with_names(precision: str, exported: Make) -> None:
+    model = onnx.load(exported("onnx", precision=precision).files[0])
+    assert {(entry.domain, entry.version) for entry in model.opset_import} == {("", 18)}
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not model.functions
+    shapes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {
+        "images": ["batch", "height", "width", 3],
+        "image_sizes": ["batch", 2],
+        "original_sizes": ["batch", 2],
+        "boxes": ["batch", 20, 4],
+        "scores": ["batch", 20],
+        "labels": ["batch", 20],
+        "valid": ["batch", 20],
+    }
+    assert str(Path.cwd()) not in model.SerializeToString().decode("latin1")  # nothing of where it was made
+    assert "/data" not in {entry.key: entry.value for entry in model.metadata_props}["data"]
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
+def test_a_batch_gives_what_its_photos_give_alone(to: str, exported: Make, photos: list[Path]) -> None:
+    file = Exported(exported(to).files[0])
+    images = [read_image(photo) for photo in photos * 2][:5]
+    frames = frame(
+        [resize(image, file.image_settings) for image in images],
+        [(image.height, image.width) for image in images],
+        file.image_settings,
+    )
+    names = [str(number) for number in range(5)]
+    alone = [file.detect(type(frames)(*(array[n : n + 1] for array in frames)), names[n : n + 1])[0] for n in range(5)]
+    assert_same(file.detect(frames, names), alone, pixels=0.01)
+    assert len({one.boxes.tobytes() for one in alone}) == 3  # three photos
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
+def test_raw_outputs_are_the_evaluators(to: str, exported: Make, run: Path, photos: list[Path]) -> None:
+    file = Exported(exported(to, raw=True).files[0])
+    image = read_image(photos[1])
+    frames = frame([resize(image, file.image_settings)], [(image.height, image.width)], file.image_settings)
+    outputs, expected = file.run(frames), Evaluator(load(run, device="cpu"))(photos[1])
+    assert set(OUTPUTS) < set(outputs)
+    assert outputs["rois_valid"].tolist() == expected.valid.tolist()
+    for name in ("rpn_rois", "cls_pred", "bbox_regr"):
+        np.testing.assert_allclose(outputs[name], getattr(expected, name).numpy(), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
+def test_a_fixed_size_and_batch_takes_photos_of_any_size_and_number(
+    to: str, exported: Make, run: Path, photos: list[Path]
+) -> None:
+    done = exported(to, image_size=(96, 160), batch=2, images_as="float")
+    assert [one.name for one in done.passes] == ["one by one", "3 at once"]
+    file = Exported(done.files[0])
+    assert (file.image_settings.resize, file.description.batch, file.description.input) == ("fit", 2, "float")
+    fitted = load(run, device="cpu")
+    settings = fitted.config.detector.image.model_copy(update={"resize": "fit", "height": 96, "width": 160})
+    fitted.config = fitted.config.model_copy(
+        update={"detector": fitted.config.detector.model_copy(update={"image": settings})}
+    )
+    assert_same(predict(file, photos, min_score=0.01), predict(fitted, photos, min_score=0.01))
+
+
+def test_onnx_of_a_fixed_size_says_so(exported: Make) -> None:
+    model = onnx.load(exported("onnx", image_size=(96, 160), batch=2, images_as="float").files[0])
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in dims] == [2, 3, 96, 160]
+
+
+def test_a_file_that_is_not_the_same_model_is_not_kept(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    honest = exporting._in_layers
+
+    def shifted(*arguments: object) -> nn.Module:
+        detector = honest(*arguments)  # type: ignore[arg-type]
+        with torch.no_grad():
+            detector.roi_head.deltas.bias.add_(0.02)  # 0.002 of a box's side to the right: tenths of a pixel
+        return detector
+
+    monkeypatch.setattr(exporting, "_in_layers", shifted)
+    (tmp_path / "model.onnx").write_bytes(b"an older one")
+    assert main(["export", str(run), "--out", str(tmp_path / "model.onnx")]) == 2
+    error = capsys.readouterr().err
+    assert "not kept, since it is not the same model: one by one:" in error
+    assert "have no match within 0.05 px" in error
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert (tmp_path / "model.onnx").read_bytes() == b"an older one"
+
+
+def test_int8_that_loses_too_much_is_refused_unless_told(
+    run: Path, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    black = tmp_path / "black"
+    black.mkdir()
+    read_image(photos[0]).point(lambda value: 0).save(black / "0.png")  # ranges that fit nothing else
+    command = ["export", str(run), "--precision", "int8", "--calibrate", str(black), "--out", str(tmp_path / "m.onnx")]
+    assert main(command) == 2
+    assert "more than 0.02 less" in capsys.readouterr().err
+    assert not (tmp_path / "m.onnx").exists()
+    assert main([*command, "--max-ap-loss", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "quantised: AP" in printed
+    assert "the same model" in printed
+    assert json.loads((tmp_path / "m.onnx.parity.json").read_text())["rule"] == "AP at most 1.0 lower"
+
+
+def test_training_can_store_one(run: Path, tmp_path: Path) -> None:
+    from frcnn.training.run import train
+
+    _, trained = train(
+        run.parent / "data",
+        out=tmp_path / "run",
+        settings=[
+            "STORE_EVAL_MODEL_WITH_NATIVE_UDF=True",
+            "train.epochs=1",
+            "train.precision=fp32",
+            "base_model.fc_channels=[16]",
+            "detector.image.shorter_side=96",
+            "detector.image.longer_side=128",
+        ],
+        offline=True,
+    )
+    assert (trained / "model.onnx.parity.json").is_file()
+    photo = run.parent / "data" / "testImages" / "4.png"
+    assert_same(predict(trained / "model.onnx", photo, min_score=0), predict(trained, photo, min_score=0))
+
+
+def test_a_folder_of_photos_is_enough_for_the_proof(photos: list[Path], tmp_path: Path) -> None:
+    detector = tiny_detector()
+    done = export(detector, "onnx", tmp_path / "m.onnx", data=photos[0].parent)
+    assert json.loads(done.proof.read_text())["passes"][0]["mean_ap"] is None
+    with pytest.raises(ValueError, match="its proof is the AP, and no photo is annotated"):
+        export(detector, "onnx", tmp_path / "half.onnx", data=photos[0].parent, precision="fp16")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--precision", "bf16"],
+            r"not there for onnx \(ONNX Runtime's convolutions do not compute in it\); choose fp32",
+        ),
+        (["--to", "torch", "--precision", "int8"], "not there for torch; choose fp32, fp16, bf16"),
+        (["--out", "model.pt2"], r"model.pt2: a file for onnx ends in .onnx"),
+        (["--image-size", "8x640"], "image size 8x640: each side must be at least 16 pixels, the stride"),
+        (["--batch", "0"], "batch 0: must be 1 or more"),
+        (["--data", "nowhere"], "the proof needs photos, name some with --data: nowhere: no such folder"),
+    ],
+)
+def test_wishes_that_cannot_be_met(
+    arguments: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run), *arguments]) == 2
+    import re
+
+    assert re.search(message, capsys.readouterr().err)
+    assert not list(run.glob(f"{PARTIAL}*"))
+
+
+def test_an_operator_without_translation_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = load(run, device="cpu")
+    monkeypatch.setattr(torch, "relu", torch.special.bessel_j0)
+    with pytest.raises(ValueError, match=r"cannot be exported to ONNX: .*bessel_j0"):
+        export(detector, "onnx", tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "extra"),
+    [
+        ("onnxscript", ["export", "RUN"], "onnx"),
+        ("onnxruntime", ["predict", "model.onnx", "x.jpg"], "onnx"),
+        ("openvino", ["export", "RUN", "--to", "openvino"], "openvino"),
+        ("openvino", ["predict", "model.xml", "x.jpg"], "openvino"),
+    ],
+)
+def test_a_missing_package_says_which_extra_brings_it(
+    package: str,
+    command: list[str],
+    extra: str,
+    run: Path,
+    exported: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = {"model.onnx": exported("onnx").files[0], "model.xml": exported("openvino").files[0], "RUN": run}
+    for name in [name for name in sys.modules if name.startswith(f"frcnn.deploy.{extra}")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main([str(files.get(word, word)) for word in command]) == 2
+    error = capsys.readouterr().err
+    assert f"needs {package}, which is missing: pip install 'frcnn[{extra}]', or in a clone" in error
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
+def test_damaged_files_and_files_of_others(
+    to: str, exported: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suffix = exported(to).files[0].suffix
+    content = exported(to).files[0].read_bytes()
+    for name, damaged in (("short", content[: len(content) // 2]), ("empty", b""), ("text", b"not a model\n")):
+        file = tmp_path / f"{name}{suffix}"
+        file.write_bytes(damaged)
+        assert main(["predict", str(file), "x.jpg"]) == 2
+        assert f"{file}: damaged, or not a" in capsys.readouterr().err
+    assert main(["predict", str(tmp_path / f"none{suffix}"), "x.jpg"]) == 2
+    assert "no such file; `frcnn export RUN --out" in capsys.readouterr().err
+
+
+def rewritten(file: Path, target: Path, changes: dict[str, str | None]) -> Path:
+    model = onnx.load(file)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    for key, value in changes.items():
+        if value is None:
+            del metadata[key]
+        else:
+            metadata[key] = value
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, target)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": "2"}, "has format 2, this frcnn reads up to 1; install a newer frcnn"),
+        ({"format": None}, "`frcnn export` did not write this file"),
+        ({"format_version": "x"}, "damaged, its format version cannot be read"),
+        ({"classes": None}, "damaged, its description cannot be read"),
+        ({"mean": "a b c"}, "damaged, its description cannot be read"),
+    ],
+)
+def test_descriptions_that_cannot_be_used(
+    changes: dict[str, str | None], message: str, exported: Make, tmp_path: Path
+) -> None:
+    file = rewritten(exported("onnx").files[0], tmp_path / "model.onnx", changes)
+    with pytest.raises(ValueError, match=message):
+        open_detector(file)
+
+
+def test_a_torch_file_without_description(tmp_path: Path) -> None:
+    program = torch.export.export(nn.Identity(), (torch.zeros(1),))
+    torch.export.save(program, tmp_path / "m.pt2", extra_files={DESCRIPTION_FILE: ""})
+    with pytest.raises(ValueError, match="`frcnn export` did not write this file"):
+        Exported(tmp_path / "m.pt2")
+
+
+def test_an_exported_file_is_measured_on_data_that_are_named(exported: Make) -> None:
+    with pytest.raises(ValueError, match="an exported file does not say what it was trained on; name a folder"):
+        frcnn.evaluate(exported("onnx").files[0])
+
+
+def test_evaluation_of_a_file_is_that_of_its_run(exported: Make, run: Path) -> None:
+    data = run.parent / "data"
+    of_run, of_file = (frcnn.evaluate(model, data) for model in (run, exported("onnx").files[0]))
+    assert of_file.ap == of_run.ap
+    assert of_file.coco_ap == pytest.approx(of_run.coco_ap, abs=1e-6)
+    assert (of_file.images, of_file.objects) == (of_run.images, of_run.objects)
+    assert of_file.recall == {}
+    assert "Recall" not in of_file.table()
