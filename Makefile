@@ -9,7 +9,8 @@ demo: $(VENV)/.installed
 	$(BIN)/frcnn demo
 
 test: $(VENV)/.installed
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m slow -n 2 --dist worksteal
 
 check: $(VENV)/.installed
 	PATH="$(abspath $(BIN)):$$PATH" pre-commit run --all-files

@@ -1,4 +1,4 @@
-// detect MODEL PHOTO.jpg... : detections as JSON, as `frcnn predict --json -` prints them.
+// detect MODEL PHOTO.jpg... [--min-score 0.5]: detections as JSON, as `frcnn predict --json -` prints them.
 //
 // MODEL is a file that `frcnn export --to openvino` (FILE.xml) or `--to onnx` (FILE.onnx) wrote; everything that is needed
 // besides (class names, how to resize a photo) is in it. The runtime is OpenVINO, the decoder libjpeg.
@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <iomanip>
 #include <iostream>
 #include <map>
@@ -20,8 +21,6 @@
 #include <jpeglib.h>
 
 namespace {
-
-constexpr float kMinScore = 0.5f;
 
 struct Image {
   int height = 0, width = 0;
@@ -190,7 +189,7 @@ class Detector {
     request_ = core.compile_model(model, "CPU", ov::hint::inference_precision(precision)).create_infer_request();
   }
 
-  std::vector<Detection> operator()(const Image& photo) {
+  std::vector<Detection> operator()(const Image& photo, float min_score) {
     const bool fit = say("image.resize") == "fit";
     const double longer = std::max(photo.height, photo.width), shorter = std::min(photo.height, photo.width);
     const double scale =
@@ -214,7 +213,7 @@ class Detector {
     std::vector<Detection> found;
     for (size_t i = 0; i < scores.get_shape()[1]; i++) {
       const float score = scores.data<float>()[i];
-      if (!static_cast<const char*>(valid.data())[i] || score < kMinScore) break;  // scores fall
+      if (!static_cast<const char*>(valid.data())[i] || score < min_score) break;  // scores fall
       Detection one{classes_.at(labels.data<int64_t>()[i] - 1), score, {}};  // 0 is background
       std::copy_n(boxes.data<float>() + 4 * i, 4, one.box);
       found.push_back(one);
@@ -278,19 +277,26 @@ std::string quoted(const std::string& text) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count < 3) {
-    std::cerr << "usage: detect MODEL PHOTO.jpg...\n";
+  std::vector<std::string> words(arguments + 1, arguments + count);
+  float min_score = 0.5f;
+  const auto option = std::find(words.begin(), words.end(), "--min-score");
+  if (words.end() - option >= 2) {
+    min_score = std::strtof(option[1].c_str(), nullptr);
+    words.erase(option, option + 2);
+  }
+  if (words.size() < 2) {
+    std::cerr << "usage: detect MODEL PHOTO.jpg... [--min-score 0.5]\n";
     return 2;
   }
-  std::string path = arguments[1];
+  std::string path = words[0];
   try {
     Detector detect(path);
     std::cout << std::fixed << "[";
-    for (int i = 2; i < count; i++) {
-      path = arguments[i];
-      std::cout << (i > 2 ? ",\n " : "\n ") << "{\"image\": " << quoted(path) << ", \"detections\": [";
+    for (size_t i = 1; i < words.size(); i++) {
+      path = words[i];
+      std::cout << (i > 1 ? ",\n " : "\n ") << "{\"image\": " << quoted(path) << ", \"detections\": [";
       const char* comma = "";
-      for (const auto& one : detect(read_jpeg(path))) {
+      for (const auto& one : detect(read_jpeg(path), min_score)) {
         std::cout << comma << "\n  {\"class\": " << quoted(one.name) << ", \"score\": " << std::setprecision(6) << one.score
                   << std::setprecision(3) << ", \"box\": [" << one.box[0] << ", " << one.box[1] << ", " << one.box[2] << ", "
                   << one.box[3] << "]}";

@@ -71,11 +71,6 @@ def test_settings_that_contradict_each_other(values: dict[str, object], message:
         from_dict(values)
 
 
-def test_what_is_not_there_yet_says_so() -> None:
-    with pytest.raises(ValueError, match=r"train\.export_native is not there yet"):
-        from_dict({"train": {"export_native": True}})
-
-
 def test_settings_are_frozen() -> None:
     config = Config()
     with pytest.raises(ValidationError, match="frozen"):

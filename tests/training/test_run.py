@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import CLASSES, draw_image, tiny_config, train_tiny, trained_run, write_annotated, write_tiny
 
-from frcnn.config import Config, merge
+from frcnn.config import merge
 from frcnn.evaluation.evaluate import evaluate
 from frcnn.nn.checkpoint import load
 from frcnn.training.folder import run_folder
@@ -201,8 +201,3 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_written(
     with pytest.raises(ValueError, match="device cuda: this machine has no CUDA card"):
         train_tiny(data, data.parent / "run", "train.device=cuda")
     assert not (data.parent / "run").exists()
-
-
-def test_settings_that_are_not_there_yet_say_so() -> None:
-    with pytest.raises(ValueError, match=r"export_native is not there yet"):
-        Config.model_validate({"train": {"export_native": True}})

@@ -309,12 +309,10 @@ class TrainSettings(Settings):
     )
     draw_graph: bool = _set(False, "pictures of the training model's and the evaluation model's graph in the RUN")
     graph_type: Literal["png", "pdf"] = _set("png", "of those pictures")
-    export_native: bool = _set(False, "also store an evaluation model that runs without Python")
+    export_native: bool = _set(False, "also store model.onnx in the RUN, which runs without Python")
 
     @model_validator(mode="after")
     def _possible(self) -> "TrainSettings":
-        if self.export_native:
-            raise ValueError("train.export_native is not there yet; leave the setting at its default")
         if self.patience is not None and self.validate_every is None:
             raise ValueError("train.patience counts measurements, and there are none; set train.validate_every too")
         return self

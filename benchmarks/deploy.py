@@ -1,0 +1,138 @@
+"""How fast the runtimes run exported files on a processor, in one run, and write benchmarks/deploy.md.
+
+    python benchmarks/deploy.py DATA [--rounds 15]
+
+DATA is the Grocery set. Base models that are not trained (their layers have the same work to do), photos of 800 x 1066
+pixels, one at a time; every round runs all files once, one after the other, with a pause in which threads fall asleep.
+"""
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from machine import machine
+from torch import nn
+
+from frcnn.config import merge
+from frcnn.data.dataset import open_dataset
+from frcnn.data.images import images_among, read_image
+from frcnn.deploy.export import SUFFIXES, export
+from frcnn.deploy.graph import in_precision
+from frcnn.deploy.parity import frames_of
+from frcnn.detectors import Detector, Exported
+from frcnn.nn.detector import FasterRCNN
+
+HERE = Path(__file__).parent
+MODELS = ("alexnet", "efficientnet_lite0", "resnet50-fpn")
+SIZE = ("resize=shorter_side", "shorter_side=800", "longer_side=1333", "divisor=1")
+FILES = (("onnx", "fp32"), ("onnx", "int8"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
+NAMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+PAUSE = 0.3  # seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    sections = []
+    for name in MODELS:
+        with tempfile.TemporaryDirectory() as folder:
+            sections.append(table(name, measure(name, few(options.data, Path(folder)), options.rounds)))
+            print(sections[-1], flush=True)
+    (HERE / "deploy.md").write_text(report(sections, options.rounds))
+
+
+def few(data: Path, folder: Path) -> Path:
+    """A folder with the first of the photos, so that the proof of each file does not take long."""
+    for part, count in (("testImages", 2), ("positive", 6)):
+        (folder / part).mkdir()
+        for photo in images_among((data / part).iterdir())[:count]:
+            for file in (data / part).glob(f"{photo.stem}.*"):
+                shutil.copy(file, folder / part)
+    return folder
+
+
+@torch.no_grad()
+def measure(name: str, data: Path, rounds: int) -> dict[str, tuple[list[float], int]]:
+    """Seconds of each round, and bytes of the file, of every way to run a base model."""
+    config = merge(base_model=name, overrides=[f"detector.image.{rule}" for rule in SIZE])
+    torch.manual_seed(0)
+    detector = FasterRCNN(config, open_dataset(data, config.data).classes)
+    for module in detector.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    photo = images_among((data / "testImages").iterdir())[0]
+    frames = frames_of([read_image(photo)], detector.image_settings)
+    for _ in range(3):  # statistics of batch norm, without which numbers overflow
+        detector(*(torch.from_numpy(array) for array in frames))
+    detector.eval()
+
+    ways: dict[str, tuple[Detector, int]] = {}
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        ways[f"PyTorch, {precision}"] = (in_precision(detector, dtype), 0)
+    for to, precision in FILES:
+        done = export(
+            detector,
+            to,
+            data / f"model-{precision}{SUFFIXES[to]}",
+            precision=precision,
+            data=data,
+            calibrate=data / "positive",
+            max_ap_loss=1.0,
+        )
+        size = sum(file.stat().st_size for file in done.files)
+        ways[f"{NAMES[to]}, {precision}"] = (Exported(done.files[0]), size)
+
+    seconds: dict[str, tuple[list[float], int]] = {way: ([], size) for way, (_, size) in ways.items()}
+    for number in range(rounds + 2):
+        for way, (model, _) in ways.items():
+            taken = timed(lambda model=model: model.detect(frames, ["photo"]))
+            if number >= 2:  # the first ones warm up
+                seconds[way][0].append(taken)
+            time.sleep(PAUSE)
+    return seconds
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def table(name: str, measured: dict[str, tuple[list[float], int]]) -> str:
+    base = statistics.median(measured["PyTorch, fp32"][0])
+    rows = [f"## {name}\n", "| how | ms a photo, median | fastest | slowest | times PyTorch fp32 | file |"]
+    rows.append("| --- | --- | --- | --- | --- | --- |")
+    for way, (seconds, size) in measured.items():
+        median = statistics.median(seconds)
+        file = f"{size / 1e6:.0f} MB" if size else ""
+        fastest, slowest = 1000 * min(seconds), 1000 * max(seconds)
+        rows.append(f"| {way} | {1000 * median:.0f} | {fastest:.0f} | {slowest:.0f} | {base / median:.1f} | {file} |")
+    return "\n".join(rows)
+
+
+def report(sections: list[str], rounds: int) -> str:
+    versions = ", ".join(f"{package} {version(package)}" for package in ("onnxruntime", "openvino"))
+    return (
+        f"""# Exported files on a processor
+
+One photo at a time, 800 x 1066 pixels, from pixels to detections (300 proposals, NMS included); medians of {rounds}
+rounds, in each of which every file is run once. The models are not trained. Made by `benchmarks/deploy.py`.
+
+Machine: {machine()}, {versions}.
+
+"""
+        + "\n\n".join(sections)
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Every base model by name can be exported: the file finds in real photos what PyTorch finds."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_base_models import SMALL, random_weights
+from torch import nn
+
+from frcnn.config import base_model_names, merge
+from frcnn.data.images import read_image
+from frcnn.deploy.export import export
+from frcnn.deploy.parity import frames_of
+from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.weights import find_weights
+
+
+@torch.no_grad()
+def random_detector(name: str, photo: Path, folder: Path) -> FasterRCNN:
+    """Whose new layers say something, but not so much that rounding is multiplied."""
+    weights = random_weights(name, photo, folder / "weights.safetensors")
+    config = merge(base_model=name, overrides=SMALL)
+    detector = FasterRCNN(config, ("cup", "jar", "box"), find_weights(config.base_model, str(weights), offline=True))
+    weights.unlink()  # half a gigabyte for some
+    inputs = [torch.from_numpy(array) for array in frames_of([read_image(photo)], detector.image_settings)]
+    outputs: dict[nn.Module, torch.Tensor] = {}
+    for layers in (
+        (detector.rpn.objectness, detector.rpn.deltas),
+        (detector.roi_head.logits, detector.roi_head.deltas),
+    ):
+        hooks = [layer.register_forward_hook(lambda layer, _, out: outputs.update({layer: out})) for layer in layers]
+        detector(*inputs)
+        for layer, hook, std in zip(layers, hooks, (0.3, 0.1), strict=True):
+            hook.remove()
+            layer.weight.mul_(std / outputs[layer].std())
+    return detector
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", base_model_names())
+def test_its_file_is_the_same_model(name: str, photos: list[Path], tmp_path: Path) -> None:
+    done = export(random_detector(name, photos[0], tmp_path), "onnx", tmp_path / "model.onnx", data=photos[0].parent)
+    assert len(done.passes) == 3
+    for one in done.passes:
+        assert one.difference.without_match == 0
+        assert one.difference.detections > 50

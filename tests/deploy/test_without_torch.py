@@ -1,0 +1,72 @@
+"""An exported file runs where neither torch nor anything else of frcnn's packages is installed."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from uv import find_uv_bin
+
+from frcnn.deploy.export import Export
+from frcnn.prediction import predict, to_json
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with ONNX Runtime, NumPy, Pillow and frcnn alone."""
+    folder = tmp_path_factory.mktemp("bare") / "venv"
+    install = ["pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
+    for command in (
+        ["venv", "--quiet", "--python", sys.executable, str(folder)],
+        [*install, "--constraint", "constraints.txt", "onnxruntime", "numpy", "pillow"],
+        [*install, "--no-deps", "."],
+    ):
+        subprocess.run([find_uv_bin(), *command], cwd=ROOT, check=True)
+    found = subprocess.run(
+        [folder / "bin" / "python", "-c", "import torch"], capture_output=True, text=True, check=False
+    )
+    assert "No module named 'torch'" in found.stderr
+    return folder / "bin" / "frcnn"
+
+
+def run(command: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([command, *arguments], capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_it_predicts_what_pytorch_predicts(
+    bare: Path, exported: Callable[..., Export], run_folder: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    file = exported("onnx").files[0]
+    done = run(bare, "predict", file, *photos, "--min-score", "0.01", "--json", "-", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = json.loads(to_json(predict(run_folder, photos, min_score=0.01)))
+    for one, other in zip(json.loads(done.stdout), expected, strict=True):
+        assert one["image"] == other["image"]
+        assert [d["class"] for d in one["detections"]] == [d["class"] for d in other["detections"]]
+        for found, wanted in zip(one["detections"], other["detections"], strict=True):
+            assert found["box"] == pytest.approx(wanted["box"], abs=0.05)
+            assert found["score"] == pytest.approx(wanted["score"], abs=1e-4)
+    assert Image.open(tmp_path / "0-detections.jpg").size == Image.open(photos[0]).size
+
+
+def test_it_measures(bare: Path, exported: Callable[..., Export], run_folder: Path) -> None:
+    file, data = exported("onnx").files[0], run_folder.parent / "data"
+    done = run(bare, "evaluate", file, "--data", data, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["mean_ap"] == 1.0
+
+
+def test_what_is_missing_is_said(bare: Path, exported: Callable[..., Export], tmp_path: Path) -> None:
+    done = run(bare, "train", tmp_path)
+    assert done.returncode == 2
+    assert "frcnn train needs torch, which is missing: pip install 'frcnn'" in done.stderr
+    done = run(bare, "predict", exported("openvino").files[0], tmp_path)
+    assert "frcnn predict needs openvino, which is missing: pip install 'frcnn[openvino]'" in done.stderr
+    (tmp_path / "dataset.json").write_text("{}")
+    done = run(bare, "evaluate", exported("onnx").files[0], "--data", tmp_path)
+    assert "coco, yolo, labelme and label_studio need msgspec, which is not installed" in done.stderr
