@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from uv import find_uv_bin
 
+from frcnn.data.images import image_size
 from frcnn.deploy.export import Export
 from frcnn.prediction import predict, to_json
 
@@ -51,7 +51,7 @@ def test_it_predicts_what_pytorch_predicts(
         for found, wanted in zip(one["detections"], other["detections"], strict=True):
             assert found["box"] == pytest.approx(wanted["box"], abs=0.05)
             assert found["score"] == pytest.approx(wanted["score"], abs=1e-4)
-    assert Image.open(tmp_path / "0-detections.jpg").size == Image.open(photos[0]).size
+    assert image_size(tmp_path / "0-detections.jpg") == image_size(photos[0])
 
 
 def test_it_measures(bare: Path, exported: Callable[..., Export], run_folder: Path) -> None:
