@@ -87,7 +87,7 @@ def test_lower_precision_makes_smaller_files(exported: Make) -> None:
     assert size("onnx", "int8") < 0.4 * size("onnx", "fp32")
     assert size("openvino", "fp16") < 0.6 * size("openvino", "fp32")
     assert size("openvino", "int8") < 0.6 * size("openvino", "fp32")
-    assert size("torch", "bf16") < 0.6 * size("torch", "fp32")
+    assert size("torch", "bf16") < 0.65 * size("torch", "fp32")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -225,7 +225,7 @@ def test_a_folder_of_photos_is_enough_for_the_proof(photos: list[Path], tmp_path
     detector = tiny_detector()
     done = export(detector, "onnx", tmp_path / "m.onnx", data=photos[0].parent)
     assert json.loads(done.proof.read_text())["passes"][0]["mean_ap"] is None
-    with pytest.raises(ValueError, match="its proof is the AP, and no photo is annotated"):
+    with pytest.raises(ValueError, match="its proof is the AP, and no photo for it is annotated"):
         export(detector, "onnx", tmp_path / "half.onnx", data=photos[0].parent, precision="fp16")
 
 
