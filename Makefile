@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test test-slow check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/frcnn demo
 
 test: $(VENV)/.installed
 	$(BIN)/pytest -m "not slow"
+
+# A quarter of an hour: every base model is exported.
+test-slow: $(VENV)/.installed
 	$(BIN)/pytest -m slow -n 2 --dist worksteal
 
 check: $(VENV)/.installed
