@@ -78,9 +78,8 @@ def test_the_tutorials_values_are_the_defaults_of_how_it_learns(rows: list[dict[
             assert merge(recipe="tutorial", overrides=[override]) == tutorial, override
 
 
-def test_what_is_not_there_yet_says_so() -> None:
-    with pytest.raises(ValueError, match="is not there yet"):
-        merge(overrides=["STORE_EVAL_MODEL_WITH_NATIVE_UDF=True"])
+def test_the_tutorial_can_store_a_native_model() -> None:
+    assert merge(overrides=["STORE_EVAL_MODEL_WITH_NATIVE_UDF=True"]).train.export_native
 
 
 def test_the_tutorials_switches_choose_scheme_and_graphs() -> None:
