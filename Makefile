@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/pytest -m "not slow"
 
-# A quarter of an hour: every base model is exported.
+# Every base model is exported, two at a time.
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest -m slow -n 2 --dist worksteal
 
