@@ -1,10 +1,13 @@
-"""What the tests share: checked tensor shapes, and where the real photos lie."""
+"""What the tests share: checked tensor shapes, where the real photos lie, and a browser."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
+from playwright.sync_api import Browser, sync_playwright
 
 # Every jaxtyping annotation of the package is checked at every call made by the tests.
 with install_import_hook("frcnn.ops", "typechecker.check"):
@@ -17,6 +20,8 @@ with install_import_hook("frcnn.ops", "typechecker.check"):
     import frcnn.ops.sampling
     import frcnn.ops.selection  # noqa: F401
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -27,3 +32,18 @@ def shared() -> Path:
             pytest.fail(f"{folder}: the real photos are missing, and CI may not skip their tests")
         pytest.skip(f"{folder}: no real photos there; set FRCNN_SHARED to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One that is installed already. It may not be missing in CI."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail("no browser is installed, and CI may not skip the tests of pages")
+        pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}")
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *quiet])
+        yield started
+        started.close()

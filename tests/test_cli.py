@@ -175,7 +175,8 @@ def test_train_evaluate_predict(tmp_path: Path, photo: Path, capsys: pytest.Capt
     assert "5 training images, 8 objects, 2 classes" in output.out
     parts = ", ".join(rf"{name} \d+\.\d+" for name in LOSSES)
     assert re.search(
-        rf"end to end, epoch 1, step 5/5: loss \d+\.\d+ \({parts}\), \d+\.\d+ images/s, \d\.\d GB, 0 s left", output.out
+        rf"end to end, epoch 1, step 5/5: loss \d+\.\d+ \({parts}\), \d+\.\d+ images/s, \d+\.\d GB, 0 s left",
+        output.out,
     )
     assert f"model in {run}" in output.out
     assert is_table(output.out)

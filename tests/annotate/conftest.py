@@ -1,23 +1,18 @@
-"""A server on a free port, and a browser that is installed already."""
+"""A server on a free port, and a tab of a browser."""
 
-import os
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
+from serving import TOKEN, Serve
 
 from frcnn.annotate.server import Propose, make_app
 from frcnn.config import DataSettings
 from frcnn.data.editing import Editor
-
-TOKEN = "a-token"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-Serve = Callable[..., str]
 
 
 @pytest.fixture
@@ -43,18 +38,6 @@ def serve() -> Iterator[Serve]:
     for server, thread in servers:
         server.should_exit = server.force_exit = True
         thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        assert not os.environ.get("CI"), "no browser is installed, and CI may not skip the tests of the page"
-        pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Serve
 from playwright.sync_api import Browser, Dialog, Page, Route, expect
+from serving import Serve
 from tiny import draw_image, train_tiny, write_tiny
 
 from frcnn.types import Prediction

@@ -19,8 +19,8 @@ from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_o
 
 import numpy as np
 import pytest
-from conftest import TOKEN, Serve
 from PIL import Image
+from serving import TOKEN, Serve
 from tiny import draw_image, write_tiny
 
 import frcnn

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from openvino.utils import get_cmake_path
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from frcnn.data.images import read_image
 from frcnn.deploy.export import Export
@@ -125,7 +125,6 @@ def test_cpp(exported: Make, photos: list[Path], tmp_path: Path) -> None:
 
 @pytest.fixture
 def page_address(tmp_path: Path, exported: Make) -> Iterator[str]:
-    require("chromium")
     folder = installed("browser", tmp_path / "examples")
     shutil.copy(exported("onnx").files[0], folder / "model.onnx")
     with subprocess.Popen(["node", "serve.js", "0"], cwd=folder, stdout=subprocess.PIPE, text=True) as server:
@@ -136,14 +135,9 @@ def page_address(tmp_path: Path, exported: Make) -> Iterator[str]:
             server.terminate()
 
 
-def test_browser(page_address: str, photos: list[Path], expected: Found) -> None:
+def test_browser(browser: Browser, page_address: str, photos: list[Path], expected: Found) -> None:
     wanted = {str(one["image"]): one for one in expected}
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-        )
-        page = browser.new_page()
+    with browser.new_page() as page:
         problems: list[str] = []
         asked: list[tuple[str, str]] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -170,4 +164,3 @@ def test_browser(page_address: str, photos: list[Path], expected: Found) -> None
         page.set_input_files("#files", {"name": "x.onnx", "mimeType": "", "buffer": b"no model"})
         page.get_by_text("The model cannot be used: damaged, or not an ONNX file").wait_for()
         assert problems == []
-        browser.close()
