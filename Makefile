@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Two tests at a time, each with half of the machine: most of their time is Python's, not torch's.
+PARALLEL = -n 2 --dist worksteal
 
 .PHONY: demo test test-slow check clean
 
@@ -9,11 +11,11 @@ demo: $(VENV)/.installed
 	$(BIN)/frcnn demo
 
 test: $(VENV)/.installed
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
-# Every base model is exported, two at a time.
+# Every base model is exported.
 test-slow: $(VENV)/.installed
-	$(BIN)/pytest -m slow -n 2 --dist worksteal
+	$(BIN)/pytest $(PARALLEL) -m slow
 
 check: $(VENV)/.installed
 	PATH="$(abspath $(BIN)):$$PATH" pre-commit run --all-files

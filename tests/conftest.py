@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 from playwright.sync_api import Browser, sync_playwright
 
@@ -19,6 +20,12 @@ with install_import_hook("frcnn.ops", "typechecker.check"):
     import frcnn.ops.roi_pooling
     import frcnn.ops.sampling
     import frcnn.ops.selection  # noqa: F401
+
+# Threads of tests that run side by side would wait for each other.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    threads = max(1, (os.cpu_count() or 1) // int(workers))
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of the programs that tests start
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -33,18 +33,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_folder(run: Path) -> Path:
-    """The same by another name, where `run` is something else."""
-    return run
-
-
-@pytest.fixture(scope="session")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Export]:
     """Exports the RUN, once for the same wishes."""
     done: dict[str, Export] = {}
 
     def exported(to: str = "onnx", **wishes: object) -> Export:
-        if wishes.get("precision") == "int8":
+        if "precision" in wishes:
             wishes["max_ap_loss"] = 0.1  # one of twelve objects more or less
         key = f"{to} {sorted(wishes.items())}"
         if key not in done:

@@ -1,10 +1,11 @@
-"""Every base model by name can be exported: the file finds in real photos what PyTorch finds."""
+"""Every base model by name can be exported: the file finds in real photos what PyTorch finds. One of each family is
+tested every time, all by `make test-slow`."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from test_base_models import SMALL, random_weights
+from test_base_models import FAMILIES, SMALL, random_weights
 from torch import nn
 
 from frcnn.config import base_model_names, merge
@@ -30,14 +31,16 @@ def random_detector(name: str, photo: Path, folder: Path) -> FasterRCNN:
     ):
         hooks = [layer.register_forward_hook(lambda layer, _, out: outputs.update({layer: out})) for layer in layers]
         detector(*inputs)
-        for layer, hook, std in zip(layers, hooks, (0.3, 0.1), strict=True):
+        for layer, hook in zip(layers, hooks, strict=True):
             hook.remove()
-            layer.weight.mul_(std / outputs[layer].std())
+            layer.weight.mul_(0.1 / outputs[layer].std())
     return detector
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", base_model_names())
+NAMES = [pytest.param(name, marks=() if name in FAMILIES else pytest.mark.slow) for name in base_model_names()]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_its_file_is_the_same_model(name: str, photos: list[Path], tmp_path: Path) -> None:
     done = export(random_detector(name, photos[0], tmp_path), "onnx", tmp_path / "model.onnx", data=photos[0].parent)
     assert len(done.passes) == 3

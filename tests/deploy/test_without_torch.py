@@ -34,17 +34,17 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin" / "frcnn"
 
 
-def run(command: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def frcnn(command: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([command, *arguments], capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_it_predicts_what_pytorch_predicts(
-    bare: Path, exported: Callable[..., Export], run_folder: Path, photos: list[Path], tmp_path: Path
+    bare: Path, exported: Callable[..., Export], run: Path, photos: list[Path], tmp_path: Path
 ) -> None:
     file = exported("onnx").files[0]
-    done = run(bare, "predict", file, *photos, "--min-score", "0.01", "--json", "-", "--out", tmp_path)
+    done = frcnn(bare, "predict", file, *photos, "--min-score", "0.01", "--json", "-", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    expected = json.loads(to_json(predict(run_folder, photos, min_score=0.01)))
+    expected = json.loads(to_json(predict(run, photos, min_score=0.01)))
     for one, other in zip(json.loads(done.stdout), expected, strict=True):
         assert one["image"] == other["image"]
         assert [d["class"] for d in one["detections"]] == [d["class"] for d in other["detections"]]
@@ -54,19 +54,19 @@ def test_it_predicts_what_pytorch_predicts(
     assert image_size(tmp_path / "0-detections.jpg") == image_size(photos[0])
 
 
-def test_it_measures(bare: Path, exported: Callable[..., Export], run_folder: Path) -> None:
-    file, data = exported("onnx").files[0], run_folder.parent / "data"
-    done = run(bare, "evaluate", file, "--data", data, "--json", "-")
+def test_it_measures(bare: Path, exported: Callable[..., Export], run: Path) -> None:
+    file, data = exported("onnx").files[0], run.parent / "data"
+    done = frcnn(bare, "evaluate", file, "--data", data, "--json", "-")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["mean_ap"] == 1.0
 
 
 def test_what_is_missing_is_said(bare: Path, exported: Callable[..., Export], tmp_path: Path) -> None:
-    done = run(bare, "train", tmp_path)
+    done = frcnn(bare, "train", tmp_path)
     assert done.returncode == 2
     assert "frcnn train needs torch, which is missing: pip install 'frcnn'" in done.stderr
-    done = run(bare, "predict", exported("openvino").files[0], tmp_path)
+    done = frcnn(bare, "predict", exported("openvino").files[0], tmp_path)
     assert "frcnn predict needs openvino, which is missing: pip install 'frcnn[openvino]'" in done.stderr
     (tmp_path / "dataset.json").write_text("{}")
-    done = run(bare, "evaluate", exported("onnx").files[0], "--data", tmp_path)
+    done = frcnn(bare, "evaluate", exported("onnx").files[0], "--data", tmp_path)
     assert "coco, yolo, labelme and label_studio need msgspec, which is not installed" in done.stderr

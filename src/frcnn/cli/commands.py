@@ -263,7 +263,7 @@ def export(options: argparse.Namespace) -> None:
             data=options.data,
             calibrate=options.calibrate,
             max_ap_loss=options.max_ap_loss,
-            log=print,
+            log=progress.log,
             on_image=progress,
         )
     for one in done.passes:

@@ -2,8 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 try:
     from tqdm import tqdm
@@ -16,14 +15,13 @@ if TYPE_CHECKING:
 _PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal for a progress bar
 
 
-class DownloadProgress:
-    """A bar for each file on a terminal; else a line every ten seconds."""
+class _Progress:
+    """A bar that is there from the first report to the end of the `with` block."""
 
     def __init__(self) -> None:
         self.bar: tqdm[Any] | None = None
-        self.told = 0.0
 
-    def __enter__(self) -> "DownloadProgress":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -32,7 +30,15 @@ class DownloadProgress:
 
     def log(self, line: str) -> None:
         """Print a line without breaking the bar."""
-        tqdm.write(line)
+        print(line) if self.bar is None else tqdm.write(line)
+
+
+class DownloadProgress(_Progress):
+    """A bar for each file on a terminal; else a line every ten seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = 0.0
 
     def __call__(self, name: str, done: int, total: int) -> None:
         if not sys.stderr.isatty():
@@ -49,44 +55,30 @@ class DownloadProgress:
         self.bar.update(done - self.bar.n)
 
 
-class CountProgress:
+class CountProgress(_Progress):
     """A bar that counts; nothing where the output is no terminal, since this does not take long."""
 
     def __init__(self, what: str, unit: str) -> None:
-        self.bar = tqdm(desc=what, unit=unit, leave=False) if tqdm is not None and sys.stderr.isatty() else None
+        super().__init__()
+        self.what, self.unit = what, unit
 
-    def __enter__(self) -> Callable[[int, int], None]:
-        return self._update
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def _update(self, done: int, total: int) -> None:
-        if self.bar is not None:
-            self.bar.total = total
-            self.bar.update(done - self.bar.n)
+    def __call__(self, done: int, total: int) -> None:
+        if tqdm is None or not sys.stderr.isatty():
+            return
+        if self.bar is None:
+            self.bar = tqdm(desc=self.what, unit=self.unit, leave=False)
+        self.bar.total = total
+        self.bar.update(done - self.bar.n)
 
 
-class TrainingProgress:
+class TrainingProgress(_Progress):
     """A bar with losses, speed, memory and time left on a terminal; else a line every ten seconds."""
 
     def __init__(self) -> None:
-        self.bar: tqdm[Any] | None = None
+        super().__init__()
         self.start = self.last = 0.0
         self.done = 0  # steps before this start
         self.losses: dict[str, float] = {}
-
-    def __enter__(self) -> "TrainingProgress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def log(self, line: str) -> None:
-        """Print a line without breaking the bar."""
-        tqdm.write(line)
 
     def __call__(self, report: "StepReport") -> None:
         now = time.monotonic()

@@ -3,15 +3,15 @@
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.export import ExportedProgram
 
 from frcnn.config import DataSettings, ImageSettings
 from frcnn.data.dataset import find_format, read_split
@@ -112,45 +112,28 @@ def export(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
+        written = Path(folder) / path.name
         log(f"writing {path.name}")
         deployed = Deployed(_in_layers(detector, to, precision), uint8=images_as == "uint8", raw=raw)
         program = record(deployed, image_size=image_size, batch=batch)
-        written, floating = Path(folder) / path.name, None
-        if to == "torch":
-            from frcnn.deploy.torch_export import write_torch
-
-            write_torch(program, description.to_metadata(), written)
+        if precision == "int8":
+            inputs = _calibration(detector, description, calibrate)
+            floating = _write_quantised(program, description, written, inputs, raw=raw, log=log)
         else:
-            from frcnn.deploy.onnx import write_onnx
+            floating = None
+            _write(program, description, written, raw=raw)
 
-            onnx_file = Path(folder) / "exported.onnx"
-            names = OUTPUTS + RAW_OUTPUTS if raw else OUTPUTS
-            if precision == "int8":
-                from frcnn.deploy.quantize import quantize
-
-                floating = Path(folder) / f"float{path.suffix}"
-                plain = description._replace(precision="fp32")
-                write_onnx(program, names, plain.to_metadata(), onnx_file)
-                _convert(onnx_file, floating, halves=False)
-                log("learning the ranges of numbers from photos")
-                quantize(
-                    onnx_file, onnx_file, _calibration(detector, description, calibrate), description.to_metadata()
-                )
-            else:
-                write_onnx(program, names, description.to_metadata(), onnx_file)
-            _convert(onnx_file, written, halves=precision == "fp16")
         log(f"running it and PyTorch on {len(photos)} photos")
-        file = Exported(written)
-        passes = parity.run_all(
-            file, in_precision(detector, torch.float32), photos, one_size=image_size is not None, on_image=on_image
-        )
+        file, twin = Exported(written), in_precision(detector, torch.float32)
+        passes = parity.run_all(file, twin, photos, one_size=image_size is not None, on_image=on_image)
         limit = _MAX_AP_LOSS[precision] if max_ap_loss is None else max_ap_loss
         reason = parity.verdict(passes, precision, limit)
         if reason is not None:
             raise ValueError(f"{path}: not kept, since it is not the same model: {reason}")
         quantised = None if floating is None else parity.run(file, Exported(floating), photos)
+
         files = {path.with_suffix(file.suffix): file for file in _files(written)}
-        facts: dict[str, Any] = {
+        facts = {
             "target": to,
             "precision": precision,
             "versions": {name: version(name) for name in ("frcnn", "torch", _RUNTIMES[to])},
@@ -159,9 +142,8 @@ def export(
             "photos": [str(photo.image) for photo in photos],
             "photos_without_objects": sum(len(photo.boxes) == 0 for photo in photos),
             "passes": [parity.to_json(one, "pytorch") for one in passes],
+            **({} if quantised is None else {"quantisation": parity.to_json(quantised, "before")}),
         }
-        if quantised is not None:
-            facts["quantisation"] = parity.to_json(quantised, "before")
         proof = path.with_name(f"{path.name}.parity.json")
         with whole_files(*files, proof) as (*partials, partial_proof):
             for proven, partial in zip(files.values(), partials, strict=True):
@@ -207,14 +189,48 @@ def _in_layers(detector: FasterRCNN, to: str, precision: str) -> FasterRCNN:
     return in_precision(detector, torch.float32 if to == "openvino" else _DTYPES.get(precision, torch.float32))
 
 
-def _convert(onnx_file: Path, path: Path, *, halves: bool) -> None:
-    """The file of the target, from the one of ONNX."""
-    if path.suffix == ".onnx":
-        shutil.copyfile(onnx_file, path)
-        return
-    from frcnn.deploy.openvino import write_openvino
+def _write(program: ExportedProgram, description: Description, path: Path, *, raw: bool) -> None:
+    """One file, in the way that its suffix says."""
+    metadata = description.to_metadata()
+    if path.suffix == ".pt2":
+        from frcnn.deploy.torch_export import write_torch
 
-    write_openvino(onnx_file, path, halves=halves)
+        write_torch(program, metadata, path)
+        return
+    from frcnn.deploy.onnx import write_onnx
+
+    onnx_file = path.with_suffix(".onnx")
+    write_onnx(program, OUTPUTS + RAW_OUTPUTS if raw else OUTPUTS, metadata, onnx_file)
+    _convert(onnx_file, path, halves=description.precision == "fp16")
+
+
+def _write_quantised(
+    program: ExportedProgram,
+    description: Description,
+    path: Path,
+    inputs: Iterator[Mapping[str, np.ndarray]],
+    *,
+    raw: bool,
+    log: Callable[[str], None],
+) -> Path:
+    """The quantised file; returns the one before it."""
+    from frcnn.deploy.quantize import quantize
+
+    floating = path.with_name(f"float{path.suffix}")
+    _write(program, description._replace(precision="fp32"), floating, raw=raw)
+    log("learning the ranges of numbers from photos")
+    onnx_file = path.with_suffix(".onnx")
+    quantize(floating.with_suffix(".onnx"), onnx_file, inputs, description.to_metadata())
+    _convert(onnx_file, path, halves=False)
+    return floating
+
+
+def _convert(onnx_file: Path, path: Path, *, halves: bool) -> None:
+    """An ONNX file to one of OpenVINO, if that is what `path` says."""
+    if path.suffix == ".xml":
+        from frcnn.deploy.openvino import write_openvino
+
+        write_openvino(onnx_file, path, halves=halves)
 
 
 def _photos(detector: FasterRCNN, data: str | Path | None, *, least: int, most: int) -> list[Record]:

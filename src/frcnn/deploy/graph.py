@@ -1,15 +1,16 @@
 """The detector as a graph of operators: the same forward, recorded for images of any number and size."""
 
 import copy
-import warnings
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from frcnn.deploy.quiet import quiet
 from frcnn.nn.detector import FasterRCNN
 
 _EXAMPLE_SIZE = (256, 320)
+_SHAPES = "torch.fx.experimental.symbolic_shapes"  # logs inequalities that it cannot simplify
 
 
 class Deployed(nn.Module):
@@ -60,7 +61,7 @@ def record(model: Deployed, *, image_size: tuple[int, int] | None, batch: int | 
     any_count = {} if batch is not None else {0: Dim.DYNAMIC}
     any_size = {} if image_size is not None else dict.fromkeys((1, 2) if model.uint8 else (2, 3), Dim.DYNAMIC)
     try:
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # the exporter's own
+        with torch.no_grad(), quiet(_SHAPES):
             model(*inputs)
             return torch.export.export(
                 model,

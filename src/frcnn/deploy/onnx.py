@@ -1,6 +1,5 @@
 """To ONNX: standard operators only, so that any runtime that knows the opset runs the file."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from onnxscript import FLOAT, INT64
 from onnxscript import opset18 as op
 from torch.export import ExportedProgram
 
+from frcnn.deploy.quiet import quiet
 from frcnn.detectors import INPUTS
 
 OPSET = 18
@@ -37,7 +37,7 @@ def write_onnx(
         ValueError: an operator has no translation.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # the exporter's own
+        with quiet():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,

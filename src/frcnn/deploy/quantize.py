@@ -1,12 +1,13 @@
 """Layers in 8-bit integers, for processors: half the time or less, a quarter of the size."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from frcnn.deploy.quiet import quiet
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -34,10 +35,7 @@ def quantize(
         ONNX Runtime's static quantisation: weights per channel in int8, activations in uint8, between their least and
         largest values. Jacob et al. 2018, arXiv:1712.05877, section 3.
     """
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it advises a pass over the graph that the exporter has done already
-    try:
+    with quiet(""):  # it advises a pass over the graph that the exporter has done already
         quantize_static(
             onnx_file,
             path,
@@ -48,8 +46,6 @@ def quantize(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-    finally:
-        logger.setLevel(level)
     model = onnx.load(path)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(metadata))

@@ -1,6 +1,7 @@
 """From a folder of data to a RUN folder: check everything, train, store."""
 
 import errno
+import gc
 import math
 import os
 from collections import Counter
@@ -371,6 +372,7 @@ def build(
     """The untrained detector for a data set; the same for the same seed."""
     torch.manual_seed(config.train.seed)
     weights_found = find_weights(config.base_model, weights, offline=offline)
+    gc.collect()  # a former detector: recorded graphs are cycles, and Python seldom looks for these
     detector = FasterRCNN(config, dataset.classes, weights_found)
     if weights_found is None:
         log(f"base model {config.base_model.name}: starts from random weights")
