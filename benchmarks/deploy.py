@@ -22,9 +22,9 @@ from torch import nn
 from frcnn.config import merge
 from frcnn.data.dataset import open_dataset
 from frcnn.data.images import images_among, read_image
+from frcnn.data.transforms import frames_of
 from frcnn.deploy.export import SUFFIXES, export
 from frcnn.deploy.graph import in_precision
-from frcnn.deploy.parity import frames_of
 from frcnn.detectors import Detector, Exported
 from frcnn.nn.detector import FasterRCNN
 

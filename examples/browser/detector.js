@@ -26,6 +26,10 @@ export class Detector {
   async detect(rgb, height, width, minScore = 0.5) {
     const [inputHeight, inputWidth] = inputSize(height, width, this.description);
     const [frameHeight, frameWidth] = frameSize(inputHeight, inputWidth, this.description);
+    const least = Number(this.description.min_side);
+    if (Math.min(frameHeight, frameWidth) < least) {
+      throw new Error(`resized to ${frameHeight} x ${frameWidth} pixels; the model needs ${least} on each side`);
+    }
     const resized = resize(rgb, height, width, inputHeight, inputWidth);
     const frame = new Uint8Array(frameHeight * frameWidth * 3); // the photo in its upper left corner
     for (let y = 0; y < inputHeight; y++) {
@@ -89,8 +93,9 @@ function roundHalfEven(value) {
   return below % 2 === 0 ? below : below + 1;
 }
 
-// Bilinear, with a triangle as wide as the shrinking asks for: to the bit what Pillow does, in 22-bit fixed point,
-// first along the rows, then along the columns.
+// Bilinear, with a triangle as wide as the shrinking asks for, in 22-bit fixed point, first along the rows, then along the
+// columns: to the bit what Pillow does. (Newer ones begin with the columns where photos are more than twice as tall as
+// wide, which gives one grey level more or less.)
 export function resize(rgb, height, width, newHeight, newWidth) {
   const narrow = new Uint8Array(height * newWidth * 3);
   filter(rgb, narrow, weights(width, newWidth), height, width * 3, 3, newWidth * 3);
@@ -167,6 +172,7 @@ function* fields(bytes) {
     const [field, type] = [Math.floor(tag / 8), tag % 8];
     if (type === 2) {
       const length = number();
+      if (at + length > bytes.length) throw new Error("damaged, it was cut off");
       yield [field, bytes.subarray(at, at + length)];
       at += length;
     } else if (type === 0) number();

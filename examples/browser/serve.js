@@ -16,9 +16,9 @@ const types = {
 };
 
 const server = createServer(async (request, response) => {
-  const path = normalize(decodeURIComponent(new URL(request.url, "http://here").pathname));
   const headers = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
   try {
+    const path = normalize(decodeURIComponent(new URL(request.url, "http://here").pathname));
     const file = join(root, path.endsWith("/") ? `${path}index.html` : path);
     const content = await readFile(file);
     response.writeHead(200, { ...headers, "Content-Type": types[extname(file)] ?? "application/octet-stream" });

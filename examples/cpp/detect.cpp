@@ -127,7 +127,8 @@ struct Place {
   std::vector<int32_t> parts;
 };
 
-// Bilinear, with a triangle as wide as the shrinking asks for: to the bit what Pillow does.
+// Bilinear, with a triangle as wide as the shrinking asks for: to the bit what Pillow does. (Newer ones begin with the
+// columns where photos are more than twice as tall as wide, which gives one grey level more or less.)
 std::vector<Place> weights(int size, int new_size) {
   const double scale = double(size) / new_size, support = std::max(scale, 1.0);
   std::vector<Place> places(new_size);
@@ -201,6 +202,10 @@ class Detector {
     const int divisor = number("image.divisor");
     const int frame_height = fit ? number("image.height") : (height + divisor - 1) / divisor * divisor;
     const int frame_width = fit ? number("image.width") : (width + divisor - 1) / divisor * divisor;
+
+    if (std::min(frame_height, frame_width) < number("min_side"))
+      throw std::runtime_error("resized to " + std::to_string(frame_height) + " x " + std::to_string(frame_width) +
+                               " pixels; the model needs " + say("min_side") + " on each side");
 
     const size_t batch = say("batch") == "any" ? 1 : number("batch");  // a fixed batch is filled up with the photo
     request_.set_tensor("images", frames(small, batch, frame_height, frame_width));

@@ -53,6 +53,8 @@ sealed class Detector : IDisposable
         int width = Math.Max(1, (int)Math.Round(photo.Width * scale));
         int Up(int side) => (side + Rule("divisor") - 1) / Rule("divisor") * Rule("divisor");
         var (frameHeight, frameWidth) = fit ? (Rule("height"), Rule("width")) : (Up(height), Up(width));
+        if (Math.Min(frameHeight, frameWidth) < int.Parse(description["min_side"]))
+            throw new InvalidDataException($"resized to {frameHeight} x {frameWidth} pixels; the model needs {description["min_side"]} on each side");
         var batch = description["batch"] == "any" ? 1 : int.Parse(description["batch"]); // a fixed batch is filled up
 
         var small = photo.Resize(height, width);
@@ -115,7 +117,8 @@ sealed record Photo(int Height, int Width, byte[] Rgb)
         return new Photo(height, width, rgb);
     }
 
-    // Bilinear, with a triangle as wide as the shrinking asks for: to the bit what Pillow does, in 22-bit fixed point.
+    // Bilinear, with a triangle as wide as the shrinking asks for, in 22-bit fixed point: to the bit what Pillow does. (Newer
+    // ones begin with the columns where photos are more than twice as tall as wide, which gives one grey level more or less.)
     public Photo Resize(int height, int width)
     {
         var narrow = new byte[3 * Height * width];

@@ -19,8 +19,8 @@ try {
   const detector = await Detector.load(ort, new Uint8Array(await readFile(model)));
   const results = [];
   for (const image of photos) {
-    // Turned as its EXIF tag says, without its transparency.
-    const decoded = sharp(image).autoOrient().removeAlpha().toColourspace("srgb").raw();
+    // Turned as its EXIF tag says, without its transparency, its colours as they are stored.
+    const decoded = sharp(image, { ignoreIcc: true }).autoOrient().removeAlpha().toColourspace("srgb").raw();
     const { data, info } = await decoded.toBuffer({ resolveWithObject: true });
     results.push({ image, detections: await detector.detect(data, info.height, info.width, Number(values["min-score"])) });
   }

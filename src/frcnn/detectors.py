@@ -54,6 +54,8 @@ class Description(NamedTuple):
     """Of `images`: "uint8", (B, H, W, 3) RGB, or "float", (B, 3, H, W) RGB, 0..255, not normalised: the model does."""
     batch: int | None
     """Images at once; None: any number."""
+    min_side: int
+    """Of the smallest frame that the layers take, pixels. Runtimes do not all say so themselves: some crash."""
     precision: str
     mean: tuple[float, ...]
     """RGB, 0..255, that the model subtracts; then it divides by `std`."""
@@ -74,6 +76,7 @@ class Description(NamedTuple):
             **image,
             "input": self.input,
             "batch": "any" if self.batch is None else str(self.batch),
+            "min_side": str(self.min_side),
             "precision": self.precision,
             "mean": " ".join(map(str, self.mean)),
             "std": " ".join(map(str, self.std)),
@@ -109,6 +112,7 @@ class Description(NamedTuple):
                 cast("ImageSettings", SimpleNamespace(**image)),
                 metadata["input"],
                 None if metadata["batch"] == "any" else int(metadata["batch"]),
+                int(metadata["min_side"]),
                 metadata["precision"],
                 tuple(map(float, metadata["mean"].split())),
                 tuple(map(float, metadata["std"].split())),
@@ -144,6 +148,7 @@ class Exported:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; `frcnn export RUN --out {path}` makes it")
+        self.path = path
         metadata, self._run = _RUNTIMES[path.suffix](path)
         self.description = Description.from_metadata(metadata, path)
 
@@ -156,8 +161,21 @@ class Exported:
         return self.description.image
 
     def run(self, frames: Frames) -> dict[str, np.ndarray]:
-        """All outputs by name, first dimension B; a model of a fixed batch is run as often as it takes."""
-        parts = [self._run(inputs) for inputs in self.description.inputs(frames)]
+        """All outputs by name, first dimension B; a model of a fixed batch is run as often as it takes.
+
+        Raises:
+            ValueError: images that are too small, or of another size than the only one that it takes.
+        """
+        height, width = frames.images.shape[2:]
+        if min(height, width) < self.description.min_side:
+            raise ValueError(
+                f"{self.path}: an image, resized, of {height} x {width} pixels; its layers need "
+                f"{self.description.min_side} at least on each side. Crop it to a less extreme shape"
+            )
+        try:
+            parts = [self._run(inputs) for inputs in self.description.inputs(frames)]
+        except Exception as error:  # whose classes differ between runtimes
+            raise ValueError(f"{self.path}: its runtime fails with images of {height} x {width} ({error})") from error
         return {name: np.concatenate([part[name] for part in parts])[: len(frames.images)] for name in parts[0]}
 
     def detect(self, frames: Frames, names: Sequence[str]) -> list[Prediction]:

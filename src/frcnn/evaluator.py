@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from frcnn.data.transforms import frames_of
 from frcnn.nn.checkpoint import load
 from frcnn.nn.detector import FasterRCNN, RawOutput
 from frcnn.ops.boxes import clip, rescale
 from frcnn.ops.coding import decode
-from frcnn.prediction import ImageLike, one_frame, open_image_like
+from frcnn.prediction import ImageLike, open_image_like
 
 
 class Evaluator:
@@ -58,6 +59,6 @@ class Evaluator:
         detector = self.detector
         images, sizes, originals = (
             torch.from_numpy(array).to(detector.mean.device)
-            for array in one_frame(open_image_like(image), detector.image_settings)
+            for array in frames_of([open_image_like(image)], detector.image_settings)
         )
         return images, sizes, originals

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from frcnn.data.ahead import read_ahead
 from frcnn.data.images import IMAGE_SUFFIXES, read_image, to_rgb
-from frcnn.data.transforms import frame, resize
+from frcnn.data.transforms import frames_of
 from frcnn.detectors import Detector, open_detector
 from frcnn.types import Frames, Prediction
-
-if TYPE_CHECKING:
-    from frcnn.config import ImageSettings
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -48,7 +44,7 @@ def predict(
 
     def prepare(image: ImageLike) -> tuple[str, Frames]:
         name = str(image) if isinstance(image, str | Path) else "image"
-        return name, one_frame(open_image_like(image), detector.image_settings)
+        return name, frames_of([open_image_like(image)], detector.image_settings)
 
     predictions = []
     for name, inputs in read_ahead(prepare, iter(listed), workers=1):
@@ -77,11 +73,6 @@ def to_json(predictions: Iterable[Prediction]) -> str:
         for prediction in predictions
     ]
     return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
-
-
-def one_frame(image: Image.Image, settings: ImageSettings) -> Frames:
-    """One image as a detector's input."""
-    return frame([resize(image, settings)], [(image.height, image.width)], settings)
 
 
 def open_image_like(image: ImageLike) -> Image.Image:

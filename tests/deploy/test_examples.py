@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from openvino.utils import get_cmake_path
-from PIL import Image
+from PIL import Image, ImageCms
 from playwright.sync_api import Browser
 
 from frcnn.data.images import read_image
@@ -24,11 +24,16 @@ Make = Callable[..., Export]
 
 @pytest.fixture(scope="module")
 def photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """As they come out of cameras: large, one a grey one, and turned in every way that an EXIF tag can say."""
+    """As they come out of cameras: large, a grey one, a tall one, one with a colour profile (which Pillow does not
+    apply), and turned in every way that an EXIF tag can say."""
     folder = tmp_path_factory.mktemp("camera photos")
     files = sorted((shared / "datasets" / "grocery" / "testImages").glob("*.jpg"))
     shutil.copy(files[0], folder / "0 whole.jpg")
     read_image(files[1]).convert("L").resize((333, 421)).save(folder / "0 grey.jpg")
+    read_image(files[1]).resize((180, 500)).save(folder / "0 tall.jpg", quality=95)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = profile.replace(b"rXYZ", b"----").replace(b"bXYZ", b"rXYZ").replace(b"----", b"bXYZ")
+    read_image(files[1]).resize((400, 500)).save(folder / "0 profile.jpg", quality=95, icc_profile=swapped)
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[274] = orientation
@@ -121,6 +126,20 @@ def test_cpp(exported: Make, photos: list[Path], tmp_path: Path) -> None:
         done = detect(*arguments)
         assert done.returncode == 2
         assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_csharp(exported: Make, photos: list[Path], expected: Found, tmp_path: Path) -> None:
+    if shutil.which("dotnet") is None:
+        pytest.skip("dotnet is not installed")
+    folder = tmp_path / "csharp"
+    shutil.copytree(EXAMPLES / "csharp", folder)
+    command = ["dotnet", "run", "--", exported("onnx").files[0], *photos]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    sure = [{**one, "detections": [d for d in one["detections"] if d["score"] >= 0.5]} for one in expected]  # type: ignore[attr-defined]
+    assert_same(found, sure)
 
 
 @pytest.fixture

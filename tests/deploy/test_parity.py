@@ -68,8 +68,11 @@ def test_verdicts() -> None:
     assert verdict([one_pass(ap=0.5)], "fp32", 0.0) is None  # detections count, not the AP
     assert "of 10 detections, 1 have no match" in str(verdict([one_pass(), one_pass(without_match=1)], "fp32", 0.0))
     assert verdict([one_pass(without_match=5, ap=0.985)], "int8", 0.02) is None
-    assert "AP 0.9700 instead of 1.0000, more than 0.02 less" in str(verdict([one_pass(ap=0.97)], "int8", 0.02))
-    assert verdict([one_pass(ap=0.9, other_ap=0.8)], "bf16", 0.01) is None
+    assert "AP 0.9700 instead of 1.0000, more than 0.02 away" in str(verdict([one_pass(ap=0.97)], "int8", 0.02))
+    assert verdict([one_pass(ap=0.9, other_ap=0.8)], "int8", 0.01) is None
+    assert verdict([one_pass(ap=0.9, other_ap=0.8)], "bf16", 0.01) is not None
+    nothing = Pass("smaller", Difference(0, 0, 0.0, 0.0), 1.0, 1.0, 0.1, 0.2)
+    assert "PyTorch finds nothing in these photos" in str(verdict([one_pass(), nothing], "fp32", 0.0))
     assert verdict([one_pass(ap=math.nan)], "fp16", 0.01) is not None
     assert verdict([one_pass(ap=math.nan, other_ap=math.nan)], "fp16", 0.01) is not None  # nothing proven
 

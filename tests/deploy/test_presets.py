@@ -10,8 +10,8 @@ from torch import nn
 
 from frcnn.config import base_model_names, merge
 from frcnn.data.images import read_image
+from frcnn.data.transforms import frames_of
 from frcnn.deploy.export import export
-from frcnn.deploy.parity import frames_of
 from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.weights import find_weights
 

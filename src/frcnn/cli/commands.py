@@ -271,7 +271,8 @@ def export(options: argparse.Namespace) -> None:
     if done.quantised is not None:
         print(f"quantised: {_compared(done.quantised, 'before')}")
     size = sum(file.stat().st_size for file in done.files) / 1e6
-    print(f"the same model: {' and '.join(map(str, done.files))} ({size:.1f} MB); the proof: {done.proof}")
+    verdict = "the same model" if options.precision == "fp32" else "near enough"
+    print(f"{verdict}: {' and '.join(map(str, done.files))} ({size:.1f} MB); the proof: {done.proof}")
     print(f"next: frcnn predict {done.files[0]} IMAGE")
 
 

@@ -73,6 +73,12 @@ def _rows_at_points(pixels: np.ndarray, count: int) -> np.ndarray:
     return pixels[above] * (1 - share) + pixels[below] * share
 
 
+def frames_of(images: Sequence[Image.Image], settings: ImageSettings) -> Frames:
+    """Images as a detector's input: resized, in one frame."""
+    resized = [resize(image, settings) for image in images]
+    return frame(resized, [(image.height, image.width) for image in images], settings)
+
+
 def frame(images: Sequence[np.ndarray], originals: Sequence[tuple[int, int]], settings: ImageSettings) -> Frames:
     """Resized images, each in the upper left corner of a common frame.
 

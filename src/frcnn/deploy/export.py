@@ -1,6 +1,7 @@
 """Exporting a detector: record it, write it, prove it, and only then keep the file."""
 
 import hashlib
+import importlib
 import json
 import os
 import tempfile
@@ -17,14 +18,15 @@ from frcnn.config import DataSettings, ImageSettings
 from frcnn.data.dataset import find_format, read_split
 from frcnn.data.images import images_among, read_image
 from frcnn.data.records import make_record
+from frcnn.data.transforms import frames_of
 from frcnn.deploy import parity
-from frcnn.deploy.graph import Deployed, in_precision, record
+from frcnn.deploy.graph import Deployed, in_precision, least_side, record
 from frcnn.detectors import OUTPUTS, RAW_OUTPUTS, Description, Exported
 from frcnn.evaluation.report import require_known_classes
 from frcnn.files import PARTIAL, whole_files
-from frcnn.nn.checkpoint import load
+from frcnn.nn.checkpoint import COCO, load
 from frcnn.nn.detector import FasterRCNN
-from frcnn.types import Record
+from frcnn.types import Frames, Record
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 PRECISIONS = {
@@ -33,7 +35,7 @@ PRECISIONS = {
     "torch": ("fp32", "fp16", "bf16"),
 }
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-_RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+_PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 _MAX_AP_LOSS = {"fp32": 0.0, "fp16": 0.01, "bf16": 0.01, "int8": 0.02}
 _LEAST, _MOST, _MOST_FOR_AP, _CALIBRATION = 10, 20, 100, 100  # photos
 
@@ -70,7 +72,7 @@ def export(
     Args:
         model: a detector, a RUN, a model file, or "coco:NAME".
         to: "onnx"; "openvino" (FILE.xml and FILE.bin); or "torch" (FILE.pt2).
-        out: the file; None: model.onnx, model-int8.onnx and so on in the RUN.
+        out: the file; None: model.onnx, model-int8.onnx and so on in the RUN, or beside a model file.
         image_size: (height, width) of the only frame that it takes, into which photos are fitted; None: any, and photos
             are resized as in the training.
         batch: the only number of images that it takes at once; None: any.
@@ -80,8 +82,8 @@ def export(
             are resized to numbers that are not whole.
         data: photos for the proof, a data set or a folder of images; None: those of the RUN, test images first.
         calibrate: folder of photos from which int8 learns the ranges of numbers; None: the RUN's training images.
-        max_ap_loss: how much lower than PyTorch's the AP may be; None: 0.01, for int8 0.02. In fp32 not the AP but
-            every detection is compared.
+        max_ap_loss: how far from PyTorch's the AP may be, for int8 how much lower; None: 0.01, for int8 0.02. In fp32
+            not the AP but every detection is compared.
         log: called with lines on what is being done.
         on_image: called while the file is proven, with the photos done and their total.
 
@@ -91,8 +93,14 @@ def export(
         ModuleNotFoundError: a package is missing.
     """
     path = _path(model, to, out, precision)
+    if calibrate is not None and precision != "int8":
+        raise ValueError(f"calibrate {calibrate}: precision {precision} is not calibrated; leave it out, or take int8")
+    if max_ap_loss is not None and precision == "fp32":
+        raise ValueError(f"max_ap_loss {max_ap_loss}: in fp32 every detection is compared, not the AP; leave it out")
+    require_packages(to, precision)
     detector = model if isinstance(model, FasterRCNN) else load(model, device="cpu")
-    _check_sizes(detector, image_size, batch)
+    min_side = least_side(detector)
+    _check_sizes(detector, image_size, batch, min_side)
     image = detector.image_settings
     if image_size is not None:
         image = ImageSettings(
@@ -100,15 +108,26 @@ def export(
         )
     images_as = images_as or ("float" if image.interpolation == "point" else "uint8")
     base, config = detector.config.base_model, detector.config
-    reading = config.data.model_copy(update={"name": None, "path": None})  # where the photos lay is nobody's business
     description = Description(
-        detector.classes, image, images_as, batch, precision, base.mean, base.std, config.detector.results, reading
+        detector.classes,
+        image,
+        images_as,
+        batch,
+        min_side,
+        precision,
+        base.mean,
+        base.std,
+        config.detector.results,
+        DataSettings(),  # as `frcnn evaluate RUN --data` reads them; where the RUN's lay is nobody's business
     )
     photos = _photos(detector, data, least=_LEAST, most=_MOST if precision == "fp32" else _MOST_FOR_AP)
-    if precision != "fp32" and not any(len(photo.boxes) for photo in photos):
+    annotated = sum(len(photo.boxes) > 0 for photo in photos)
+    if precision != "fp32" and not annotated:
         raise ValueError(
             f"precision {precision}: its proof is the AP, and no photo for it is annotated; name a data set"
         )
+
+    calibration = _calibration(detector, calibrate) if precision == "int8" else []
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
@@ -117,7 +136,7 @@ def export(
         deployed = Deployed(_in_layers(detector, to, precision), uint8=images_as == "uint8", raw=raw)
         program = record(deployed, image_size=image_size, batch=batch)
         if precision == "int8":
-            inputs = _calibration(detector, description, calibrate)
+            inputs = (each for photo in calibration for each in description.inputs(_framed(photo, description)))
             floating = _write_quantised(program, description, written, inputs, raw=raw, log=log)
         else:
             floating = None
@@ -132,15 +151,15 @@ def export(
             raise ValueError(f"{path}: not kept, since it is not the same model: {reason}")
         quantised = None if floating is None else parity.run(file, Exported(floating), photos)
 
-        files = {path.with_suffix(file.suffix): file for file in _files(written)}
+        files = {path.with_suffix(part.suffix): part for part in _files(written)}
         facts = {
             "target": to,
             "precision": precision,
-            "versions": {name: version(name) for name in ("frcnn", "torch", _RUNTIMES[to])},
-            "sha256": {place.name: hashlib.sha256(file.read_bytes()).hexdigest() for place, file in files.items()},
+            "versions": {name: version(name) for name in ("frcnn", "torch", _PACKAGES[to])},
+            "sha256": {place.name: hashlib.sha256(part.read_bytes()).hexdigest() for place, part in files.items()},
             "rule": _rule(precision, limit),
             "photos": [str(photo.image) for photo in photos],
-            "photos_without_objects": sum(len(photo.boxes) == 0 for photo in photos),
+            "photos_without_objects": len(photos) - annotated if annotated else None,
             "passes": [parity.to_json(one, "pytorch") for one in passes],
             **({} if quantised is None else {"quantisation": parity.to_json(quantised, "before")}),
         }
@@ -152,6 +171,14 @@ def export(
     return Export(list(files), proof, passes, quantised)
 
 
+def require_packages(to: str, precision: str = "fp32") -> None:
+    """Raises ModuleNotFoundError if a package is missing that `export` needs."""
+    modules = {"onnx": ["onnx"], "openvino": ["onnx", "openvino"], "torch": ["torch_export"]}[to]
+    for name in [*modules, "quantize"] if precision == "int8" else modules:
+        importlib.import_module(f"frcnn.deploy.{name}")
+    importlib.import_module(_PACKAGES[to])
+
+
 def _path(model: FasterRCNN | str | Path, to: str, out: str | Path | None, precision: str) -> Path:
     """Where the file goes; checks what is wished for."""
     if to not in SUFFIXES:
@@ -159,26 +186,29 @@ def _path(model: FasterRCNN | str | Path, to: str, out: str | Path | None, preci
     if precision not in PRECISIONS[to]:
         why = " (ONNX Runtime's convolutions do not compute in it)" if (to, precision) == ("onnx", "bf16") else ""
         raise ValueError(f"precision '{precision}': not there for {to}{why}; choose {', '.join(PRECISIONS[to])}")
-    name = f"model{SUFFIXES[to]}" if precision == "fp32" else f"model-{precision}{SUFFIXES[to]}"
+    ending = SUFFIXES[to] if precision == "fp32" else f"-{precision}{SUFFIXES[to]}"
     if out is None:
         if isinstance(model, FasterRCNN):
             raise ValueError("out: name the file to write")
+        if str(model).startswith(COCO):
+            return Path(str(model).removeprefix(COCO) + ending)
         place = Path(model)
-        return place / name if place.is_dir() else Path(place.name.removeprefix("coco:")).with_suffix(SUFFIXES[to])
+        return place / f"model{ending}" if place.is_dir() else place.with_name(place.stem + ending)
     path = Path(out)
     if path.is_dir():
-        return path / name
+        return path / f"model{ending}"
     if path.suffix != SUFFIXES[to]:
         raise ValueError(f"{path}: a file for {to} ends in {SUFFIXES[to]}")
     return path
 
 
-def _check_sizes(detector: FasterRCNN, image_size: tuple[int, int] | None, batch: int | None) -> None:
-    least = max(level.stride for level in detector.rpn.levels)
+def _check_sizes(detector: FasterRCNN, image_size: tuple[int, int] | None, batch: int | None, min_side: int) -> None:
+    stride = max(level.stride for level in detector.rpn.levels)
+    least = max(stride, min_side)
     if image_size is not None and min(image_size) < least:
         raise ValueError(
-            f"image size {image_size[0]}x{image_size[1]}: each side must be at least {least} pixels, the stride of the "
-            f"coarsest feature map"
+            f"image size {image_size[0]}x{image_size[1]}: each side must be at least {least} pixels; the layers need "
+            f"{min_side}, the coarsest feature map has a stride of {stride}"
         )
     if batch is not None and batch < 1:
         raise ValueError(f"batch {batch}: must be 1 or more")
@@ -216,7 +246,7 @@ def _write_quantised(
     """The quantised file; returns the one before it."""
     from frcnn.deploy.quantize import quantize
 
-    floating = path.with_name(f"float{path.suffix}")
+    floating = path.with_name(f"{path.stem}-before{path.suffix}")
     _write(program, description._replace(precision="fp32"), floating, raw=raw)
     log("learning the ranges of numbers from photos")
     onnx_file = path.with_suffix(".onnx")
@@ -259,22 +289,23 @@ def _photos(detector: FasterRCNN, data: str | Path | None, *, least: int, most: 
     return found
 
 
-def _calibration(
-    detector: FasterRCNN, description: Description, folder: str | Path | None
-) -> Iterator[Mapping[str, np.ndarray]]:
-    """The model's inputs for photos like those that it will see."""
+def _calibration(detector: FasterRCNN, folder: str | Path | None) -> Sequence[Path]:
+    """Photos like those that the model will see."""
     if folder is not None:
         photos: Sequence[Path] = images_among(Path(folder).rglob("*"))
+        reason = f"{folder} has none; name another folder with --calibrate"
     elif detector.config.data.path is not None:
         photos = [record.image for record in read_split(Path(detector.config.data.path), "train", detector.config.data)]
+        reason = f"{detector.config.data.path} has no training images; name a folder with --calibrate"
     else:
-        photos = []
+        photos, reason = [], "the model does not say what it was trained on; name a folder with --calibrate"
     if not photos:
-        raise ValueError(
-            "int8 learns the ranges of numbers from photos, and there are none: name a folder with --calibrate"
-        )
-    for photo in parity.spread(photos, _CALIBRATION):
-        yield from description.inputs(parity.frames_of([read_image(photo)], description.image))
+        raise ValueError(f"int8 learns the ranges of numbers from photos: {reason}")
+    return parity.spread(photos, _CALIBRATION)
+
+
+def _framed(photo: Path, description: Description) -> Frames:
+    return frames_of([read_image(photo)], description.image)
 
 
 def _files(path: Path) -> list[Path]:

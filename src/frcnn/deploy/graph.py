@@ -27,11 +27,30 @@ class Deployed(nn.Module):
         self.detector, self.uint8, self.raw = detector, uint8, raw
 
     def forward(self, images: Tensor, image_sizes: Tensor, original_sizes: Tensor) -> tuple[Tensor, ...]:
+        """The fields of `Detections`, then of `RawOutput` if asked; sizes are (B, 2), (height, width)."""
         if self.uint8:
             images = images.permute(0, 3, 1, 2)
         proposals, output = self.detector.propose_and_classify(images, image_sizes, original_sizes)
         detections = self.detector.select(proposals, output, image_sizes, original_sizes)
         return (*detections, *self.detector.raw_output(proposals, output)) if self.raw else tuple(detections)
+
+
+@torch.no_grad()
+def least_side(detector: FasterRCNN) -> int:
+    """Of the smallest frame that the layers take, pixels; found by trying.
+
+    Raises:
+        ValueError: they take no frame of up to 256 pixels.
+    """
+    sizes = torch.ones(1, 2, device=detector.mean.device)
+    for side in range(1, _EXAMPLE_SIZE[0] + 1):
+        image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=sizes.device)
+        try:
+            detector.backbone(detector.normalize(image, sizes))
+        except (RuntimeError, ValueError):  # of convolutions, of pooling, of a pyramid's sums
+            continue
+        return side
+    raise ValueError(f"base model '{detector.config.base_model.name}': takes no image of {side} x {side} pixels")
 
 
 def in_precision(detector: FasterRCNN, dtype: torch.dtype) -> FasterRCNN:
@@ -47,6 +66,7 @@ def record(model: Deployed, *, image_size: tuple[int, int] | None, batch: int | 
     """The graph of the model's forward.
 
     Args:
+        model: on the CPU, in evaluation mode.
         image_size: (height, width) of the only frame that it takes; None: any.
         batch: the only number of images that it takes; None: any.
 
@@ -71,7 +91,7 @@ def record(model: Deployed, *, image_size: tuple[int, int] | None, batch: int | 
             )
     except Exception as error:  # of the layers, or of many classes of torch.export
         first = str(error).strip().partition("\n")[0]
+        wanted = f" for images of {height} x {width}" if image_size else ""
         raise ValueError(
-            f"base model '{model.detector.config.base_model.name}': cannot be exported for images of {height} x "
-            f"{width} ({first})"
+            f"base model '{model.detector.config.base_model.name}': cannot be exported{wanted} ({first})"
         ) from error

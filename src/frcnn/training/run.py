@@ -104,12 +104,12 @@ def train(
         if trained is not None:
             log(f"{run} holds a trained model already; {trained}")
             return load(run), run
-        if merged.train.export_native:
-            pass  # what it needs is there, or it is said before the training
+        if merged.train.export_native:  # what is missing is said before the training
+            from frcnn.deploy.export import export, require_packages
+
+            require_packages("onnx")
         detector = _train(merged, run, weights, offline=offline, on_step=on_step, log=log)
         if merged.train.export_native and processes.is_first():
-            from frcnn.deploy.export import export
-
             export(detector, "onnx", run / "model.onnx", log=log)
         return detector, run
 
