@@ -99,47 +99,26 @@ def export(
         raise ValueError(f"max_ap_loss {max_ap_loss}: in fp32 every detection is compared, not the AP; leave it out")
     require_packages(to, precision)
     detector = model if isinstance(model, FasterRCNN) else load(model, device="cpu")
-    min_side = least_side(detector)
-    _check_sizes(detector, image_size, batch, min_side)
-    image = detector.image_settings
-    if image_size is not None:
-        image = ImageSettings(
-            resize="fit", height=image_size[0], width=image_size[1], interpolation=image.interpolation
-        )
-    images_as = images_as or ("float" if image.interpolation == "point" else "uint8")
-    base, config = detector.config.base_model, detector.config
-    description = Description(
-        detector.classes,
-        image,
-        images_as,
-        batch,
-        min_side,
-        precision,
-        base.mean,
-        base.std,
-        config.detector.results,
-        DataSettings(),  # as `frcnn evaluate RUN --data` reads them; where the RUN's lay is nobody's business
-    )
-    photos = _photos(detector, data, least=_LEAST, most=_MOST if precision == "fp32" else _MOST_FOR_AP)
+    description = _describe(detector, precision, image_size, batch, images_as)
+    photos = _photos(detector, data, _MOST if precision == "fp32" else _MOST_FOR_AP)
     annotated = sum(len(photo.boxes) > 0 for photo in photos)
     if precision != "fp32" and not annotated:
         raise ValueError(
             f"precision {precision}: its proof is the AP, and no photo for it is annotated; name a data set"
         )
-
     calibration = _calibration(detector, calibrate) if precision == "int8" else []
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
         written = Path(folder) / path.name
         log(f"writing {path.name}")
-        deployed = Deployed(_in_layers(detector, to, precision), uint8=images_as == "uint8", raw=raw)
+        deployed = Deployed(_in_layers(detector, to, precision), uint8=description.input == "uint8", raw=raw)
         program = record(deployed, image_size=image_size, batch=batch)
+        floating = None
         if precision == "int8":
             inputs = (each for photo in calibration for each in description.inputs(_framed(photo, description)))
             floating = _write_quantised(program, description, written, inputs, raw=raw, log=log)
         else:
-            floating = None
             _write(program, description, written, raw=raw)
 
         log(f"running it and PyTorch on {len(photos)} photos")
@@ -202,16 +181,39 @@ def _path(model: FasterRCNN | str | Path, to: str, out: str | Path | None, preci
     return path
 
 
-def _check_sizes(detector: FasterRCNN, image_size: tuple[int, int] | None, batch: int | None, min_side: int) -> None:
-    stride = max(level.stride for level in detector.rpn.levels)
+def _describe(
+    detector: FasterRCNN,
+    precision: str,
+    image_size: tuple[int, int] | None,
+    batch: int | None,
+    images_as: str | None,
+) -> Description:
+    """What the file says of itself; checks the sizes."""
+    min_side, stride = least_side(detector), max(level.stride for level in detector.rpn.levels)
     least = max(stride, min_side)
-    if image_size is not None and min(image_size) < least:
-        raise ValueError(
-            f"image size {image_size[0]}x{image_size[1]}: each side must be at least {least} pixels; the layers need "
-            f"{min_side}, the coarsest feature map has a stride of {stride}"
-        )
+    image, config = detector.image_settings, detector.config
+    if image_size is not None:
+        height, width = image_size
+        if min(image_size) < least:
+            raise ValueError(
+                f"image size {height}x{width}: each side must be at least {least} pixels; the layers need {min_side}, "
+                f"the coarsest feature map has a stride of {stride}"
+            )
+        image = ImageSettings(resize="fit", height=height, width=width, interpolation=image.interpolation)
     if batch is not None and batch < 1:
         raise ValueError(f"batch {batch}: must be 1 or more")
+    return Description(
+        detector.classes,
+        image,
+        images_as or ("float" if image.interpolation == "point" else "uint8"),
+        batch,
+        min_side,
+        precision,
+        config.base_model.mean,
+        config.base_model.std,
+        config.detector.results,
+        DataSettings(),  # as `frcnn evaluate RUN --data` reads them; where the RUN's lay is nobody's business
+    )
 
 
 def _in_layers(detector: FasterRCNN, to: str, precision: str) -> FasterRCNN:
@@ -263,9 +265,9 @@ def _convert(onnx_file: Path, path: Path, *, halves: bool) -> None:
         write_openvino(onnx_file, path, halves=halves)
 
 
-def _photos(detector: FasterRCNN, data: str | Path | None, *, least: int, most: int) -> list[Record]:
-    """For the proof: test images, and training images if they are few; among them one without objects, if there is
-    one."""
+def _photos(detector: FasterRCNN, data: str | Path | None, most: int) -> list[Record]:
+    """For the proof: at most so many test images, and training images if these are few; among them one without objects,
+    if there is one."""
     named, settings = (detector.config.data.path, detector.config.data) if data is None else (data, DataSettings())
     if named is None:
         raise ValueError(
@@ -280,7 +282,7 @@ def _photos(detector: FasterRCNN, data: str | Path | None, *, least: int, most: 
     except (ValueError, OSError) as error:
         raise ValueError(f"the proof needs photos, name some with --data: {error}") from None
     found = parity.spread(test, most)
-    found += parity.spread(train, max(0, least - len(found)))
+    found += parity.spread(train, max(0, _LEAST - len(found)))
     if all(len(record.boxes) for record in found):
         found += next(([record] for part in (test, train) for record in part if not len(record.boxes)), [])
     if not found:
