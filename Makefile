@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Two tests at a time, each with half of the machine: most of their time is Python's, not torch's.
+# Two tests at a time, each with half of the machine's threads.
 PARALLEL = -n 2 --dist worksteal
 
 .PHONY: demo test test-slow check clean
