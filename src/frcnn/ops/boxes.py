@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-_BLOCK = 1 << 22  # pairs of boxes
+_BLOCK = 1 << 21  # pairs of boxes
 
 
 def area(boxes: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b"]:
