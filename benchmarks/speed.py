@@ -3,8 +3,8 @@
     python benchmarks/speed.py            # measures and writes both, about a quarter of an hour
     python benchmarks/speed.py --guard    # measures a part, and compares with speed.json (`make bench-guard`)
 
-The guard compares ratios, which a slow or busy machine changes little: it fails if any is below TOLERANCE of what it was.
-It needs a machine whose processor has the same precisions as the one that speed.json is from.
+The guard compares ratios, which a slow or busy machine changes little: it fails if any is below TOLERANCE of what it
+was. It needs a machine whose processor has the same precisions as the one that speed.json is from.
 """
 
 import argparse
@@ -67,12 +67,12 @@ def report(found: Found, rounds: int) -> str:
     )
     return f"""# Speed, beside torchvision
 
-The same architecture, weights (random), input, boxes and threads, in one run, way by way in each of {rounds} rounds, after
-a check that both compute the same (kept indices; features and gradients; detections; losses). Times are medians; "frcnn
-is faster" is the median of the rounds' ratios. torchvision's detectors are as its users run them, in float32, and resize
-and normalise the photo themselves; so does ours in prediction, while in training ours leaves resizing to the thread
-that reads. "Share of peak" is what the layers compute a second, of the fastest 3x3 convolution seen in the same run.
-Made by `python benchmarks/speed.py`; `frcnn bench` measures the same on your machine.
+The same architecture, weights (random), input, boxes and threads, in one run, way by way in each of {rounds} rounds,
+after a check that both compute the same (kept indices; features and gradients; detections; losses). Times are medians;
+"frcnn is faster" is the median of the rounds' ratios. torchvision's detectors are as its users run them, in float32, and
+resize and normalise the photo themselves; so does ours in prediction, while in training ours leaves resizing to the
+thread that reads. "Share of peak" is what the layers compute a second, of the fastest 3x3 convolution seen in the same
+run. Made by `python benchmarks/speed.py`; `frcnn bench` measures the same on your machine.
 
 Machine: {machine()}. Peak, GFLOP/s, {peaks}.
 
