@@ -142,7 +142,7 @@ def test_nothing_detected_and_nothing_there() -> None:
 
 
 def test_predictions_and_records_must_pair_up() -> None:
-    with pytest.raises(ValueError, match="argument 2"):
+    with pytest.raises(ValueError, match="1 predictions of 2 images; there must be one for each image"):
         voc_ap([detections()], [objects(), objects()], ["cat"])
 
 
@@ -155,3 +155,30 @@ def test_ap_equals_a_loop_over_detections(
     ap = voc_ap(predictions, records, strategies.CLASSES, iou_threshold=threshold, eleven_point=eleven_point)
     expected = [oracle(predictions, records, name, threshold, eleven_point) for name in strategies.CLASSES]
     np.testing.assert_allclose([ap[name] for name in strategies.CLASSES], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ap_of_many_images_and_classes_equals_a_loop_over_detections(seed: int) -> None:
+    predictions, records, classes = many(seed, images=60, detections=60, classes=20)
+    ap = voc_ap(predictions, records, classes)
+    assert 0.1 < mean_ap(ap) < 0.9
+    expected = [oracle(predictions, records, name, 0.5, False) for name in classes]
+    np.testing.assert_allclose([ap[name] for name in classes], expected, atol=1e-12)
+
+
+def many(seed: int, *, images: int, detections: int, classes: int) -> tuple[list[Prediction], list[Record], list[str]]:
+    """Detections near objects, more often of their class than not, with scores of two decimals."""
+    random = np.random.default_rng(seed)
+    names = [f"class {number}" for number in range(classes)]
+    predictions, records = [], []
+    for number in range(images):
+        corners, sides = random.uniform(0, 300, (4, 2)), random.uniform(20, 200, (4, 2))
+        boxes = np.concatenate((corners, corners + sides), axis=1).astype(np.float32)
+        labels = random.choice(random.integers(classes, size=2), 4)
+        records.append(Record(Path(f"{number}.jpg"), boxes, tuple(names[i] for i in labels), random.random(4) < 0.2))
+        near = random.integers(4, size=detections)
+        moved = boxes[near] + random.normal(0, 8, (detections, 1)).astype(np.float32)
+        label = np.where(random.random(detections) < 0.7, labels[near], random.integers(classes, size=detections))
+        scores = np.sort(random.random(detections).round(2).astype(np.float32))[::-1]
+        predictions.append(Prediction(f"{number}.jpg", moved, scores, tuple(names[i] for i in label)))
+    return predictions, records, names

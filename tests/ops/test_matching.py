@@ -20,7 +20,11 @@ def anchors_matched(
 ) -> tuple[list[int], list[int]]:
     may_train = torch.tensor(eligible if eligible is not None else [True] * len(ious))
     labels, matched = match_anchors(
-        torch.tensor(ious), may_train, fg_iou=0.7, bg_iou=0.3, clobber_positives=clobber_positives
+        [torch.tensor(ious)[may_train]] if any(may_train) else [],
+        may_train,
+        fg_iou=0.7,
+        bg_iou=0.3,
+        clobber_positives=clobber_positives,
     )
     return labels.tolist(), matched.tolist()
 
@@ -82,7 +86,7 @@ def test_anchors_that_may_not_train_are_ignored_and_best_of_nothing() -> None:
 
 def test_in_an_image_without_objects_all_eligible_anchors_are_negative() -> None:
     eligible = torch.tensor([True, False, True])
-    labels, matched = match_anchors(torch.zeros(3, 0), eligible, fg_iou=0.7, bg_iou=0.3)
+    labels, matched = match_anchors([], eligible, fg_iou=0.7, bg_iou=0.3)
     assert labels.tolist() == [0, -1, 0]
     assert matched.tolist() == [0, 0, 0]
 
@@ -102,8 +106,12 @@ def test_anchor_labels_equal_the_papers_rule(
 ) -> None:
     eligible = torch.tensor(data.draw(st.tuples(*[st.booleans()] * len(anchors))))
     ious = iou(anchors, boxes)
-    labels, matched = match_anchors(ious, eligible, fg_iou=0.5, bg_iou=0.25, clobber_positives=clobber)
+    size = data.draw(st.integers(1, 5))
+    blocks = ious[eligible].split(size, dim=1) if ious[eligible].numel() else []
+    labels, matched = match_anchors(blocks, eligible, fg_iou=0.5, bg_iou=0.25, clobber_positives=clobber)
     assert labels.tolist() == oracle.match_anchors(ious.numpy(), eligible.numpy(), 0.5, 0.25, clobber)
+    at_once = match_anchors(blocks and [ious[eligible]], eligible, fg_iou=0.5, bg_iou=0.25, clobber_positives=clobber)
+    assert (labels.tolist(), matched.tolist()) == (at_once[0].tolist(), at_once[1].tolist())
     positive = labels == 1
     assert (ious[positive, matched[positive]] > 0).all()
 

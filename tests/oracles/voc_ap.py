@@ -1,54 +1,63 @@
-"""Average precision of one class, step by step as in the Pascal VOC development kit's description."""
+"""Average precision of one class as the Pascal VOC development kit computes it: a loop over its detections."""
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+
+import numpy as np
 
 from frcnn.types import Prediction, Record
-from oracles.boxes import iou
 
 
 def voc_ap(
     predictions: Sequence[Prediction], records: Sequence[Record], name: str, iou_threshold: float, eleven_point: bool
 ) -> float:
-    objects = sum(
-        n == name and not hard for record in records for n, hard in zip(record.names, record.difficult, strict=True)
-    )
+    """The steps and their order are those of VOCdevkit's VOCevaldet; overlaps are continuous, without its "+1"."""
+    mine = [np.array([other == name for other in record.names], bool) for record in records]
+    boxes = [record.boxes[own].astype(float) for record, own in zip(records, mine, strict=True)]
+    difficult = [record.difficult[own] for record, own in zip(records, mine, strict=True)]
+    found = [np.zeros(len(own), bool) for own in difficult]
+    objects = sum(int((~own).sum()) for own in difficult)
     if objects == 0:
         return math.nan
 
     detections = [
-        (prediction.scores[d], image, prediction.boxes[d])
+        (float(score), image, box.astype(float))
         for image, prediction in enumerate(predictions)
-        for d in range(len(prediction.names))
-        if prediction.names[d] == name
+        for score, box, other in zip(prediction.scores, prediction.boxes, prediction.names, strict=True)
+        if other == name
     ]
-    found: set[tuple[int, int]] = set()
-    true_positives, false_positives = 0, 0
-    curve = []  # (recall, precision)
-    for _, image, box in sorted(detections, key=lambda detection: -detection[0]):
-        record = records[image]
-        best, most = -1, 0.0
-        for g in range(len(record.names)):
-            if record.names[g] == name and iou(box.tolist(), record.boxes[g].tolist()) > most:
-                best, most = g, iou(box.tolist(), record.boxes[g].tolist())
-        if best >= 0 and most >= iou_threshold:
-            if record.difficult[best]:
-                continue
-            if (image, best) in found:
-                false_positives += 1
-            else:
-                found.add((image, best))
-                true_positives += 1
+    detections.sort(key=lambda detection: -detection[0])
+    true, false = np.zeros(len(detections)), np.zeros(len(detections))
+    for d, (_, image, box) in enumerate(detections):
+        overlaps = _iou(box, boxes[image])
+        if overlaps.max(initial=0.0) < iou_threshold:
+            false[d] = 1
+            continue
+        best = overlaps.argmax()
+        if difficult[image][best]:
+            continue
+        if found[image][best]:
+            false[d] = 1
         else:
-            false_positives += 1
-        curve.append((true_positives / objects, true_positives / (true_positives + false_positives)))
+            found[image][best] = True
+            true[d] = 1
 
+    true, false = true.cumsum(), false.cumsum()
+    recall, precision = true / objects, true / np.maximum(true + false, 1)
     if eleven_point:
-        return sum(_best_precision(curve, level / 10) for level in range(11)) / 11
-    recalls = sorted({0.0, *(recall for recall, _ in curve)})
-    return sum((high - low) * _best_precision(curve, high) for low, high in pairwise(recalls))
+        levels = [precision[recall >= level / 10 - 1e-9].max(initial=0.0) for level in range(11)]
+        return sum(levels) / 11
+    recall, precision = np.concatenate(([0], recall, [1])), np.concatenate(([0], precision, [0]))
+    for place in range(len(precision) - 2, -1, -1):
+        precision[place] = max(precision[place], precision[place + 1])
+    steps = np.flatnonzero(recall[1:] != recall[:-1])
+    return float(((recall[steps + 1] - recall[steps]) * precision[steps + 1]).sum())
 
 
-def _best_precision(curve: list[tuple[float, float]], recall: float) -> float:
-    return max((p for r, p in curve if r >= recall - 1e-9), default=0.0)
+def _iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(G,): of one box with each of the others."""
+    x1, y1 = np.maximum(box[:2], others[:, :2]).T
+    x2, y2 = np.minimum(box[2:], others[:, 2:]).T
+    intersection = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    areas = (others[:, 2] - others[:, 0]) * (others[:, 3] - others[:, 1])
+    return intersection / ((box[2] - box[0]) * (box[3] - box[1]) + areas - intersection)

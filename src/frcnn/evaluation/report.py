@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,6 +92,7 @@ def report(
         split: what these images are.
     """
     ap = voc_ap(found.predictions, records, classes, iou_threshold=results.ap_iou, eleven_point=results.ap_11_point)
+    objects = Counter(name for record in records for name in record.names)
     form = "11-point" if results.ap_11_point else "area under the curve"
     return Evaluation(
         split,
@@ -99,7 +101,7 @@ def report(
         mean_ap(ap),
         mean_ap(coco_ap(found.predictions, records, classes)),
         len(records),
-        {name: sum(record.names.count(name) for record in records) for name in classes},
+        {name: objects[name] for name in classes},
         found.recall,
         statistics.median(found.seconds),
         found.predictions,

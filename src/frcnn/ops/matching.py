@@ -1,10 +1,10 @@
 """Which anchors and RoIs are examples of what.
 
-Letters: N anchors, K RoIs, G ground-truth boxes. Labels: 0 background, >= 1 foreground, -1 ignore.
+Letters: N anchors, E of them eligible, K RoIs, G ground-truth boxes. Labels: 0 background, >= 1 foreground, -1 ignore.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def match_anchors(
-    ious: Float[Tensor, "N G"],
+    ious: Iterable[Float[Tensor, "E _"]],
     eligible: Bool[Tensor, "N"],
     *,
     fg_iou: float,
@@ -23,7 +23,7 @@ def match_anchors(
     included, or overlaps one by `fg_iou` or more; negative if it overlaps all by less than `bg_iou`.
 
     Args:
-        ious: of anchors with ground-truth boxes.
+        ious: of the eligible anchors with ground-truth boxes, in order, some boxes at a time.
         eligible: the anchors that may train; the paper leaves out those that cross the image's border.
         clobber_positives: an anchor that is both becomes negative.
 
@@ -35,25 +35,36 @@ def match_anchors(
         Ren et al. 2015, section 3.1.2.
         Differs from py-faster-rcnn: a box that overlaps no anchor makes none positive (there, all tie at 0).
     """
-    labels = torch.full_like(eligible, -1, dtype=torch.int64)
-    if ious.shape[1] == 0:
-        labels[eligible] = 0
-        return labels, torch.zeros_like(labels)
+    own_iou = eligible.new_zeros(int(eligible.sum()), dtype=torch.float32)  # with a box that an anchor is the best of
+    best_iou = own_iou - 1  # without boxes, less than any threshold
+    best_idxs = own_idxs = torch.zeros_like(own_iou, dtype=torch.int64)
+    first = 0
+    for block in ious:
+        best_iou, best_idxs = _larger(best_iou, best_idxs, block, first)
+        own_iou, own_idxs = _larger(own_iou, own_idxs, block * (block == block.amax(dim=0)), first)
+        first += block.shape[1]
 
-    ious = ious * eligible[:, None]
-    best_iou, matched_idxs = ious.max(dim=1)
-    best_of_box = ious.amax(dim=0)
-    # A best anchor trains towards the box that it is the best of, not towards the one it overlaps most.
-    is_best = (ious == best_of_box) & (best_of_box > 0)
-    matched_idxs = torch.where(is_best.any(dim=1), (is_best * ious).argmax(dim=1), matched_idxs)
-
-    negative = eligible & (best_iou < bg_iou)
-    labels[negative] = 0
-    labels[eligible & (best_iou >= fg_iou)] = 1
-    labels[is_best.any(dim=1)] = 1
+    negative, is_best = best_iou < bg_iou, own_iou > 0
+    found = torch.full_like(best_idxs, -1)
+    found[negative] = 0
+    found[(best_iou >= fg_iou) | is_best] = 1
     if clobber_positives:
-        labels[negative] = 0
+        found[negative] = 0
+    labels = torch.full_like(eligible, -1, dtype=torch.int64)
+    matched_idxs = torch.zeros_like(labels)
+    labels[eligible] = found
+    # A best anchor trains towards the box that it is the best of, not towards the one it overlaps most.
+    matched_idxs[eligible] = torch.where(is_best, own_idxs, best_idxs)
     return labels, matched_idxs
+
+
+def _larger(
+    largest: Float[Tensor, "N"], place: Int[Tensor, "N"], block: Float[Tensor, "N g"], first: int
+) -> tuple[Float[Tensor, "N"], Int[Tensor, "N"]]:
+    """The largest number of each row so far and its column, when a block of columns follows, whose first is column
+    `first`; of equal ones the first."""
+    value, index = block.max(dim=1)
+    return torch.maximum(largest, value), torch.where(value > largest, index + first, place)
 
 
 def match_rois(

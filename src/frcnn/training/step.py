@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from frcnn.nn.detector import FasterRCNN
-from frcnn.ops.boxes import inside, iou
+from frcnn.ops.boxes import inside, iou, iou_blocks
 from frcnn.ops.coding import encode
 from frcnn.ops.losses import roi_losses, rpn_losses
 from frcnn.ops.matching import match_anchors, match_rois
@@ -98,9 +98,10 @@ class TrainingStep(nn.Module):
             rpn.logits, rpn.deltas, batch.image_sizes, batch.targets, generators, strict=True
         ):
             boxes = target.boxes[~target.difficult]
+            eligible = inside(rpn.anchors, size) | (not rules.inside_only)
             labels, matched_idxs = match_anchors(
-                iou(rpn.anchors, boxes),
-                inside(rpn.anchors, size) | (not rules.inside_only),
+                iou_blocks(rpn.anchors[eligible], boxes),
+                eligible,
                 fg_iou=rules.fg_iou,
                 bg_iou=rules.bg_iou,
                 clobber_positives=rules.clobber_positives,
@@ -166,7 +167,6 @@ class TrainingStep(nn.Module):
 
 def _ignore_difficult(labels: Tensor, boxes: Tensor, target: Target, threshold: float) -> Tensor:
     """Background that lies on a "difficult" object is no example of background."""
-    if not target.difficult.any():
-        return labels
-    on_difficult = (iou(boxes, target.boxes[target.difficult]) >= threshold).any(dim=1)
-    return labels.masked_fill(on_difficult & (labels == 0), -1)
+    for ious in iou_blocks(boxes, target.boxes[target.difficult]):
+        labels = labels.masked_fill((ious >= threshold).any(dim=1) & (labels == 0), -1)
+    return labels
