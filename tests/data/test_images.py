@@ -9,7 +9,7 @@ import strategies  # noqa: F401  (its profile)
 from hypothesis import given
 from PIL import Image
 
-from frcnn.data.images import image_size, read_image, read_to_resize, verify_image
+from frcnn.data.images import image_size, read_image, read_to_resize, to_rgb, verify_image
 
 
 def read_reduced(path: Path) -> Image.Image:
@@ -52,6 +52,11 @@ def test_rgb_comes_out_as_it_is(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(photo()))
     np.testing.assert_array_equal(pixels(path), photo())
     assert image_size(path) == verify_image(path) == (5, 8)
+
+
+def test_an_rgb_image_is_not_copied() -> None:
+    image = Image.fromarray(photo())
+    assert to_rgb(image) is image
 
 
 def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:

@@ -79,12 +79,12 @@ def read_to_resize(
             factor = _reduction(original, new_size(original))
             image.draft(None, (image.width // factor, image.height // factor))  # does nothing but for JPEG
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)  # else it copies, as `convert` does
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
     except UNREADABLE as error:
         raise ValueError(_unreadable(path, error)) from None
-    return to_rgb(upright), original
+    return to_rgb(image), original
 
 
 def _reduction(original: tuple[int, int], new: tuple[int, int]) -> int:
@@ -135,7 +135,9 @@ def verify_image(path: Path) -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB, 8 bits: 16 bits scaled down, transparency dropped."""
+    """Any mode as RGB, 8 bits: 16 bits scaled down, transparency dropped. An RGB image is returned as it is."""
+    if image.mode == "RGB":
+        return image
     if image.mode.startswith("I"):  # 16 bits (or 32 that hold 16): Pillow's own conversion would cut off at 255
         grey = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray((grey // 257).astype(np.uint8)).convert("RGB")
