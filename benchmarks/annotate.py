@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from machine import machine
+from frcnn.bench.machine import machine
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import machine
+from frcnn.bench.machine import machine
 
 import frcnn
 

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from machine import machine
+from frcnn.bench.machine import machine
 from torch import nn
 
 from frcnn.config import merge

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from frcnn.bench.machine import machine
 from safetensors import safe_open
 
 HERE = Path(__file__).parent

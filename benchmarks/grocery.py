@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from machine import machine
+from frcnn.bench.machine import machine
 
 import frcnn
 from frcnn.config import merge

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
-from machine import machine
+from frcnn.bench.machine import machine
 
 from frcnn.config import DataSettings
 from frcnn.data.dataset import read_annotations

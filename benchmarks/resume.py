@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import machine
+from frcnn.bench.machine import machine
 from safetensors.torch import load_file
 
 from frcnn.data.toy import write_toy

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import machine
+from frcnn.bench.machine import machine
 
 import frcnn
 from frcnn.cli.commands import DEMO_SETTINGS

@@ -5,8 +5,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+import strategies
 import torch
 import torchvision
+from hypothesis import given
 from oracles import roi_pooling as oracle
 from torch import Tensor
 from torch.testing import assert_close
@@ -63,6 +65,29 @@ def test_both_equal_torchvision_where_cells_stand_for_their_centres(features: Te
     assert_close(roi_align(features, numbered_rois, 7, Level(STRIDE, 0.5)), aligned)
     largest = torchvision.ops.roi_pool(features, rois, 7, 1 / STRIDE)
     assert_close(roi_max_pool(features, numbered_rois, 7, Level(STRIDE, 0.5)), largest)
+
+
+@pytest.mark.parametrize("samples", [None, 1, 2, 3])
+@given(rois=strategies.boxes())
+def test_roi_align_and_its_gradient_equal_the_kernel_that_other_devices_take(rois: Tensor, samples: int | None) -> None:
+    features = torch.randn(1, 5, 9, 14, generator=torch.Generator().manual_seed(0))
+    rows = torch.cat((torch.zeros(len(rois), 1), rois), dim=1)
+    weights = torch.randn(len(rois), 5, 7, 7, generator=torch.Generator().manual_seed(1))
+    results = []
+    for pool in (
+        lambda one: roi_align(one, rows, 7, Level(STRIDE, 0.5), samples=samples),
+        lambda one: torchvision.ops.roi_align(one, rows, 7, 1 / STRIDE, samples or -1, aligned=True),
+    ):
+        own = features.clone().requires_grad_()
+        pooled = pool(own)
+        (pooled * weights).sum().backward()
+        results.append((pooled.detach(), own.grad))
+    for ours, kernel in zip(*results, strict=True):
+        assert_close(ours, kernel, atol=1e-4, rtol=1e-4)
+
+
+def test_rois_that_are_not_numbers_do_not_stop_a_training_before_its_loss_is_looked_at(features: Tensor) -> None:
+    roi_align(features, torch.tensor([[0.0, torch.nan, 0, torch.nan, 50]]), 7, Level(STRIDE, 0.5))
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.25, 0.5])

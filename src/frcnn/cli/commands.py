@@ -284,6 +284,21 @@ def _compared(one: "Pass", other: str) -> str:
     return f"{found}{one.seconds:.3f} s a photo ({other}: {one.other_seconds:.3f} s)"
 
 
+def bench(options: argparse.Namespace) -> None:
+    from frcnn.bench.report import table, to_json
+    from frcnn.bench.run import run_bench
+
+    if options.rounds < 1:
+        raise ValueError(f"--rounds {options.rounds}: at least one")
+    with _only_json(options.json):
+        found = run_bench(
+            options.what, options.base_model, options.device, options.precision, rounds=options.rounds, log=print
+        )
+        print(f"\n{table(found)}")
+    if options.json is not None:
+        _write_json(options.json, to_json(found))
+
+
 def config(options: argparse.Namespace) -> None:
     from frcnn.config import dump_yaml, merge
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from frcnn.bench import BASE_MODELS, WHAT
 from frcnn.cli import commands
 
 _PUBLIC = {
@@ -199,6 +200,29 @@ def make_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--out", type=Path, metavar="DIR", help="folder for pictures (default: RUN/predictions)")
     predict.add_argument("--json", metavar="FILE", help="write the detections there ('-' prints them alone)")
+
+    bench = command(
+        top,
+        "bench",
+        commands.bench,
+        "measure how fast it is on this machine, beside torchvision's detectors",
+        "frcnn bench --what ops predict --base-model alexnet",
+    )
+    bench.add_argument("--what", nargs="+", choices=WHAT, default=WHAT, help=f"default: {' '.join(WHAT)}")
+    bench.add_argument(
+        "--base-model", nargs="+", default=BASE_MODELS, metavar="NAME", help=f"default: {' '.join(BASE_MODELS)}"
+    )
+    bench.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there is one"
+    )
+    bench.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="of our layers; torchvision's compute in fp32 (default: what a RUN takes on this machine)",
+    )
+    bench.add_argument("--rounds", type=int, default=7, help="how often each way is timed (default: 7)")
+    bench.add_argument("--json", metavar="FILE", help="write all figures there ('-' prints them alone)")
 
     export = command(
         top,

@@ -54,12 +54,8 @@ def least_side(detector: FasterRCNN) -> int:
 
 
 def in_precision(detector: FasterRCNN, dtype: torch.dtype) -> FasterRCNN:
-    """A copy on the CPU whose layers compute in `dtype`; box arithmetic and RoI pooling stay in float32."""
-    detector = copy.deepcopy(detector).cpu().eval()
-    rpn = detector.rpn
-    for layers in (detector.backbone, rpn.convs, rpn.objectness, rpn.deltas, detector.roi_head):
-        layers.to(dtype)
-    return detector
+    """A copy on the CPU whose layers compute in `dtype`."""
+    return copy.deepcopy(detector).cpu().eval().set_precision(dtype)
 
 
 def record(model: Deployed, *, image_size: tuple[int, int] | None, batch: int | None) -> ExportedProgram:

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from frcnn.config import BaseModelSettings
 from frcnn.config.merge import nearest
 from frcnn.nn import graph as graphs
+from frcnn.nn.batch_norm import fold_batch_norm
 from frcnn.types import Level
 
 
@@ -112,11 +113,16 @@ def cut(classifier: nn.Module, settings: BaseModelSettings) -> BaseModel:
                 f"comes after this very node; name a later one, or leave it empty and give base_model.fc_channels"
             )
         head = graphs.between(graph, pool, [last_hidden], single=True)
+        _drop_idle_pooling(head, settings.roi_size)
     if settings.dropout is not None:
         for module in head.modules():
             if isinstance(module, nn.Dropout):
                 module.p = settings.dropout
 
+    if settings.freeze_batch_norm:
+        for piece in (conv_layers, head):
+            if isinstance(piece, fx.GraphModule):
+                fold_batch_norm(piece)
     strides, channels = _measure(conv_layers, settings)
     centres = graphs.centres(graph, source)
     levels = []
@@ -138,6 +144,18 @@ def cut(classifier: nn.Module, settings: BaseModelSettings) -> BaseModel:
             name for name, _ in conv_layers.named_parameters() if {name, name.rpartition(".")[0]} & before
         )
     return BaseModel(conv_layers, head, tuple(levels), channels, fixed)
+
+
+def _drop_idle_pooling(head: fx.GraphModule, roi_size: int) -> None:
+    """Classifiers that take images of any size average to the side that their fully connected layers take; RoIs have it
+    already, but measured, averaging single cells still took 100 ms of AlexNet's 800."""
+    image = next(node for node in head.graph.nodes if node.op == "placeholder")
+    for node in list(image.users):
+        layer = head.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in (roi_size, (roi_size, roi_size)):
+            node.replace_all_uses_with(image)
+            head.graph.erase_node(node)
+    head.recompile()
 
 
 @torch.no_grad()

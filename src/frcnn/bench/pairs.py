@@ -1,0 +1,207 @@
+"""The same detector twice: ours, and torchvision's with the same layers, weights and rules."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models import detection
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+
+from frcnn.config import merge
+from frcnn.data.transforms import frames_of
+from frcnn.nn.checkpoint import from_torchvision
+from frcnn.nn.detector import FasterRCNN
+
+CLASSES = tuple(f"class {number}" for number in range(1, 9))
+_THEIR_RULES = (
+    "base_model.offset=0",
+    "base_model.roi_samples=2",
+    "base_model.roi_min_side=1",
+    "base_model.dropout=0",
+    "detector.image.resize=shorter_side",
+    "detector.image.interpolation=point",
+    "detector.image.divisor=32",
+    "detector.anchors.rounded=true",
+    "detector.anchors.spacing=frame",
+    "detector.results.min_score=0.05",
+    "detector.results.nms_iou=0.5",
+    "detector.results.min_size=0.01",
+    "detector.results.max_detections=100",
+    "train.rpn.inside_only=false",
+    "train.roi.sigma=3",
+    *(
+        f"detector.{use}_proposals.{rule}"
+        for use in ("train", "test")
+        for rule in ("min_size=0.001", "drop_small=after_top_n")
+    ),
+)
+
+
+class Pair(NamedTuple):
+    """Two detectors that compute the same."""
+
+    ours: FasterRCNN
+    theirs: Any
+    """torchvision's, which is hardly typed."""
+    image: Image.Image
+    """Of the size in which both take it."""
+
+    def our_inputs(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Images, image sizes, original sizes."""
+        frames = frames_of([self.image], self.ours.image_settings)
+        return tuple(torch.from_numpy(array).to(device) for array in frames)
+
+    def their_input(self, device: torch.device) -> Tensor:
+        return _as_theirs(self.image).to(device)
+
+
+def make_pair(base_model: str, size: tuple[int, int], overrides: Sequence[str] = ()) -> Pair:
+    """Random weights whose outputs are spread out, so that there are detections to choose from.
+
+    Args:
+        base_model: of ours, e.g. "alexnet", or one of torchvision's detectors, e.g. "fasterrcnn_resnet50_fpn".
+        size: (height, width) of the photo; it is not resized.
+        overrides: further settings; not for torchvision's own detectors, which have theirs.
+    """
+    torch.manual_seed(0)
+    image = _photo(size)
+    if base_model in detection.__dict__:
+        theirs = detection.__dict__[base_model](weights=None, weights_backbone=None)
+        _spread(theirs, [theirs.rpn.head.cls_logits, theirs.roi_heads.box_predictor.cls_score], image)
+        return Pair(from_torchvision(theirs.state_dict(), base_model), theirs, image)
+    rules = [
+        *_THEIR_RULES,
+        f"detector.image.shorter_side={min(size)}",
+        f"detector.image.longer_side={max(size)}",
+        *overrides,
+    ]
+    plain = FasterRCNN(merge(base_model=base_model, overrides=[*rules, "base_model.freeze_batch_norm=false"]), CLASSES)
+    theirs = _twin(plain)
+    _spread(theirs, [plain.rpn.objectness, plain.roi_head.logits], image)
+    ours = FasterRCNN(merge(base_model=base_model, overrides=rules), CLASSES)
+    ours.load_state_dict(plain.state_dict())
+    return Pair(ours, theirs, image)
+
+
+def _as_theirs(image: Image.Image) -> Tensor:
+    """(3, H, W), 0..1."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+
+
+def _photo(size: tuple[int, int]) -> Image.Image:
+    """Coloured blots: smooth, as photos are, not noise."""
+    coarse = torch.rand(1, 3, size[0] // 32, size[1] // 32)
+    smooth = nn.functional.interpolate(coarse, size, mode="bicubic", align_corners=False)[0]
+    return Image.fromarray((255 * smooth).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+@torch.no_grad()
+def _spread(model: Any, layers: Sequence[Any], image: Image.Image) -> None:
+    """Give batch norm the statistics of an image, one layer after the other, and these layers outputs of mean 0 and
+    standard deviation 1 in each channel."""
+
+    def settle(norm: Any, inputs: tuple[Tensor]) -> None:
+        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
+        norm.running_var.copy_(inputs[0].var((0, 2, 3)))
+
+    def scale(layer: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        rows = output if output.dim() == 2 else output.movedim(1, -1).flatten(0, -2)
+        layer.weight.div_(rows.std())
+        layer.bias.sub_(rows.mean(dim=0)).div_(rows.std())
+
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(settle) for norm in norms]
+    hooks += [layer.register_forward_hook(scale) for layer in layers]
+    model.eval()([_as_theirs(image)])
+    for hook in hooks:
+        hook.remove()
+
+
+def _twin(detector: FasterRCNN) -> Any:
+    """torchvision's FasterRCNN around our detector's own layers, in torchvision's order of axes."""
+    rules, base = detector.config.detector, detector.config.base_model
+    levels = [str(number) for number in range(len(base.last_conv_node))]
+    scales = [float(rules.anchors.base_size or level.stride) for level in detector.rpn.levels]
+    backbone = _Backbone(detector.backbone, cast("nn.Conv2d", detector.rpn.convs[0]).in_channels)
+    model = detection.FasterRCNN(
+        backbone,
+        min_size=rules.image.shorter_side,
+        max_size=rules.image.longer_side,
+        image_mean=[value / 255 for value in base.mean],
+        image_std=[value / 255 for value in base.std],
+        rpn_anchor_generator=AnchorGenerator(
+            tuple(tuple(scale * size for scale in rules.anchors.scales) for size in scales),
+            (rules.anchors.aspect_ratios,) * len(scales),
+        ),
+        rpn_head=_RpnHead(detector),
+        rpn_pre_nms_top_n_train=rules.train_proposals.pre_nms_top_n,
+        rpn_post_nms_top_n_train=rules.train_proposals.post_nms_top_n,
+        rpn_pre_nms_top_n_test=rules.test_proposals.pre_nms_top_n,
+        rpn_post_nms_top_n_test=rules.test_proposals.post_nms_top_n,
+        rpn_nms_thresh=rules.test_proposals.nms_iou,
+        box_roi_pool=MultiScaleRoIAlign(levels, base.roi_size, base.roi_samples),
+        box_head=_BoxHead(detector),
+        box_predictor=_BoxPredictor(detector),
+        box_score_thresh=rules.results.min_score,
+        box_batch_size_per_image=detector.config.train.roi.sample_size,
+    )
+    return model.to(memory_format=torch.contiguous_format)
+
+
+class _Backbone(nn.Module):
+    """Batch norm stays in evaluation mode, as frozen as ours."""
+
+    def __init__(self, layers: nn.Module, out_channels: int) -> None:
+        super().__init__()
+        self.layers, self.out_channels = layers, out_channels
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        return OrderedDict((str(number), one) for number, one in enumerate(self.layers(images)))
+
+    def train(self, mode: bool = True) -> "_Backbone":
+        return super().train(False)
+
+
+class _RpnHead(nn.Module):
+    def __init__(self, detector: FasterRCNN) -> None:
+        super().__init__()
+        rpn = detector.rpn
+        self.convs, self.objectness, self.deltas = rpn.convs, rpn.objectness, rpn.deltas
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, deltas = [], []
+        for hidden in features:
+            for conv in self.convs:
+                hidden = torch.relu(conv(hidden))
+            logits.append(self.objectness(hidden))
+            deltas.append(self.deltas(hidden))
+        return logits, deltas
+
+
+class _BoxHead(nn.Module):
+    def __init__(self, detector: FasterRCNN) -> None:
+        super().__init__()
+        head = detector.roi_head
+        self.convs, self.head, self.fc = head.convs, head.head, head.fc
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        for conv in self.convs:
+            pooled = torch.relu(conv(pooled))
+        hidden: Tensor = self.head(pooled).flatten(1)
+        for layer in self.fc:
+            hidden = torch.relu(layer(hidden))
+        return hidden
+
+
+class _BoxPredictor(nn.Module):
+    def __init__(self, detector: FasterRCNN) -> None:
+        super().__init__()
+        self.logits, self.deltas = detector.roi_head.logits, detector.roi_head.deltas
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        return self.logits(hidden), self.deltas(hidden)

@@ -1,0 +1,76 @@
+"""Prediction, from pixels to detections, beside torchvision's detector."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from frcnn.bench.pairs import Pair, make_pair
+from frcnn.bench.timing import OURS, Row, interleaved
+from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.device import choose_precision
+from frcnn.types import Detections
+
+_TUTORIALS = ("alexnet", "vgg16")
+_PIXELS, _SCORE = 0.05, 1e-3
+_SURE = 0.95  # of the detections: scores that are equal but for rounding may change places in NMS
+
+
+@torch.no_grad()
+def bench_predict(
+    base_models: Sequence[str], device: torch.device, precision: Callable[[FasterRCNN], torch.dtype], rounds: int
+) -> Iterator[Row]:
+    """One photo at a time: ours, and torchvision's as a user runs it, in float32.
+
+    Raises:
+        AssertionError: they do not find the same in float32.
+    """
+    for name in base_models:
+        height, width = input_size_of(name)
+        pair = make_pair(name, (height, width))
+        check = same_detections(pair)
+        dtype = precision(pair.ours)
+        ours, theirs = copy.deepcopy(pair.ours).set_precision(dtype).to(device), pair.theirs.to(device)
+
+        def our_way(pair: Pair = pair, ours: FasterRCNN = ours) -> object:
+            return ours(*pair.our_inputs(device))
+
+        def their_way(pair: Pair = pair, theirs: nn.Module = theirs) -> object:
+            return theirs([pair.their_input(device)])
+
+        seconds = interleaved({OURS: our_way, "torchvision": their_way}, rounds=rounds, device=device)
+        work = f"{name}, {height} x {width}, prediction"
+        yield Row("predict", work, check, seconds, gflop_of(our_way), precision_name(dtype))
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """As `train.precision` has it."""
+    return next(name for name in ("fp32", "bf16", "fp16") if choose_precision(name, torch.device("cpu")) == dtype)
+
+
+def input_size_of(base_model: str) -> tuple[int, int]:
+    """(height, width): the 850 pixels of CNTK's tutorial for its base models, else those of torchvision's detectors."""
+    return (850, 850) if base_model in _TUTORIALS else (800, 1066)
+
+
+def same_detections(pair: Pair) -> str:
+    """What was compared, in words."""
+    device = torch.device("cpu")
+    ours: Detections = pair.ours(*pair.our_inputs(device))
+    expected = pair.theirs.eval()([pair.their_input(device)])[0]
+    count = int(ours.valid[0].sum())
+    assert count == len(expected["boxes"]) > 0, f"{count} detections, torchvision has {len(expected['boxes'])}"
+    near = (ours.boxes[0, :count, None] - expected["boxes"]).abs().amax(dim=2) < _PIXELS
+    alike = (ours.scores[0, :count, None] - expected["scores"]).abs() < _SCORE
+    same = (near & alike & (ours.labels[0, :count, None] == expected["labels"])).any(dim=1).float().mean()
+    assert same >= _SURE, f"only {same:.0%} of the {count} detections are torchvision's"
+    return f"{same:.0%} of {count} detections within {_PIXELS} px and {_SCORE} of the score"
+
+
+def gflop_of(call: Callable[[], object]) -> float:
+    """Of layers: convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() / 1e9

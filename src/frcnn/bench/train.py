@@ -1,0 +1,126 @@
+"""One training step, from pixels to new weights, beside torchvision's detector."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from frcnn.bench.pairs import Pair, make_pair
+from frcnn.bench.predict import input_size_of, precision_name
+from frcnn.bench.timing import OURS, Row, interleaved
+from frcnn.data.loader import batch_to
+from frcnn.nn.detector import FasterRCNN
+from frcnn.ops.sampling import generator_of
+from frcnn.training.optimizer import make_optimizer, set_rate
+from frcnn.training.phases import phases_of
+from frcnn.training.step import TrainingStep
+from frcnn.types import Batch, Target
+
+_THEIR_LOSSES = {
+    "rpn_objectness": "loss_objectness",
+    "rpn_box": "loss_rpn_box_reg",
+    "roi_class": "loss_classifier",
+    "roi_box": "loss_box_reg",
+}
+_OBJECTS = 9
+_RATE = 1e-5  # so small that random weights stay what they are
+_ALL = 10**6  # samples: all that there are, so that it does not matter who is drawn
+
+
+def bench_train(
+    base_models: Sequence[str], device: torch.device, precision: Callable[[FasterRCNN], torch.dtype], rounds: int
+) -> Iterator[Row]:
+    """One photo with some objects: forward, four losses, gradients, SGD with momentum and weight decay.
+
+    Raises:
+        AssertionError: the losses are not the same.
+    """
+    for name in base_models:
+        size = input_size_of(name)
+        check = same_losses(make_pair(name, size))
+        pair = make_pair(name, size)
+        dtype = precision(pair.ours)
+        batch = batch_to(_batch(pair), device)
+        ways = {OURS: _our_step(pair.ours.to(device), batch, dtype), "torchvision": _their_step(pair, batch)}
+        seconds = interleaved(ways, rounds=rounds, device=device)
+        work = f"{name}, {size[0]} x {size[1]}, training step"
+        yield Row("train", work, check, seconds, precision=precision_name(dtype))
+
+
+@torch.no_grad()
+def same_losses(pair: Pair) -> str:
+    """What was compared, in words. Changes the pair: all anchors and the best proposals are samples."""
+    batch, ours, theirs = _batch(pair), pair.ours, pair.theirs
+    train, detector = ours.config.train, ours.config.detector
+    sampled = {"sample_size": _ALL, "fg_fraction": 1.0}
+    proposals = detector.train_proposals.model_copy(update={"post_nms_top_n": 300})
+    ours.config = ours.config.model_copy(
+        update={
+            "train": train.model_copy(
+                update={"rpn": train.rpn.model_copy(update=sampled), "roi": train.roi.model_copy(update=sampled)}
+            ),
+            "detector": detector.model_copy(update={"train_proposals": proposals}),
+        }
+    )
+    for sampler in (theirs.rpn.fg_bg_sampler, theirs.roi_heads.fg_bg_sampler):
+        sampler.batch_size_per_image, sampler.positive_fraction = _ALL, 1.0
+    theirs.rpn._post_nms_top_n["training"] = 300
+    found = TrainingStep(ours)(batch, [generator_of(0)])
+    expected = theirs.train()(*_their_inputs(pair, batch))
+    for name, loss in found.items():
+        theirs_of_it = expected[_THEIR_LOSSES[name]]
+        assert_close(
+            loss, theirs_of_it, rtol=1e-3, atol=1e-4, msg=f"{name}: {loss:.5f}, torchvision {theirs_of_it:.5f}"
+        )
+    return "the four losses within 0.1 %"
+
+
+def _batch(pair: Pair) -> Batch:
+    """The photo with objects on a grid, none on another, so that no anchor has the choice."""
+    height, width = pair.image.height, pair.image.width
+    places = torch.cartesian_prod(torch.arange(3), torch.arange(3))[:_OBJECTS]
+    corners = (places * torch.tensor([width / 3, height / 3])) + 20
+    boxes = torch.cat((corners, corners + torch.rand(_OBJECTS, 2) * 120 + 60), dim=1)
+    labels = torch.arange(_OBJECTS) % len(pair.ours.classes) + 1
+    target = Target(boxes, labels, torch.zeros(_OBJECTS, dtype=torch.bool))
+    images, sizes, originals = pair.our_inputs(torch.device("cpu"))
+    return Batch(images, sizes, originals, [target], ["photo"])
+
+
+def _their_inputs(pair: Pair, batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    (target,) = batch.targets
+    return [pair.their_input(target.boxes.device)], [{"boxes": target.boxes, "labels": target.labels}]
+
+
+def _our_step(detector: FasterRCNN, batch: Batch, dtype: torch.dtype) -> Callable[[], None]:
+    settings = detector.config.train
+    (phase,) = phases_of(settings)
+    optimizer = make_optimizer(detector, phase, settings, dtype)
+    set_rate(optimizer, _RATE)
+    training = TrainingStep(detector, phase.train)
+    training.set_modes()
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(batch.images.device.type, dtype, enabled=dtype != torch.float32):
+            losses = training(batch, [generator_of(0)])
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+
+    return step
+
+
+def _their_step(pair: Pair, batch: Batch) -> Callable[[], None]:
+    model, settings = pair.theirs.to(batch.images.device).train(), pair.ours.config.train
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learning, _RATE, settings.momentum, weight_decay=settings.weight_decay)
+    images, targets = _their_inputs(pair, batch)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        losses = model(images, targets)
+        sum(losses.values()).backward()
+        optimizer.step()
+
+    return step
