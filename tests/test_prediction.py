@@ -57,6 +57,18 @@ def test_a_sixteen_bit_picture_is_the_same_image_as_its_file(detector: FasterRCN
         same(predict(detector, picture, min_score=0)[0], predict(detector, tmp_path / "deep.png", min_score=0)[0])
 
 
+def test_a_large_jpeg_is_the_same_image_though_it_is_decoded_at_reduced_size(tmp_path: Path) -> None:
+    photo = draw_image([("red", (10, 12, 60, 70))]).resize((SIZE[1] * 10, SIZE[0] * 10))
+    photo.save(tmp_path / "photo.jpg", quality=95)
+    run = frcnn.load(trained_run())
+    with Image.open(tmp_path / "photo.jpg") as picture:
+        whole, reduced = (predict(run, image, min_score=0)[0] for image in (picture, tmp_path / "photo.jpg"))
+    assert not np.array_equal(reduced.boxes, whole.boxes)
+    assert reduced.names[0] == whole.names[0]
+    np.testing.assert_allclose(reduced.boxes[0], whole.boxes[0], rtol=0, atol=5)  # half a pixel of the input
+    np.testing.assert_allclose(reduced.scores[0], whole.scores[0], rtol=0, atol=0.01)
+
+
 def test_a_folder_stands_for_its_images_in_order(detector: FasterRCNN, tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.jpg"):
         draw_image([]).save(tmp_path / name)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from frcnn.data.ahead import read_ahead
-from frcnn.data.images import IMAGE_SUFFIXES, read_image, to_rgb
+from frcnn.data.images import IMAGE_SUFFIXES, to_rgb
 from frcnn.data.transforms import frames_of
 from frcnn.detectors import Detector, open_detector
 from frcnn.types import Frames, Prediction
@@ -44,7 +44,7 @@ def predict(
 
     def prepare(image: ImageLike) -> tuple[str, Frames]:
         name = str(image) if isinstance(image, str | Path) else "image"
-        return name, frames_of([open_image_like(image)], detector.image_settings)
+        return name, frames_of([image_or_file(image)], detector.image_settings)
 
     predictions = []
     for name, inputs in read_ahead(prepare, iter(listed), workers=1):
@@ -75,15 +75,15 @@ def to_json(predictions: Iterable[Prediction]) -> str:
     return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
 
-def open_image_like(image: ImageLike) -> Image.Image:
-    """Whatever stands for an image, as a Pillow image."""
+def image_or_file(image: ImageLike) -> Image.Image | Path:
+    """Whatever stands for an image, as a Pillow image or the path of a file, which need not be read whole."""
     if isinstance(image, Image.Image):
         return to_rgb(image)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"image: an array must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
         return Image.fromarray(image)
-    return read_image(Path(image))
+    return Path(image)
 
 
 def _listed(images: Iterable[ImageLike]) -> Iterator[ImageLike]:

@@ -1,7 +1,7 @@
 """Reading images: whatever the file holds, out come RGB pixels the way up that a person sees them."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +27,11 @@ UNREADABLE = (
 
 TRANSPOSED = frozenset({5, 6, 7, 8})
 """Orientations in which width and height change places."""
+
+REDUCING_GAP = 3
+"""How many times as large as needed a JPEG must stay to be decoded at reduced size. Photos of Grocery, resized after
+that, then differ by 0.3 grey levels on average, by 2 at the 99th percentile and by 10 at most; with a gap of 2, by 0.6,
+4 and 17."""
 
 
 def images_among(files: Iterable[Path]) -> list[Path]:
@@ -54,26 +59,57 @@ def read_image(path: Path) -> Image.Image:
         FileNotFoundError: no such file.
         ValueError: not an image, or cut off.
     """
+    return read_to_resize(path, lambda original: original)[0]
+
+
+def read_to_resize(
+    path: Path, new_size: Callable[[tuple[int, int]], tuple[int, int]]
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The image, to be resized, and its original (height, width); same errors as `read_image`.
+
+    A JPEG that is much larger than needed is decoded at exactly 1/2, 1/4 or 1/8 of its size: decoding and resizing a
+    photo of 12 megapixels to 480 x 640 then takes 94 ms instead of 182.
+
+    Args:
+        new_size: from the original (height, width) to what it will be resized to.
+    """
     try:
         with open_image(path) as image:
+            original = _upright_size(image)
+            factor = _reduction(original, new_size(original))
+            image.draft(None, (image.width // factor, image.height // factor))  # does nothing but for JPEG
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)  # else it copies, as `convert` does
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
     except UNREADABLE as error:
         raise ValueError(_unreadable(path, error)) from None
-    return to_rgb(upright)
+    return to_rgb(image), original
+
+
+def _reduction(original: tuple[int, int], new: tuple[int, int]) -> int:
+    """The largest of 8, 4 and 2 that leaves the image large enough, else 1. It must divide both sides: else the last
+    pixels would stand for less than the others, and everything would lie a little off."""
+    for factor in (8, 4, 2):
+        least = (REDUCING_GAP * factor * side for side in new)
+        if all(old % factor == 0 and old >= side for old, side in zip(original, least, strict=True)):
+            return factor
+    return 1
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) as a person sees it, without decoding the pixels; same errors as `read_image`."""
     try:
         with open_image(path) as image:
-            stored, orientation = stored_size(image)
+            return _upright_size(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
     except UNREADABLE as error:
         raise ValueError(_unreadable(path, error)) from None
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    stored, orientation = stored_size(image)
     return stored[::-1] if orientation in TRANSPOSED else stored
 
 
@@ -99,7 +135,9 @@ def verify_image(path: Path) -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB, 8 bits: 16 bits scaled down, transparency dropped."""
+    """Any mode as RGB, 8 bits: 16 bits scaled down, transparency dropped. An RGB image is returned as it is."""
+    if image.mode == "RGB":
+        return image
     if image.mode.startswith("I"):  # 16 bits (or 32 that hold 16): Pillow's own conversion would cut off at 255
         grey = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray((grey // 257).astype(np.uint8)).convert("RGB")

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 
 from frcnn.config import DataSettings, ImageSettings
 from frcnn.data.dataset import find_format, read_split
-from frcnn.data.images import images_among, read_image
+from frcnn.data.images import images_among
 from frcnn.data.records import make_record
 from frcnn.data.transforms import frames_of
 from frcnn.deploy import parity
@@ -307,7 +307,7 @@ def _calibration(detector: FasterRCNN, folder: str | Path | None) -> Sequence[Pa
 
 
 def _framed(photo: Path, description: Description) -> Frames:
-    return frames_of([read_image(photo)], description.image)
+    return frames_of([photo], description.image)
 
 
 def _files(path: Path) -> list[Path]:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from frcnn.config import ImageSettings
-from frcnn.data.images import read_image
 from frcnn.data.transforms import frames_of
 from frcnn.detectors import Detector, Exported
 from frcnn.evaluation.voc_ap import mean_ap, voc_ap
@@ -214,7 +213,7 @@ def _batches(records: Sequence[Record], size: int, settings: ImageSettings) -> I
     """The last one is filled up with the first photos, so that all are of one size."""
     for start in range(0, len(records), size):
         part = [records[(start + index) % len(records)] for index in range(size)]
-        yield frames_of([read_image(record.image) for record in part], settings), [str(one.image) for one in part]
+        yield frames_of([record.image for record in part], settings), [str(one.image) for one in part]
 
 
 def _smaller(settings: ImageSettings) -> ImageSettings:
