@@ -16,6 +16,7 @@ with install_import_hook("frcnn.ops", "typechecker.check"):
     import frcnn.ops.boxes
     import frcnn.ops.coding
     import frcnn.ops.losses
+    import frcnn.ops.low_rank
     import frcnn.ops.matching
     import frcnn.ops.roi_pooling
     import frcnn.ops.sampling

@@ -61,6 +61,8 @@ class Description(NamedTuple):
     min_side: int
     """Of the smallest frame that the layers take, pixels. Runtimes do not all say so themselves: some crash."""
     precision: str
+    svd: int | None
+    """Rank to which fully connected layers were compressed; None: they were not."""
     mean: tuple[float, ...]
     """RGB, 0..255, that the model subtracts; then it divides by `std`."""
     std: tuple[float, ...]
@@ -82,6 +84,7 @@ class Description(NamedTuple):
             "batch": "any" if self.batch is None else str(self.batch),
             "min_side": str(self.min_side),
             "precision": self.precision,
+            **({} if self.svd is None else {"svd": str(self.svd)}),
             "mean": " ".join(map(str, self.mean)),
             "std": " ".join(map(str, self.std)),
             "results": json.dumps(vars(self.results)),
@@ -118,6 +121,7 @@ class Description(NamedTuple):
                 None if metadata["batch"] == "any" else int(metadata["batch"]),
                 int(metadata["min_side"]),
                 metadata["precision"],
+                int(metadata["svd"]) if "svd" in metadata else None,
                 tuple(map(float, metadata["mean"].split())),
                 tuple(map(float, metadata["std"].split())),
                 cast("ResultSettings", SimpleNamespace(**json.loads(metadata["results"]))),

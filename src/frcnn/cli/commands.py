@@ -22,6 +22,7 @@ from frcnn.files import whole_file, write_text
 if TYPE_CHECKING:
     from frcnn.config import DrawSettings
     from frcnn.deploy.parity import Pass
+    from frcnn.detectors import Detector
     from frcnn.evaluation.report import Evaluation
     from frcnn.nn.detector import FasterRCNN
     from frcnn.types import Prediction
@@ -212,26 +213,24 @@ def train(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from frcnn.detectors import open_detector
-
-    detector = open_detector(options.run_folder)
-    own_test = options.data is None and options.split == "test" and options.run_folder.is_dir()
+    detector = _opened(options.run_folder, options.svd)
+    own = options.run_folder.is_dir() and options.svd is None
+    own_test = own and options.data is None and options.split == "test"
     with _only_json(options.json):
         if own_test:
             evaluation = _evaluate_and_draw(cast("FasterRCNN", detector), options.run_folder)
         else:
             evaluation = _evaluated(detector, options.data, options.split, options.format)
-            print(evaluation.table())
     if options.json is not None:
         _write_json(options.json, evaluation.to_json())
 
 
 def predict(options: argparse.Namespace) -> None:
     from frcnn.data.ahead import read_ahead
-    from frcnn.detectors import open_detector
     from frcnn.prediction import list_images, predict_each, to_json
 
-    detector, images = open_detector(options.run_folder), cast("list[Path]", list_images(options.images))
+    detector = _opened(options.run_folder, options.svd)
+    images = cast("list[Path]", list_images(options.images))
     folder = options.out
     if folder is None and options.run_folder.is_dir():
         folder = options.run_folder / "predictions"
@@ -270,6 +269,7 @@ def export(options: argparse.Namespace) -> None:
             batch=options.batch,
             raw=options.raw,
             precision=options.precision,
+            svd=options.svd,
             images_as=options.images_as,
             data=options.data,
             calibrate=options.calibrate,
@@ -281,10 +281,26 @@ def export(options: argparse.Namespace) -> None:
         print(f"{one.name}: {_compared(one, 'PyTorch')}")
     if done.quantised is not None:
         print(f"quantised: {_compared(done.quantised, 'before')}")
+    if done.compressed is not None:
+        print(f"compressed: {_compared(done.compressed, 'before')}")
     size = sum(file.stat().st_size for file in done.files) / 1e6
-    verdict = "the same model" if options.precision == "fp32" else "near enough"
+    verdict = "the same model" if (options.precision, options.svd) == ("fp32", None) else "near enough"
     print(f"{verdict}: {' and '.join(map(str, done.files))} ({size:.1f} MB); the proof: {done.proof}")
     print(f"next: frcnn predict {done.files[0]} IMAGE")
+
+
+def _opened(model: Path, svd: int | None) -> "Detector":
+    """What a path leads to; its fully connected layers compressed, if that is wished."""
+    from frcnn.detectors import is_exported, open_detector
+
+    if svd is None:
+        return open_detector(model)
+    if is_exported(model):
+        raise ValueError(f"svd {svd}: the layers of an exported file stay; `frcnn export RUN --svd {svd}` writes one")
+    from frcnn.nn.checkpoint import load
+    from frcnn.nn.compression import compressed
+
+    return compressed(load(model), svd)
 
 
 def _compared(one: "Pass", other: str) -> str:
@@ -382,9 +398,6 @@ def _has_test_images(detector: "FasterRCNN") -> bool:
 def _evaluate_and_draw(detector: "FasterRCNN", run: Path) -> "Evaluation":
     """Measure on the RUN's own test images; table, evaluation.json and images/."""
     evaluation = _evaluated(detector, None, "test")
-    print(evaluation.table())
-    images = f"{evaluation.images} images" + (", so few that it is rough" if evaluation.images < _FEW else "")
-    print(f"({evaluation.metric}; {images}; {evaluation.seconds_per_image:.2f} s each)")
     draw = detector.config.detector.draw
     if processes.is_first():
         write_text(run / "evaluation.json", evaluation.to_json())
@@ -394,10 +407,15 @@ def _evaluate_and_draw(detector: "FasterRCNN", run: Path) -> "Evaluation":
 
 
 def _evaluated(detector: "Detector", data: Path | None, split: str, data_format: str | None = None) -> "Evaluation":
+    """Measure, and print the table."""
     from frcnn.evaluation.evaluate import evaluate
 
     with CountProgress("evaluating", "image") as progress:
-        return evaluate(detector, data, split=split, data_format=data_format, on_batch=progress)
+        evaluation = evaluate(detector, data, split=split, data_format=data_format, on_batch=progress)
+    print(evaluation.table())
+    images = f"{evaluation.images} images" + (", so few that it is rough" if evaluation.images < _FEW else "")
+    print(f"({evaluation.metric}; {images}; {evaluation.seconds_per_image:.2f} s each)")
+    return evaluation
 
 
 def _save_pictures(
