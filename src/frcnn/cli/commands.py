@@ -213,8 +213,8 @@ def train(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    detector = _opened(options.run_folder, options.svd)
-    own = options.run_folder.is_dir() and options.svd is None
+    detector = _opened(options.run_folder, options.svd, options.precision)
+    own = options.run_folder.is_dir() and (options.svd, options.precision) == (None, None)
     own_test = own and options.data is None and options.split == "test"
     with _only_json(options.json):
         if own_test:
@@ -229,7 +229,7 @@ def predict(options: argparse.Namespace) -> None:
     from frcnn.data.ahead import read_ahead
     from frcnn.prediction import list_images, predict_each, to_json
 
-    detector = _opened(options.run_folder, options.svd)
+    detector = _opened(options.run_folder, options.svd, options.precision)
     images = cast("list[Path]", list_images(options.images))
     folder = options.out
     if folder is None and options.run_folder.is_dir():
@@ -289,18 +289,25 @@ def export(options: argparse.Namespace) -> None:
     print(f"next: frcnn predict {done.files[0]} IMAGE")
 
 
-def _opened(model: Path, svd: int | None) -> "Detector":
-    """What a path leads to; its fully connected layers compressed, if that is wished."""
+def _opened(model: Path, svd: int | None, precision: str | None) -> "Detector":
+    """What a path leads to; faster and less exact, if that is wished."""
     from frcnn.detectors import is_exported, open_detector
 
-    if svd is None:
+    if svd is None and precision is None:
         return open_detector(model)
     if is_exported(model):
-        raise ValueError(f"svd {svd}: the layers of an exported file stay; `frcnn export RUN --svd {svd}` writes one")
+        option = f"--svd {svd}" if svd is not None else f"--precision {precision}"
+        raise ValueError(f"{option}: an exported file stays as it is; `frcnn export RUN {option}` writes one so")
     from frcnn.nn.checkpoint import load
     from frcnn.nn.compression import compressed
+    from frcnn.nn.device import choose_precision
 
-    return compressed(load(model), svd)
+    detector = load(model)
+    if svd is not None:
+        detector = compressed(detector, svd)
+    if precision == "auto":
+        precision = detector.config.train.precision
+    return detector.set_precision(choose_precision(precision or "fp32", detector.mean.device))
 
 
 def _compared(one: "Pass", other: str) -> str:

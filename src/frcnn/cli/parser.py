@@ -182,6 +182,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", type=Path, help="other data than it was trained on")
     evaluate.add_argument("--format", metavar="NAME", help="of that data (default: found by looking)")
     evaluate.add_argument("--split", default="test", choices=("train", "test"), help="which images (default: test)")
+    _add_precision(evaluate)
     _add_svd(evaluate)
     evaluate.add_argument("--json", metavar="FILE", help="write the result there ('-' prints it)")
 
@@ -212,6 +213,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="X",
         help="least share of a tile that neighbours have in common, 0 to 0.9 (default: 0.2)",
     )
+    _add_precision(predict)
     _add_svd(predict)
     predict.add_argument("--out", type=Path, metavar="DIR", help="folder for pictures (default: RUN/predictions)")
     predict.add_argument("--json", metavar="FILE", help="write the detections there ('-' prints them alone)")
@@ -342,6 +344,14 @@ def _add_data_settings(parser: argparse.ArgumentParser) -> None:
         "--split",
         metavar="TRAIN,VAL,TEST",
         help="shares of the images, e.g. 0.8,0.1,0.1, where the data has no sets of its own",
+    )
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="of the layers; auto: bf16 where the processor has it, if the model was trained so (default: fp32)",
     )
 
 
