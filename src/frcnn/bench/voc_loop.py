@@ -1,4 +1,5 @@
-"""Average precision of one class as the Pascal VOC development kit computes it: a loop over its detections."""
+"""Pascal VOC's average precision as the development kit computes it: class by class, a loop over detections. Ours is
+measured and tested against it."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +9,26 @@ import numpy as np
 from frcnn.types import Prediction, Record
 
 
-def voc_ap(
+def voc_ap_by_loop(
+    predictions: Sequence[Prediction],
+    records: Sequence[Record],
+    classes: Sequence[str],
+    *,
+    iou_threshold: float = 0.5,
+    eleven_point: bool = False,
+) -> dict[str, float]:
+    """What `voc_ap` gives.
+
+    Source:
+        The steps of VOCdevkit's VOCevaldet, in their order, as its translations into Python take them, with an IoU of
+        one detection with all objects of its class. Overlaps are continuous, without the kit's "+1".
+    """
+    return {name: _of_class(predictions, records, name, iou_threshold, eleven_point) for name in classes}
+
+
+def _of_class(
     predictions: Sequence[Prediction], records: Sequence[Record], name: str, iou_threshold: float, eleven_point: bool
 ) -> float:
-    """The steps and their order are those of VOCdevkit's VOCevaldet; overlaps are continuous, without its "+1"."""
     mine = [np.array([other == name for other in record.names], bool) for record in records]
     boxes = [record.boxes[own].astype(float) for record, own in zip(records, mine, strict=True)]
     difficult = [record.difficult[own] for record, own in zip(records, mine, strict=True)]
