@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from frcnn.bench import BASE_MODELS, WHAT
+from frcnn.bench.data import bench_data
 from frcnn.bench.machine import machine, peak
 from frcnn.bench.ops import bench_ops
 from frcnn.bench.predict import bench_predict
@@ -47,6 +48,7 @@ def run_bench(
         "ops": lambda: bench_ops(place, rounds),
         "predict": lambda: bench_predict(base_models, place, chosen, rounds),
         "train": lambda: bench_train(base_models, place, chosen, rounds),
+        "data": lambda: bench_data(place, chosen, rounds),
     }
     found = Found([], {})
     log(f"{machine()}, {torch.get_num_threads()} threads")

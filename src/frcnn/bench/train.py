@@ -1,6 +1,7 @@
 """One training step, from pixels to new weights, beside torchvision's detector."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,7 +43,8 @@ def bench_train(
         pair = make_pair(name, size)
         dtype = precision(pair.ours)
         batch = batch_to(_batch(pair), device)
-        ways = {OURS: _our_step(pair.ours.to(device), batch, dtype), "torchvision": _their_step(pair, batch)}
+        our_step, their_step = training_step(pair.ours.to(device), dtype), _their_step(pair, batch)
+        ways: dict[str, Callable[[], None]] = {OURS: partial(our_step, batch), "torchvision": their_step}
         seconds = interleaved(ways, rounds=rounds, device=device)
         work = f"{name}, {size[0]} x {size[1]}, training step"
         yield Row("train", work, check, seconds, precision=precision_name(dtype))
@@ -93,7 +95,8 @@ def _their_inputs(pair: Pair, batch: Batch) -> tuple[list[Tensor], list[dict[str
     return [pair.their_input(target.boxes.device)], [{"boxes": target.boxes, "labels": target.labels}]
 
 
-def _our_step(detector: FasterRCNN, batch: Batch, dtype: torch.dtype) -> Callable[[], None]:
+def training_step(detector: FasterRCNN, dtype: torch.dtype) -> Callable[[Batch], None]:
+    """Ours on any batch: forward, losses, gradients, new weights."""
     settings = detector.config.train
     (phase,) = phases_of(settings)
     optimizer = make_optimizer(detector, phase, settings, dtype)
@@ -101,7 +104,7 @@ def _our_step(detector: FasterRCNN, batch: Batch, dtype: torch.dtype) -> Callabl
     training = TrainingStep(detector, phase.train)
     training.set_modes()
 
-    def step() -> None:
+    def step(batch: Batch) -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(batch.images.device.type, dtype, enabled=dtype != torch.float32):
             losses = training(batch, [generator_of(0)])
