@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from frcnn.bench.ops import bench_ops
 from frcnn.bench.pairs import make_pair
-from frcnn.bench.train import our_step, photo_batch
+from frcnn.bench.train import photo_batch, training_step
 from frcnn.data.loader import batch_to
 from frcnn.ops.roi_pooling import roi_align
 from frcnn.ops.selection import nms
@@ -85,8 +85,8 @@ def test_layers_do_not_wait_for_the_card() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_training_steps_lower_the_loss(dtype: torch.dtype) -> None:
     pair = make_pair("alexnet", (320, 320))
-    step = our_step(pair.ours.to(CUDA), batch_to(photo_batch(pair), CUDA), dtype, rate=1e-4)
-    losses = [step() for _ in range(10)]
+    step, batch = training_step(pair.ours.to(CUDA), dtype, rate=1e-4), batch_to(photo_batch(pair), CUDA)
+    losses = [step(batch) for _ in range(10)]
     assert all(map(torch.isfinite, losses))
     assert losses[-1] < losses[0]
 

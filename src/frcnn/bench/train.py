@@ -1,6 +1,7 @@
 """One training step, from pixels to new weights, beside torchvision's detector."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,7 +43,8 @@ def bench_train(
         pair = make_pair(name, size)
         dtype = precision(pair.ours)
         batch = batch_to(photo_batch(pair), device)
-        ways = {OURS: our_step(pair.ours.to(device), batch, dtype), "torchvision": _their_step(pair, batch)}
+        our_step, their_step = training_step(pair.ours.to(device), dtype), _their_step(pair, batch)
+        ways: dict[str, Callable[[], object]] = {OURS: partial(our_step, batch), "torchvision": their_step}
         seconds = interleaved(ways, rounds=rounds, device=device)
         work = f"{name}, {size[0]} x {size[1]}, training step"
         yield Row("train", work, check, seconds, precision=precision_name(dtype))
@@ -93,8 +95,8 @@ def _their_inputs(pair: Pair, batch: Batch) -> tuple[list[Tensor], list[dict[str
     return [pair.their_input(target.boxes.device)], [{"boxes": target.boxes, "labels": target.labels}]
 
 
-def our_step(detector: FasterRCNN, batch: Batch, dtype: torch.dtype, rate: float = _RATE) -> Callable[[], Tensor]:
-    """What takes a step as `frcnn train` does, and gives the loss before it."""
+def training_step(detector: FasterRCNN, dtype: torch.dtype, rate: float = _RATE) -> Callable[[Batch], Tensor]:
+    """What takes a step on a batch as `frcnn train` does, and gives the loss before it."""
     settings = detector.config.train
     (phase,) = phases_of(settings)
     optimizer = make_optimizer(detector, phase, settings, dtype)
@@ -102,7 +104,7 @@ def our_step(detector: FasterRCNN, batch: Batch, dtype: torch.dtype, rate: float
     training = TrainingStep(detector, phase.train)
     training.set_modes()
 
-    def step() -> Tensor:
+    def step(batch: Batch) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(batch.images.device.type, dtype, enabled=dtype != torch.float32):
             losses = training(batch, [generator_of(0)])
