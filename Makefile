@@ -5,17 +5,25 @@ BIN = $(VENV)/bin
 # Two tests at a time, each with half of the machine's threads.
 PARALLEL = -n 2 --dist worksteal
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow test-gpu bench-guard check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/frcnn demo
 
 test: $(VENV)/.installed
-	$(BIN)/pytest $(PARALLEL) -m "not slow"
+	$(BIN)/pytest $(PARALLEL) -m "not slow and not gpu"
 
 # Every base model is exported.
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest $(PARALLEL) -m slow
+
+# On a machine with an NVIDIA card.
+test-gpu: $(VENV)/.installed
+	$(BIN)/pytest -m gpu
+
+# Is it still as many times as fast as torchvision's as benchmarks/speed.json says?
+bench-guard: $(VENV)/.installed
+	$(BIN)/python benchmarks/speed.py --guard
 
 check: $(VENV)/.installed
 	PATH="$(abspath $(BIN)):$$PATH" pre-commit run --all-files

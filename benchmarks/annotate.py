@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from frcnn.bench.machine import machine
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+
+from frcnn.bench.machine import machine
 
 HERE = Path(__file__).parent
 IMAGES, DIFFERENT, SIZE = 5000, 20, (4000, 3000)

@@ -18,9 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from frcnn.bench.machine import machine
-
 import frcnn
+from frcnn.bench.machine import machine
 
 HERE = Path(__file__).parent
 BASE_MODELS = ("efficientnet_lite0", "efficientnet_lite2-fpn")

@@ -16,9 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from frcnn.bench.machine import machine
 from torch import nn
 
+from frcnn.bench.machine import machine
 from frcnn.config import merge
 from frcnn.data.dataset import open_dataset
 from frcnn.data.images import images_among, read_image

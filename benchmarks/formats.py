@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from frcnn.bench.machine import machine
 from safetensors import safe_open
+
+from frcnn.bench.machine import machine
 
 HERE = Path(__file__).parent
 

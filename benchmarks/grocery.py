@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from frcnn.bench.machine import machine
 
 import frcnn
+from frcnn.bench.machine import machine
 from frcnn.config import merge
 from frcnn.data.dataset import open_dataset
 from frcnn.evaluation.measure import detect

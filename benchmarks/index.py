@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
-from frcnn.bench.machine import machine
 
+from frcnn.bench.machine import machine
 from frcnn.config import DataSettings
 from frcnn.data.dataset import read_annotations
 

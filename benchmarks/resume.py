@@ -17,9 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from frcnn.bench.machine import machine
 from safetensors.torch import load_file
 
+from frcnn.bench.machine import machine
 from frcnn.data.toy import write_toy
 
 HERE = Path(__file__).parent

@@ -9,9 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from frcnn.bench.machine import machine
-
 import frcnn
+from frcnn.bench.machine import machine
 from frcnn.cli.commands import DEMO_SETTINGS
 from frcnn.data.toy import write_toy
 

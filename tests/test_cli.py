@@ -275,6 +275,41 @@ def test_evaluate_json_to_the_output_is_json_and_nothing_else(
 # ------------------------------------------------------------------------------------------------------------- predict
 
 
+def test_compressed_layers_are_measured_and_detect_and_leave_the_runs_own_result(
+    run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run)
+    assert main(["evaluate", str(run), "--svd", "4"]) == 0
+    assert is_table(capsys.readouterr().out)
+    assert contents(run) == before
+    scores = []
+    for arguments in ([], ["--svd", "4"], ["--svd", "1"]):
+        assert main(["predict", str(run), str(photo), "--min-score", "0", "--json", "-", *arguments]) == 0
+        (image,) = json.loads(capsys.readouterr().out)
+        scores.append([found["score"] for found in image["detections"]])
+    assert scores[0] != scores[1] != scores[2]
+    assert main(["predict", str(run), str(photo), "--svd", "99"]) == 2
+    assert "svd 99: base model 'efficientnet_lite0' has no fully connected layer" in capsys.readouterr().err
+
+
+def test_layers_compute_in_another_precision_if_that_is_wished(
+    run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run)
+    assert main(["evaluate", str(run), "--precision", "bf16"]) == 0
+    assert is_table(capsys.readouterr().out)
+    assert contents(run) == before
+    scores = {}
+    for precision in ("fp32", "auto", "bf16"):  # the default base model's own precision is fp32
+        options = ["--min-score", "0", "--json", "-", "--precision", precision]
+        assert main(["predict", str(run), str(photo), *options]) == 0
+        (image,) = json.loads(capsys.readouterr().out)
+        scores[precision] = [found["score"] for found in image["detections"]]
+    assert scores["fp32"] == scores["auto"] != scores["bf16"]
+    assert main(["predict", "model.onnx", str(photo), "--precision", "bf16"]) == 2
+    assert "--precision bf16: an exported file stays as it is" in capsys.readouterr().err
+
+
 def test_predict_json_to_the_output_is_json_and_nothing_else(
     run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ def test_the_public_names() -> None:
         "Evaluator",
         "FasterRCNN",
         "Prediction",
+        "compressed",
         "draw",
         "evaluate",
         "from_torchvision",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from frcnn.evaluation.report import Evaluation
     from frcnn.evaluator import Evaluator
     from frcnn.nn.checkpoint import from_torchvision, load
+    from frcnn.nn.compression import compressed
     from frcnn.nn.detector import FasterRCNN
     from frcnn.prediction import predict
     from frcnn.training.run import train
@@ -29,6 +30,7 @@ _HOMES = {
     "Evaluator": "frcnn.evaluator",
     "FasterRCNN": "frcnn.nn.detector",
     "Prediction": "frcnn.types",
+    "compressed": "frcnn.nn.compression",
     "draw": "frcnn.drawing",
     "evaluate": "frcnn.evaluation.evaluate",
     "from_torchvision": "frcnn.nn.checkpoint",
@@ -42,6 +44,7 @@ __all__ = [
     "Evaluator",
     "FasterRCNN",
     "Prediction",
+    "compressed",
     "draw",
     "evaluate",
     "from_torchvision",

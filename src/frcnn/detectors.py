@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
-from frcnn.types import Detections, Frames, Prediction, to_predictions
+from frcnn.types import AtOnce, Detections, Frames, Prediction, to_predictions
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings, ImageSettings, ResultSettings
@@ -40,6 +40,10 @@ class Detector(Protocol):
     def image_settings(self) -> ImageSettings:
         """How images become its input."""
 
+    @property
+    def at_once(self) -> AtOnce:
+        """With how many images it is fastest."""
+
     def detect(self, frames: Frames, names: Sequence[str]) -> list[Prediction]:
         """The detections in these images, best first."""
 
@@ -57,6 +61,8 @@ class Description(NamedTuple):
     min_side: int
     """Of the smallest frame that the layers take, pixels. Runtimes do not all say so themselves: some crash."""
     precision: str
+    svd: int | None
+    """Rank to which fully connected layers were compressed; None: they were not."""
     mean: tuple[float, ...]
     """RGB, 0..255, that the model subtracts; then it divides by `std`."""
     std: tuple[float, ...]
@@ -78,6 +84,7 @@ class Description(NamedTuple):
             "batch": "any" if self.batch is None else str(self.batch),
             "min_side": str(self.min_side),
             "precision": self.precision,
+            **({} if self.svd is None else {"svd": str(self.svd)}),
             "mean": " ".join(map(str, self.mean)),
             "std": " ".join(map(str, self.std)),
             "results": json.dumps(vars(self.results)),
@@ -114,6 +121,7 @@ class Description(NamedTuple):
                 None if metadata["batch"] == "any" else int(metadata["batch"]),
                 int(metadata["min_side"]),
                 metadata["precision"],
+                int(metadata["svd"]) if "svd" in metadata else None,
                 tuple(map(float, metadata["mean"].split())),
                 tuple(map(float, metadata["std"].split())),
                 cast("ResultSettings", SimpleNamespace(**json.loads(metadata["results"]))),
@@ -159,6 +167,11 @@ class Exported:
     @property
     def image_settings(self) -> ImageSettings:
         return self.description.image
+
+    @property
+    def at_once(self) -> AtOnce:
+        """One call: a runtime has threads of its own, and OpenVINO's model cannot be called twice at a time."""
+        return AtOnce(images=self.description.batch or 1, calls=1)
 
     def run(self, frames: Frames) -> dict[str, np.ndarray]:
         """All outputs by name, first dimension B; a model of a fixed batch is run as often as it takes.

@@ -10,7 +10,7 @@ from frcnn.nn.checkpoint import load
 from frcnn.nn.detector import FasterRCNN, RawOutput
 from frcnn.ops.boxes import clip, rescale
 from frcnn.ops.coding import decode
-from frcnn.prediction import ImageLike, open_image_like
+from frcnn.prediction import ImageLike, image_or_file
 
 
 class Evaluator:
@@ -59,6 +59,6 @@ class Evaluator:
         detector = self.detector
         images, sizes, originals = (
             torch.from_numpy(array).to(detector.mean.device)
-            for array in frames_of([open_image_like(image)], detector.image_settings)
+            for array in frames_of([image_or_file(image)], detector.image_settings)
         )
         return images, sizes, originals

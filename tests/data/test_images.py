@@ -9,9 +9,15 @@ import strategies  # noqa: F401  (its profile)
 from hypothesis import given
 from PIL import Image
 
-from frcnn.data.images import image_size, read_image, verify_image
+from frcnn.data.images import image_size, read_image, read_to_resize, to_rgb, verify_image
 
-READERS = (read_image, image_size, verify_image)
+
+def read_reduced(path: Path) -> Image.Image:
+    """As small as it can be decoded."""
+    return read_to_resize(path, lambda original: (1, 1))[0]
+
+
+READERS = (read_image, read_reduced, image_size, verify_image)
 
 # What undoes each EXIF orientation: the camera's pixels -> the picture as a person sees it.
 UPRIGHT = {
@@ -46,6 +52,11 @@ def test_rgb_comes_out_as_it_is(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(photo()))
     np.testing.assert_array_equal(pixels(path), photo())
     assert image_size(path) == verify_image(path) == (5, 8)
+
+
+def test_an_rgb_image_is_not_copied() -> None:
+    image = Image.fromarray(photo())
+    assert to_rgb(image) is image
 
 
 def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
@@ -95,6 +106,42 @@ def test_exif_orientation_is_undone_and_the_size_agrees(tmp_path: Path, orientat
     assert image_size(path) == verify_image(path) == upright.shape[:2]
 
 
+@pytest.mark.parametrize(
+    ("original", "new", "read"),
+    [
+        ((960, 1280), (40, 53), (120, 160)),  # 1/8, 3 times as large as needed
+        ((960, 1280), (41, 53), (240, 320)),
+        ((960, 1284), (40, 53), (240, 321)),  # 8 divides one side only
+        ((960, 1280), (160, 53), (480, 640)),
+        ((960, 1280), (161, 53), (960, 1280)),
+        ((961, 1280), (40, 53), (961, 1280)),
+    ],
+)
+def test_a_jpeg_is_decoded_at_the_least_exact_size_that_leaves_enough(
+    tmp_path: Path, original: tuple[int, int], new: tuple[int, int], read: tuple[int, int]
+) -> None:
+    seen = []
+    for name, expected in (("image.jpg", read), ("image.png", original)):
+        path = saved(tmp_path, Image.new("RGB", original[::-1]), name)
+        image, said = read_to_resize(path, lambda size: seen.append(size) or new)  # type: ignore[func-returns-value]
+        assert (image.height, image.width) == expected
+        assert said == original
+    assert seen == [original, original]
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_jpeg_decoded_at_reduced_size_is_turned_by_its_tag(tmp_path: Path, orientation: int) -> None:
+    """Oracle: the mean of each 8 x 8 pixels, which 1/8 decodes to."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    coarse = Image.fromarray(photo(4, 6)).resize((48, 32), Image.Resampling.NEAREST)
+    path = saved(tmp_path, coarse, "image.jpg", exif=exif, quality=100, subsampling=0)
+    image, original = read_to_resize(path, lambda size: (1, 1))
+    upright = UPRIGHT[orientation](photo(4, 6))
+    np.testing.assert_allclose(np.asarray(image, int), upright, atol=3)
+    assert original == image_size(path) == (8 * upright.shape[0], 8 * upright.shape[1])
+
+
 @pytest.mark.parametrize("read", READERS)
 def test_a_missing_file_is_named(tmp_path: Path, read: object) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.jpg: no such image"):
@@ -114,7 +161,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, read: object, content:
 def test_a_file_cut_in_half_is_named(tmp_path: Path, suffix: str) -> None:
     path = saved(tmp_path, Image.fromarray(photo(64, 64)), f"photo.{suffix}")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    for read in (read_image, verify_image):
+    for read in (read_image, read_reduced, verify_image):
         with pytest.raises(ValueError, match=rf"photo\.{suffix}: .*replace or remove it"):
             read(path)
 
@@ -130,7 +177,7 @@ def test_damage_of_any_kind_is_a_named_error_or_none(
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
         content[place] = data.draw(st.integers(0, 255))
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
-    for read in (read_image, verify_image):
+    for read in (read_image, read_reduced, verify_image):
         message = f"photo.{suffix}: "
         try:
             read(path)

@@ -22,6 +22,7 @@ from frcnn.types import Batch, Record
 
 CLASSES = ("cat", "dog")
 SHORTER = ImageSettings(resize="shorter_side", shorter_side=120, longer_side=200)
+SMALL = ImageSettings(resize="shorter_side", shorter_side=60, longer_side=90)
 
 
 def record(path: Path, size: tuple[int, int], box: tuple[int, int, int, int], name: str = "dog") -> Record:
@@ -60,6 +61,18 @@ def test_a_bright_rectangle_stays_in_its_box(
     if flip:
         torch.testing.assert_close(batch.targets[0].boxes[0, [2, 0]], batch.image_sizes[0, 1] - plain[[0, 2]])
         torch.testing.assert_close(batch.targets[0].boxes[0, [1, 3]], plain[[1, 3]])
+
+
+def test_boxes_follow_a_photo_that_is_decoded_at_reduced_size(tmp_path: Path) -> None:
+    """To the bit as they follow one that is read whole."""
+    reduced, whole = (
+        load_batch([record(tmp_path / name, (480, 640), (80, 160, 400, 400))], CLASSES, SMALL, flip=True)
+        for name in ("a.jpg", "a.png")
+    )
+    torch.testing.assert_close(reduced.original_sizes, torch.tensor([[480.0, 640]]))
+    torch.testing.assert_close(reduced.targets[0].boxes, torch.tensor([[30.0, 20, 70, 50]]), rtol=0, atol=0)
+    torch.testing.assert_close(reduced.targets, whole.targets, rtol=0, atol=0)
+    torch.testing.assert_close(reduced.images.float(), whole.images.float(), rtol=0, atol=16)
 
 
 def test_a_batch_says_what_is_in_each_image(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """From an image to the detector's input: sizes, mirroring, frames."""
 
+from pathlib import Path
+from zipfile import ZipFile
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -11,7 +14,8 @@ from torch.nn import functional
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from frcnn.config import ImageSettings
-from frcnn.data.transforms import at_points, frame, input_size, resize
+from frcnn.data.images import read_image
+from frcnn.data.transforms import at_points, frame, frames_of, input_size, resize
 
 FIT = ImageSettings(resize="fit", width=850, height=850)
 SHORTER = ImageSettings(resize="shorter_side", shorter_side=600, longer_side=1000)
@@ -82,6 +86,77 @@ def test_point_interpolation_is_the_same_without_torch(rows: int, columns: int, 
     np.testing.assert_allclose(
         at_points(pixels, height, width), expected[0].permute(1, 2, 0).numpy(), rtol=0, atol=1e-3
     )
+
+
+SMALL = (
+    ImageSettings(resize="fit", width=70, height=60),
+    ImageSettings(resize="shorter_side", shorter_side=60, longer_side=90),
+)
+
+
+def assert_as_if_read_whole(path: Path, settings: ImageSettings, *, flip: bool = False) -> None:
+    """Sizes are the same, pixels within what decoding at reduced size may change."""
+    found, whole = (frames_of([image], settings, flip=flip) for image in (path, read_image(path)))
+    np.testing.assert_array_equal(found.image_sizes, whole.image_sizes)
+    np.testing.assert_array_equal(found.original_sizes, whole.original_sizes)
+    difference = np.abs(found.images.astype(int) - whole.images)
+    assert difference.mean() < 0.8
+    assert np.percentile(difference, 99) <= 4
+    assert difference.max() <= 16
+    assert difference.any()  # it was not read whole
+
+
+@given(
+    sides=st.tuples(st.integers(60, 90), st.integers(60, 90)).map(lambda sides: (sides[0] * 8, sides[1] * 8)),
+    settings=st.sampled_from(SMALL),
+    flip=st.booleans(),
+    orientation=st.integers(1, 8),
+    kind=st.sampled_from(["RGB", "L", "CMYK"]),
+    progressive=st.booleans(),
+    subsampling=st.integers(0, 2),
+    content=st.sampled_from(["photo", "smooth"]),
+)
+def test_a_jpeg_decoded_at_reduced_size_becomes_the_same_input(
+    shared: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    sides: tuple[int, int],
+    settings: ImageSettings,
+    flip: bool,
+    orientation: int,
+    kind: str,
+    progressive: bool,
+    subsampling: int,
+    content: str,
+) -> None:
+    if content == "photo":
+        image = read_image(shared / "datasets" / "grocery" / "testImages" / "5.jpg").crop((0, 0, *sides))
+    else:
+        image = Image.radial_gradient("L").resize(sides).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path_factory.mktemp("reduced") / "image.jpg"
+    image.convert(kind).save(path, quality=92, exif=exif, progressive=progressive, subsampling=subsampling)
+    assert_as_if_read_whole(path, settings, flip=flip)
+
+
+def test_only_a_jpeg_that_is_resized_smoothly_is_decoded_at_reduced_size(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    for name, settings in (("image.png", SMALL[1]), ("image.jpg", POINT)):
+        Image.fromarray(pixels).save(tmp_path / name)
+        found, whole = (frames_of([image], settings) for image in (tmp_path / name, read_image(tmp_path / name)))
+        np.testing.assert_array_equal(found.images, whole.images)
+        np.testing.assert_array_equal(found.original_sizes, [[480, 640]])
+
+
+def test_photos_in_an_archive_are_decoded_at_reduced_size_too(tmp_path: Path) -> None:
+    path = tmp_path / "image.jpg"
+    Image.radial_gradient("L").resize((640, 480)).save(path)
+    with ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(path, "image.jpg")
+    zipped = tmp_path / "photos.zip@" / "image.jpg"
+    assert_as_if_read_whole(zipped, SMALL[0])
+    for found, expected in zip(*(frames_of([image], SMALL[0]) for image in (zipped, path)), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_flip_mirrors_left_and_right() -> None:

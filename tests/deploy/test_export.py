@@ -207,6 +207,52 @@ def test_int8_that_loses_too_much_is_refused_unless_told(
     assert json.loads((tmp_path / "m.onnx.parity.json").read_text())["rule"] == "AP at most 1.0 lower"
 
 
+@pytest.mark.parametrize(("to", "precision"), [("onnx", "fp32"), ("openvino", "int8")])
+def test_a_compressed_model_is_proven_and_its_cost_is_measured(
+    to: str, precision: str, run: Path, exported: Make
+) -> None:
+    """The file is the compressed model, and that one is near the whole."""
+    done = exported(to, precision=precision, svd=16)
+    proof = json.loads(done.proof.read_text())
+    assert [one["how"] for one in proof["passes"]] == ["one by one", "3 at once", "smaller"]
+    assert proof["compression"]["how"] == "svd 16"
+    assert proof["compression"]["rule"] == "AP at most 0.1 lower"
+    assert proof["compression"]["mean_ap_before"] == 1.0
+    assert proof["compression"]["mean_ap"] >= 0.9
+    assert done.compressed is not None
+    assert done.compressed.difference.without_match > 0  # it is another model than before
+    assert ("quantisation" in proof) == (precision == "int8")
+    file = Exported(done.files[0])
+    assert (file.description.svd, Exported(exported(to).files[0]).description.svd) == (16, None)
+    if precision == "fp32":
+        assert [one["without_match"] for one in proof["passes"]] == [0, 0, 0]
+        assert done.files[0].stat().st_size < 0.95 * exported(to).files[0].stat().st_size
+        photo = run.parent / "data" / "testImages" / "4.png"
+        assert_same(predict(file, photo), predict(frcnn.compressed(load(run, device="cpu"), 16), photo))
+
+
+def test_a_compression_that_loses_too_much_is_refused_unless_told(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", str(run), "--svd", "1", "--out", str(tmp_path / "m.onnx")]
+    assert main(command) == 2
+    assert re.search(
+        r"not kept, .*: svd 1: AP 0\.\d+ instead of 1\.0000, more than 0\.02 away", capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())
+    assert main([*command, "--max-ap-loss", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^compressed: AP 0\.\d+ \(before: 1\.0000\)", printed, flags=re.MULTILINE)
+    assert f"near enough: {tmp_path / 'm.onnx'} " in printed
+
+
+def test_an_exported_file_is_not_compressed(exported: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(exported("onnx").files[0])
+    for command in (["predict", file, "x.jpg"], ["evaluate", file]):
+        assert main([*command, "--svd", "16"]) == 2
+        assert "svd 16: the layers of an exported file stay; `frcnn export RUN --svd 16`" in capsys.readouterr().err
+
+
 def test_training_can_store_one(run: Path, tmp_path: Path) -> None:
     from frcnn.training.run import train
 
@@ -239,20 +285,24 @@ def test_training_for_one_needs_its_packages_first(run: Path, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(
-    ("model", "precision", "name"),
+    ("model", "precision", "svd", "name"),
     [
-        ("runs/x", "fp32", "model.onnx"),
-        ("runs/x", "int8", "model-int8.onnx"),
-        ("best.safetensors", "fp32", "best.onnx"),
-        ("best.safetensors", "fp16", "best-fp16.onnx"),
-        ("coco:fasterrcnn_resnet50_fpn", "int8", "fasterrcnn_resnet50_fpn-int8.onnx"),
+        ("runs/x", "fp32", None, "model.onnx"),
+        ("runs/x", "int8", None, "model-int8.onnx"),
+        ("runs/x", "fp32", 512, "model-svd512.onnx"),
+        ("runs/x", "int8", 512, "model-svd512-int8.onnx"),
+        ("best.safetensors", "fp32", None, "best.onnx"),
+        ("best.safetensors", "fp16", None, "best-fp16.onnx"),
+        ("coco:fasterrcnn_resnet50_fpn", "int8", None, "fasterrcnn_resnet50_fpn-int8.onnx"),
     ],
 )
-def test_names_of_files(model: str, precision: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_files(
+    model: str, precision: str, svd: int | None, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "x").mkdir(parents=True)
     folder = Path(model) if model.startswith("runs") else Path()
-    assert exporting._path(model, "onnx", None, precision) == folder / name
+    assert exporting._path(model, "onnx", None, precision, svd) == folder / name
 
 
 @pytest.mark.parametrize(
@@ -316,6 +366,8 @@ def test_a_folder_of_photos_is_enough_for_the_proof(photos: list[Path], tmp_path
     assert proof["passes"][0]["mean_ap"] is proof["photos_without_objects"] is None  # not known
     with pytest.raises(ValueError, match="its proof is the AP, and no photo for it is annotated"):
         export(detector, "onnx", tmp_path / "half.onnx", data=photos[0].parent, precision="fp16")
+    with pytest.raises(ValueError, match="svd 4: its proof is the AP, and no photo for it is annotated"):
+        export(detector, "onnx", tmp_path / "half.onnx", data=photos[0].parent, svd=4)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +382,8 @@ def test_a_folder_of_photos_is_enough_for_the_proof(photos: list[Path], tmp_path
         (["--image-size", "8x640"], r"image size 8x640: each side must be at least 16 pixels; .* a stride of 16"),
         (["--calibrate", "photos"], "calibrate photos: precision fp32 is not calibrated"),
         (["--precision", "int8", "--calibrate", "none"], r"ranges of numbers from photos: none has none; name another"),
+        (["--svd", "0"], "svd 0: the rank must be 1 or more"),
+        (["--svd", "64"], r"no fully connected layer in its RoI head that gets smaller; take a rank under 6\d$"),
         (["--max-ap-loss", "0.1"], "max_ap_loss 0.1: in fp32 every detection is compared"),
         (["--batch", "0"], "batch 0: must be 1 or more"),
         (["--data", "nowhere"], "the proof needs photos, name some with --data: nowhere: no such folder"),

@@ -70,6 +70,8 @@ def test_verdicts() -> None:
     assert verdict([one_pass(without_match=5, ap=0.985)], "int8", 0.02) is None
     assert "AP 0.9700 instead of 1.0000, more than 0.02 away" in str(verdict([one_pass(ap=0.97)], "int8", 0.02))
     assert verdict([one_pass(ap=0.9, other_ap=0.8)], "int8", 0.01) is None
+    assert "more than 0.02 away" in str(verdict([one_pass(ap=0.97)], "svd", 0.02))
+    assert verdict([one_pass(without_match=5, ap=0.9, other_ap=0.8)], "svd", 0.01) is None
     assert verdict([one_pass(ap=0.9, other_ap=0.8)], "bf16", 0.01) is not None
     nothing = Pass("smaller", Difference(0, 0, 0.0, 0.0), 1.0, 1.0, 0.1, 0.2)
     assert "PyTorch finds nothing in these photos" in str(verdict([one_pass(), nothing], "fp32", 0.0))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from frcnn.bench import BASE_MODELS, WHAT
+from frcnn.bench.data import bench_data
 from frcnn.bench.eval import bench_eval
 from frcnn.bench.machine import machine, peak
 from frcnn.bench.ops import bench_ops
@@ -48,6 +49,7 @@ def run_bench(
         "ops": lambda: bench_ops(place, rounds),
         "predict": lambda: bench_predict(base_models, place, chosen, rounds),
         "train": lambda: bench_train(base_models, place, chosen, rounds),
+        "data": lambda: bench_data(place, chosen, rounds),
         "eval": lambda: bench_eval(rounds),
     }
     found = Found([], {})

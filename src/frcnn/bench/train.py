@@ -1,6 +1,7 @@
 """One training step, from pixels to new weights, beside torchvision's detector."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,8 +42,9 @@ def bench_train(
         check = same_losses(make_pair(name, size))
         pair = make_pair(name, size)
         dtype = precision(pair.ours)
-        batch = batch_to(_batch(pair), device)
-        ways = {OURS: _our_step(pair.ours.to(device), batch, dtype), "torchvision": _their_step(pair, batch)}
+        batch = batch_to(photo_batch(pair), device)
+        our_step, their_step = training_step(pair.ours.to(device), dtype), _their_step(pair, batch)
+        ways: dict[str, Callable[[], object]] = {OURS: partial(our_step, batch), "torchvision": their_step}
         seconds = interleaved(ways, rounds=rounds, device=device)
         work = f"{name}, {size[0]} x {size[1]}, training step"
         yield Row("train", work, check, seconds, precision=precision_name(dtype))
@@ -51,7 +53,7 @@ def bench_train(
 @torch.no_grad()
 def same_losses(pair: Pair) -> str:
     """What was compared, in words. Changes the pair: all anchors and the best proposals are samples."""
-    batch, ours, theirs = _batch(pair), pair.ours, pair.theirs
+    batch, ours, theirs = photo_batch(pair), pair.ours, pair.theirs
     train, detector = ours.config.train, ours.config.detector
     sampled = {"sample_size": _ALL, "fg_fraction": 1.0}
     proposals = detector.train_proposals.model_copy(update={"post_nms_top_n": 300})
@@ -76,7 +78,7 @@ def same_losses(pair: Pair) -> str:
     return "the four losses within 0.1 %"
 
 
-def _batch(pair: Pair) -> Batch:
+def photo_batch(pair: Pair) -> Batch:
     """The photo with objects on a grid, none on another, so that no anchor has the choice."""
     height, width = pair.image.height, pair.image.width
     places = torch.cartesian_prod(torch.arange(3), torch.arange(3))[:_OBJECTS]
@@ -93,20 +95,23 @@ def _their_inputs(pair: Pair, batch: Batch) -> tuple[list[Tensor], list[dict[str
     return [pair.their_input(target.boxes.device)], [{"boxes": target.boxes, "labels": target.labels}]
 
 
-def _our_step(detector: FasterRCNN, batch: Batch, dtype: torch.dtype) -> Callable[[], None]:
+def training_step(detector: FasterRCNN, dtype: torch.dtype, rate: float = _RATE) -> Callable[[Batch], Tensor]:
+    """What takes a step on a batch as `frcnn train` does, and gives the loss before it."""
     settings = detector.config.train
     (phase,) = phases_of(settings)
     optimizer = make_optimizer(detector, phase, settings, dtype)
-    set_rate(optimizer, _RATE)
+    set_rate(optimizer, rate)
     training = TrainingStep(detector, phase.train)
     training.set_modes()
 
-    def step() -> None:
+    def step(batch: Batch) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(batch.images.device.type, dtype, enabled=dtype != torch.float32):
             losses = training(batch, [generator_of(0)])
-        torch.stack(list(losses.values())).sum().backward()
+        loss = torch.stack(list(losses.values())).sum()
+        loss.backward()
         optimizer.step()
+        return loss.detach()
 
     return step
 

@@ -9,7 +9,7 @@ import json
 import sys
 import webbrowser
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -22,6 +22,7 @@ from frcnn.files import whole_file, write_text
 if TYPE_CHECKING:
     from frcnn.config import DrawSettings
     from frcnn.deploy.parity import Pass
+    from frcnn.detectors import Detector
     from frcnn.evaluation.report import Evaluation
     from frcnn.nn.detector import FasterRCNN
     from frcnn.types import Prediction
@@ -212,37 +213,46 @@ def train(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from frcnn.detectors import open_detector
-
-    detector = open_detector(options.run_folder)
-    own_test = options.data is None and options.split == "test" and options.run_folder.is_dir()
+    detector = _opened(options.run_folder, options.svd, options.precision)
+    own = options.run_folder.is_dir() and (options.svd, options.precision) == (None, None)
+    own_test = own and options.data is None and options.split == "test"
     with _only_json(options.json):
         if own_test:
             evaluation = _evaluate_and_draw(cast("FasterRCNN", detector), options.run_folder)
         else:
             evaluation = _evaluated(detector, options.data, options.split, options.format)
-            print(evaluation.table())
     if options.json is not None:
         _write_json(options.json, evaluation.to_json())
 
 
 def predict(options: argparse.Namespace) -> None:
-    from frcnn.detectors import open_detector
-    from frcnn.prediction import predict, to_json
+    from frcnn.data.ahead import read_ahead
+    from frcnn.prediction import list_images, predict_each, to_json
 
-    detector = open_detector(options.run_folder)
-    with CountProgress("detecting", "image") as progress:
-        predictions = predict(detector, options.images, min_score=options.min_score, on_image=progress)
+    detector = _opened(options.run_folder, options.svd, options.precision)
+    images = cast("list[Path]", list_images(options.images))
     folder = options.out
     if folder is None and options.run_folder.is_dir():
         folder = options.run_folder / "predictions"
-    with _only_json(options.json):
-        for prediction in predictions:
-            print(f"{prediction.image}: {len(prediction.names) or 'no'} detections")
-            for box, score, name in zip(prediction.boxes, prediction.scores, prediction.names, strict=True):
-                print(f"  {name:>15} {score:.3f}  {' '.join(f'{value:.1f}' for value in box)}")
+
+    def write(found: "tuple[Prediction, Path]") -> "Prediction":
+        prediction, file = found
         if folder is not None:
-            _save_pictures(detector, predictions, folder, min_score=options.min_score)
+            _write_picture(detector, prediction, file, min_score=options.min_score)
+        return prediction
+
+    found = predict_each(detector, images, min_score=options.min_score, tile=options.tile, overlap=options.overlap)
+    files = _picture_files(images, folder or Path())
+    predictions = []
+    with _only_json(options.json), CountProgress("detecting", "image") as progress:
+        for prediction in read_ahead(write, zip(found, files, strict=True), workers=1):
+            predictions.append(prediction)
+            progress(len(predictions), len(images))
+            progress.log(f"{prediction.image}: {len(prediction.names) or 'no'} detections")
+            for box, score, name in zip(prediction.boxes, prediction.scores, prediction.names, strict=True):
+                progress.log(f"  {name:>15} {score:.3f}  {' '.join(f'{value:.1f}' for value in box)}")
+        if folder is not None:
+            progress.log(f"pictures in {folder}")
     if options.json is not None:
         _write_json(options.json, to_json(predictions))
 
@@ -259,6 +269,7 @@ def export(options: argparse.Namespace) -> None:
             batch=options.batch,
             raw=options.raw,
             precision=options.precision,
+            svd=options.svd,
             images_as=options.images_as,
             data=options.data,
             calibrate=options.calibrate,
@@ -270,10 +281,33 @@ def export(options: argparse.Namespace) -> None:
         print(f"{one.name}: {_compared(one, 'PyTorch')}")
     if done.quantised is not None:
         print(f"quantised: {_compared(done.quantised, 'before')}")
+    if done.compressed is not None:
+        print(f"compressed: {_compared(done.compressed, 'before')}")
     size = sum(file.stat().st_size for file in done.files) / 1e6
-    verdict = "the same model" if options.precision == "fp32" else "near enough"
+    verdict = "the same model" if (options.precision, options.svd) == ("fp32", None) else "near enough"
     print(f"{verdict}: {' and '.join(map(str, done.files))} ({size:.1f} MB); the proof: {done.proof}")
     print(f"next: frcnn predict {done.files[0]} IMAGE")
+
+
+def _opened(model: Path, svd: int | None, precision: str | None) -> "Detector":
+    """What a path leads to; faster and less exact, if that is wished."""
+    from frcnn.detectors import is_exported, open_detector
+
+    if svd is None and precision is None:
+        return open_detector(model)
+    if is_exported(model):
+        option = f"--svd {svd}" if svd is not None else f"--precision {precision}"
+        raise ValueError(f"{option}: an exported file stays as it is; `frcnn export RUN {option}` writes one so")
+    from frcnn.nn.checkpoint import load
+    from frcnn.nn.compression import compressed
+    from frcnn.nn.device import choose_precision
+
+    detector = load(model)
+    if svd is not None:
+        detector = compressed(detector, svd)
+    if precision == "auto":
+        precision = detector.config.train.precision
+    return detector.set_precision(choose_precision(precision or "fp32", detector.mean.device))
 
 
 def _compared(one: "Pass", other: str) -> str:
@@ -371,9 +405,6 @@ def _has_test_images(detector: "FasterRCNN") -> bool:
 def _evaluate_and_draw(detector: "FasterRCNN", run: Path) -> "Evaluation":
     """Measure on the RUN's own test images; table, evaluation.json and images/."""
     evaluation = _evaluated(detector, None, "test")
-    print(evaluation.table())
-    images = f"{evaluation.images} images" + (", so few that it is rough" if evaluation.images < _FEW else "")
-    print(f"({evaluation.metric}; {images}; {evaluation.seconds_per_image:.2f} s each)")
     draw = detector.config.detector.draw
     if processes.is_first():
         write_text(run / "evaluation.json", evaluation.to_json())
@@ -383,51 +414,67 @@ def _evaluate_and_draw(detector: "FasterRCNN", run: Path) -> "Evaluation":
 
 
 def _evaluated(detector: "Detector", data: Path | None, split: str, data_format: str | None = None) -> "Evaluation":
+    """Measure, and print the table."""
     from frcnn.evaluation.evaluate import evaluate
 
     with CountProgress("evaluating", "image") as progress:
-        return evaluate(detector, data, split=split, data_format=data_format, on_batch=progress)
+        evaluation = evaluate(detector, data, split=split, data_format=data_format, on_batch=progress)
+    print(evaluation.table())
+    images = f"{evaluation.images} images" + (", so few that it is rough" if evaluation.images < _FEW else "")
+    print(f"({evaluation.metric}; {images}; {evaluation.seconds_per_image:.2f} s each)")
+    return evaluation
 
 
 def _save_pictures(
+    detector: "Detector", predictions: Sequence["Prediction"], folder: Path, *, min_score: float, draw: "DrawSettings"
+) -> None:
+    files = _picture_files([prediction.image for prediction in predictions], folder)
+    for prediction, file in zip(predictions, files, strict=True):
+        _write_picture(detector, prediction, file, min_score=min_score, draw=draw)
+    print(f"pictures in {folder}")
+
+
+def _picture_files(images: Sequence[str | Path], folder: Path) -> Iterator[Path]:
+    """Where the picture of each image goes: no two to the same place, and none to that of an image."""
+    used = {Path(image).resolve() for image in images}
+    for image in images:
+        stem = Path(image).stem
+        names = (f"{stem}{ending}-detections.jpg" for ending in chain([""], (f"-{i}" for i in count(2))))
+        file = next(file for name in names if (file := (folder / name).resolve()) not in used)
+        used.add(file)
+        yield file
+
+
+def _write_picture(
     detector: "Detector",
-    predictions: Iterable["Prediction"],
-    folder: Path,
+    prediction: "Prediction",
+    file: Path,
     *,
     min_score: float,
     draw: "DrawSettings | None" = None,
 ) -> None:
     from frcnn import drawing
 
-    folder.mkdir(parents=True, exist_ok=True)
-    predictions = list(predictions)
-    used = {Path(prediction.image).resolve() for prediction in predictions}  # an input is never overwritten
-    for prediction in predictions:
-        background = unregressed = None
-        if draw is not None and (draw.background or draw.unregressed):
-            from frcnn.evaluator import Evaluator
+    background = unregressed = None
+    if draw is not None and (draw.background or draw.unregressed):
+        from frcnn.evaluator import Evaluator
 
-            evaluator = Evaluator(cast("FasterRCNN", detector))
-            boxes, probabilities = evaluator.process_image(prediction.image)
-            is_background = probabilities.argmax(axis=1) == 0
-            sure = ~is_background & (probabilities.max(axis=1) >= min_score)
-            background = boxes[is_background] if draw.background else None
-            unregressed = evaluator.unregressed(prediction.image)[sure] if draw.unregressed else None
-        picture = drawing.draw(
-            prediction.image,
-            prediction,
-            classes=detector.classes,
-            min_score=min_score,
-            background=background,
-            unregressed=unregressed,
-        )
-        stem = Path(prediction.image).stem
-        names = (f"{stem}{ending}-detections.jpg" for ending in chain([""], (f"-{i}" for i in count(2))))
-        file = next(file for name in names if (file := (folder / name).resolve()) not in used)
-        used.add(file)
-        with whole_file(file) as partial:
-            picture.save(partial, quality=92)
-    print(f"pictures in {folder}")
+        evaluator = Evaluator(cast("FasterRCNN", detector))
+        boxes, probabilities = evaluator.process_image(prediction.image)
+        is_background = probabilities.argmax(axis=1) == 0
+        sure = ~is_background & (probabilities.max(axis=1) >= min_score)
+        background = boxes[is_background] if draw.background else None
+        unregressed = evaluator.unregressed(prediction.image)[sure] if draw.unregressed else None
+    picture = drawing.draw(
+        prediction.image,
+        prediction,
+        classes=detector.classes,
+        min_score=min_score,
+        background=background,
+        unregressed=unregressed,
+    )
+    with whole_file(file) as partial:
+        picture.save(partial, quality=92)
 
 
 def _only_json(file: str | None) -> AbstractContextManager[Any]:

@@ -182,6 +182,8 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", type=Path, help="other data than it was trained on")
     evaluate.add_argument("--format", metavar="NAME", help="of that data (default: found by looking)")
     evaluate.add_argument("--split", default="test", choices=("train", "test"), help="which images (default: test)")
+    _add_precision(evaluate)
+    _add_svd(evaluate)
     evaluate.add_argument("--json", metavar="FILE", help="write the result there ('-' prints it)")
 
     predict = command(
@@ -198,6 +200,21 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--min-score", type=_fraction, default=0.5, help="leave out detections under it (default: 0.5)"
     )
+    predict.add_argument(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="predict photos larger than N pixels by tiles of N x N too, so that small objects are found (e.g. 1024)",
+    )
+    predict.add_argument(
+        "--overlap",
+        type=float,
+        default=0.2,
+        metavar="X",
+        help="least share of a tile that neighbours have in common, 0 to 0.9 (default: 0.2)",
+    )
+    _add_precision(predict)
+    _add_svd(predict)
     predict.add_argument("--out", type=Path, metavar="DIR", help="folder for pictures (default: RUN/predictions)")
     predict.add_argument("--json", metavar="FILE", help="write the detections there ('-' prints them alone)")
 
@@ -256,6 +273,7 @@ def make_parser() -> argparse.ArgumentParser:
         default="fp32",
         help="int8: quantised, for processors (default: fp32)",
     )
+    _add_svd(export)
     export.add_argument(
         "--calibrate", type=Path, metavar="FOLDER", help="photos that int8 is fitted to (default: the training images)"
     )
@@ -263,7 +281,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--max-ap-loss",
         type=_fraction,
         metavar="X",
-        help="how much lower the AP may be, except in fp32 (default: 0.01, int8: 0.02)",
+        help="how much lower the AP may be, except in fp32 (default: 0.01, int8 and --svd: 0.02)",
     )
     export.add_argument("--data", type=Path, help="photos for the proof (default: the RUN's test images)")
 
@@ -326,6 +344,23 @@ def _add_data_settings(parser: argparse.ArgumentParser) -> None:
         "--split",
         metavar="TRAIN,VAL,TEST",
         help="shares of the images, e.g. 0.8,0.1,0.1, where the data has no sets of its own",
+    )
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="of the layers; auto: bf16 where the processor has it, if the model was trained so (default: fp32)",
+    )
+
+
+def _add_svd(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--svd",
+        type=int,
+        metavar="RANK",
+        help="truncated SVD of fully connected layers, e.g. 1024: faster, less exact (default: as they are)",
     )
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from frcnn import processes
 from frcnn.config import Config, ImageSettings
 from frcnn.data.ahead import read_ahead
-from frcnn.data.images import image_size, read_image
-from frcnn.data.transforms import frame, input_size, resize
+from frcnn.data.images import image_size
+from frcnn.data.transforms import frames_of, input_size
 from frcnn.ops.boxes import flip as flip_boxes
 from frcnn.ops.boxes import rescale
 from frcnn.ops.sampling import generator_of
@@ -39,9 +39,7 @@ def load_batch(
         flip: mirror them left to right, boxes too.
         proposals: those of each image, (K, 4) pixels of the original image.
     """
-    images = [read_image(record.image) for record in records]
-    originals = [(image.height, image.width) for image in images]
-    arrays = frame([resize(image, settings, flip=flip) for image in images], originals, settings)
+    arrays = frames_of([record.image for record in records], settings, flip=flip)
     pixels, image_sizes, original_sizes = map(torch.from_numpy, arrays)
 
     def to_input(boxes: np.ndarray, index: int) -> Tensor:

@@ -1,5 +1,5 @@
-"""From an image to the detector's input: resize, mirror, and put several into one frame. Without torch, so that an
-exported file is given the same pixels where torch is not installed.
+"""From an image to the detector's input: read, resize, mirror, and put several into one frame. Without torch, so that
+an exported file is given the same pixels where torch is not installed.
 """
 
 from __future__ import annotations
@@ -7,11 +7,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from frcnn.data.images import read_to_resize
 from frcnn.types import Frames
 
 if TYPE_CHECKING:
@@ -49,6 +51,21 @@ def resize(image: Image.Image, settings: ImageSettings, *, flip: bool = False) -
     return np.asarray(ImageOps.mirror(smooth) if flip else smooth)
 
 
+def read_resized(
+    image: Path | Image.Image, settings: ImageSettings, *, flip: bool = False
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """`resize` of an image or of a file's, and its (height, width) before."""
+    if isinstance(image, Image.Image):
+        return resize(image, settings, flip=flip), (image.height, image.width)
+
+    def new_size(original: tuple[int, int]) -> tuple[int, int]:
+        # "point" is to give torchvision's very pixels, so nothing may be averaged before.
+        return original if settings.interpolation == "point" else input_size(original, settings)
+
+    read, original = read_to_resize(image, new_size)
+    return resize(read, settings, flip=flip), original  # halving changes neither side of `input_size`
+
+
 def _with_torch(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """`at_points`, 15 times as fast (5 ms for 800 x 1066 pixels), and what torchvision's detectors do bit by bit."""
     import torch
@@ -73,10 +90,10 @@ def _rows_at_points(pixels: np.ndarray, count: int) -> np.ndarray:
     return pixels[above] * (1 - share) + pixels[below] * share
 
 
-def frames_of(images: Sequence[Image.Image], settings: ImageSettings) -> Frames:
-    """Images as a detector's input: resized, in one frame."""
-    resized = [resize(image, settings) for image in images]
-    return frame(resized, [(image.height, image.width) for image in images], settings)
+def frames_of(images: Sequence[Path | Image.Image], settings: ImageSettings, *, flip: bool = False) -> Frames:
+    """Images, or those of files, as a detector's input: resized, mirrored if asked, in one frame."""
+    resized, originals = zip(*(read_resized(image, settings, flip=flip) for image in images), strict=True)
+    return frame(resized, originals, settings)
 
 
 def frame(images: Sequence[np.ndarray], originals: Sequence[tuple[int, int]], settings: ImageSettings) -> Frames:

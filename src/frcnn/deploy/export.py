@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 
 from frcnn.config import DataSettings, ImageSettings
 from frcnn.data.dataset import find_format, read_split
-from frcnn.data.images import images_among, read_image
+from frcnn.data.images import images_among
 from frcnn.data.records import make_record
 from frcnn.data.transforms import frames_of
 from frcnn.deploy import parity
@@ -25,6 +25,7 @@ from frcnn.detectors import OUTPUTS, RAW_OUTPUTS, Description, Exported
 from frcnn.evaluation.report import require_known_classes
 from frcnn.files import PARTIAL, whole_files
 from frcnn.nn.checkpoint import COCO, load
+from frcnn.nn.compression import compressed
 from frcnn.nn.detector import FasterRCNN
 from frcnn.types import Frames, Record
 
@@ -36,7 +37,7 @@ PRECISIONS = {
 }
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
-_MAX_AP_LOSS = {"fp32": 0.0, "fp16": 0.01, "bf16": 0.01, "int8": 0.02}
+_MAX_AP_LOSS = {"fp32": 0.0, "fp16": 0.01, "bf16": 0.01, "int8": 0.02, "svd": 0.02}
 _LEAST, _MOST, _MOST_FOR_AP, _CALIBRATION = 10, 20, 100, 100  # photos
 
 
@@ -49,6 +50,8 @@ class Export(NamedTuple):
     passes: list[parity.Pass]
     quantised: parity.Pass | None
     """For int8: this file, and in the place of PyTorch the same one before it was quantised."""
+    compressed: parity.Pass | None
+    """For `svd`: this file, and PyTorch before the layers were compressed."""
 
 
 def export(
@@ -60,6 +63,7 @@ def export(
     batch: int | None = None,
     raw: bool = False,
     precision: str = "fp32",
+    svd: int | None = None,
     images_as: str | None = None,
     data: str | Path | None = None,
     calibrate: str | Path | None = None,
@@ -78,12 +82,14 @@ def export(
         batch: the only number of images that it takes at once; None: any.
         raw: also give the tutorial's `rpn_rois`, `cls_pred`, `bbox_regr`, and `rois_valid`.
         precision: "fp32", "fp16", "bf16" or "int8" (quantised, for processors).
+        svd: rank to which fully connected layers are compressed (`frcnn.compressed`); None: they are not.
         images_as: "uint8", (B, H, W, 3), or "float", (B, 3, H, W); RGB, 0..255. None: "uint8", but "float" where photos
             are resized to numbers that are not whole.
         data: photos for the proof, a data set or a folder of images; None: those of the RUN, test images first.
         calibrate: folder of photos from which int8 learns the ranges of numbers; None: the RUN's training images.
         max_ap_loss: how far from PyTorch's the AP may be, for int8 how much lower; None: 0.01, for int8 0.02. In fp32
-            not the AP but every detection is compared.
+            not the AP but every detection is compared. With `svd`, also how much lower than before the compression;
+            None: 0.02.
         log: called with lines on what is being done.
         on_image: called while the file is proven, with the photos done and their total.
 
@@ -92,21 +98,25 @@ def export(
             not the same model: it is not kept.
         ModuleNotFoundError: a package is missing.
     """
-    path = _path(model, to, out, precision)
+    path = _path(model, to, out, precision, svd)
     if calibrate is not None and precision != "int8":
         raise ValueError(f"calibrate {calibrate}: precision {precision} is not calibrated; leave it out, or take int8")
-    if max_ap_loss is not None and precision == "fp32":
+    by_ap = precision != "fp32" or svd is not None
+    if max_ap_loss is not None and not by_ap:
         raise ValueError(f"max_ap_loss {max_ap_loss}: in fp32 every detection is compared, not the AP; leave it out")
     require_packages(to, precision)
-    detector = model if isinstance(model, FasterRCNN) else load(model, device="cpu")
-    description = _describe(detector, precision, image_size, batch, images_as)
-    photos = _photos(detector, data, _MOST if precision == "fp32" else _MOST_FOR_AP)
+    whole = model if isinstance(model, FasterRCNN) else load(model, device="cpu")
+    description = _describe(whole, precision, svd, image_size, batch, images_as)
+    photos = _photos(whole, data, _MOST_FOR_AP if by_ap else _MOST)
     annotated = sum(len(photo.boxes) > 0 for photo in photos)
-    if precision != "fp32" and not annotated:
-        raise ValueError(
-            f"precision {precision}: its proof is the AP, and no photo for it is annotated; name a data set"
-        )
-    calibration = _calibration(detector, calibrate) if precision == "int8" else []
+    if by_ap and not annotated:
+        wish = f"precision {precision}" if svd is None else f"svd {svd}"
+        raise ValueError(f"{wish}: its proof is the AP, and no photo for it is annotated; name a data set")
+    calibration = _calibration(whole, calibrate) if precision == "int8" else []
+    detector = whole
+    if svd is not None:
+        log(f"compressing fully connected layers to rank {svd}")
+        detector = compressed(whole, svd)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
@@ -124,8 +134,12 @@ def export(
         log(f"running it and PyTorch on {len(photos)} photos")
         file, twin = Exported(written), in_precision(detector, torch.float32)
         passes = parity.run_all(file, twin, photos, one_size=image_size is not None, on_image=on_image)
-        limit = _MAX_AP_LOSS[precision] if max_ap_loss is None else max_ap_loss
-        reason = parity.verdict(passes, precision, limit)
+        limits = _MAX_AP_LOSS if max_ap_loss is None else dict.fromkeys(_MAX_AP_LOSS, max_ap_loss)
+        reason = parity.verdict(passes, precision, limits[precision])
+        compression = None
+        if reason is None and svd is not None:
+            compression = parity.run(file, in_precision(whole, torch.float32), photos, name=f"svd {svd}")
+            reason = parity.verdict([compression], "svd", limits["svd"])
         if reason is not None:
             raise ValueError(f"{path}: not kept, since it is not the same model: {reason}")
         quantised = None if floating is None else parity.run(file, Exported(floating), photos)
@@ -136,18 +150,23 @@ def export(
             "precision": precision,
             "versions": {name: version(name) for name in ("frcnn", "torch", _PACKAGES[to])},
             "sha256": {place.name: hashlib.sha256(part.read_bytes()).hexdigest() for place, part in files.items()},
-            "rule": _rule(precision, limit),
+            "rule": _rule(precision, limits[precision]),
             "photos": [str(photo.image) for photo in photos],
             "photos_without_objects": len(photos) - annotated if annotated else None,
             "passes": [parity.to_json(one, "pytorch") for one in passes],
             **({} if quantised is None else {"quantisation": parity.to_json(quantised, "before")}),
+            **(
+                {}
+                if compression is None
+                else {"compression": {"rule": _rule("svd", limits["svd"]), **parity.to_json(compression, "before")}}
+            ),
         }
         proof = path.with_name(f"{path.name}.parity.json")
         with whole_files(*files, proof) as (*partials, partial_proof):
             for proven, partial in zip(files.values(), partials, strict=True):
                 os.replace(proven, partial)
             partial_proof.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return Export(list(files), proof, passes, quantised)
+    return Export(list(files), proof, passes, quantised, compression)
 
 
 def require_packages(to: str, precision: str = "fp32") -> None:
@@ -158,14 +177,15 @@ def require_packages(to: str, precision: str = "fp32") -> None:
     importlib.import_module(_PACKAGES[to])
 
 
-def _path(model: FasterRCNN | str | Path, to: str, out: str | Path | None, precision: str) -> Path:
+def _path(model: FasterRCNN | str | Path, to: str, out: str | Path | None, precision: str, svd: int | None) -> Path:
     """Where the file goes; checks what is wished for."""
     if to not in SUFFIXES:
         raise ValueError(f"to '{to}': there is no such target; choose {', '.join(SUFFIXES)}")
     if precision not in PRECISIONS[to]:
         why = " (ONNX Runtime's convolutions do not compute in it)" if (to, precision) == ("onnx", "bf16") else ""
         raise ValueError(f"precision '{precision}': not there for {to}{why}; choose {', '.join(PRECISIONS[to])}")
-    ending = SUFFIXES[to] if precision == "fp32" else f"-{precision}{SUFFIXES[to]}"
+    ending = "" if svd is None else f"-svd{svd}"
+    ending += SUFFIXES[to] if precision == "fp32" else f"-{precision}{SUFFIXES[to]}"
     if out is None:
         if isinstance(model, FasterRCNN):
             raise ValueError("out: name the file to write")
@@ -184,6 +204,7 @@ def _path(model: FasterRCNN | str | Path, to: str, out: str | Path | None, preci
 def _describe(
     detector: FasterRCNN,
     precision: str,
+    svd: int | None,
     image_size: tuple[int, int] | None,
     batch: int | None,
     images_as: str | None,
@@ -209,6 +230,7 @@ def _describe(
         batch,
         min_side,
         precision,
+        svd,
         config.base_model.mean,
         config.base_model.std,
         config.detector.results,
@@ -307,7 +329,7 @@ def _calibration(detector: FasterRCNN, folder: str | Path | None) -> Sequence[Pa
 
 
 def _framed(photo: Path, description: Description) -> Frames:
-    return frames_of([read_image(photo)], description.image)
+    return frames_of([photo], description.image)
 
 
 def _files(path: Path) -> list[Path]:
@@ -315,7 +337,7 @@ def _files(path: Path) -> list[Path]:
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
-def _rule(precision: str, max_ap_loss: float) -> str:
-    if precision == "fp32":
+def _rule(change: str, max_ap_loss: float) -> str:
+    if change == "fp32":
         return f"every detection of the same class, its box within {parity.PIXELS} px, its score within {parity.SCORE}"
     return f"AP at most {max_ap_loss} lower"

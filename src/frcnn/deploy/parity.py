@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from frcnn.config import ImageSettings
-from frcnn.data.images import read_image
 from frcnn.data.transforms import frames_of
 from frcnn.detectors import Detector, Exported
 from frcnn.evaluation.voc_ap import mean_ap, voc_ap
@@ -166,21 +165,25 @@ def run_all(
     ]
 
 
-def verdict(passes: Sequence[Pass], precision: str, max_ap_loss: float) -> str | None:
-    """Why the file is not the same model; None: it is."""
+def verdict(passes: Sequence[Pass], change: str, max_ap_loss: float) -> str | None:
+    """Why the file is not the same model; None: it is.
+
+    Args:
+        change: between the two models: their precision, "fp32", "fp16", "bf16" or "int8"; or "svd".
+    """
     for one in passes:
         difference = one.difference
         if not difference.detections:
             return f"{one.name}: PyTorch finds nothing in these photos, which proves nothing; name others with --data"
-        if precision == "fp32" and difference.without_match:
+        if change == "fp32" and difference.without_match:
             return (
                 f"{one.name}: of {difference.detections} detections, {difference.without_match} have no match within "
                 f"{PIXELS} px and a score of {SCORE}"
             )
         loss = one.other_ap - one.ap
-        if precision in ("fp16", "bf16"):  # so near that more is as wrong as less; quantising may help by chance
+        if change in ("fp16", "bf16"):  # so near that more is as wrong as less; the others may help by chance
             loss = abs(loss)
-        if precision != "fp32" and not loss <= max_ap_loss:  # NaN is not proof
+        if change != "fp32" and not loss <= max_ap_loss:  # NaN is not proof
             return f"{one.name}: AP {one.ap:.4f} instead of {one.other_ap:.4f}, more than {max_ap_loss} away"
     return None
 
@@ -214,7 +217,7 @@ def _batches(records: Sequence[Record], size: int, settings: ImageSettings) -> I
     """The last one is filled up with the first photos, so that all are of one size."""
     for start in range(0, len(records), size):
         part = [records[(start + index) % len(records)] for index in range(size)]
-        yield frames_of([read_image(record.image) for record in part], settings), [str(one.image) for one in part]
+        yield frames_of([record.image for record in part], settings), [str(one.image) for one in part]
 
 
 def _smaller(settings: ImageSettings) -> ImageSettings:

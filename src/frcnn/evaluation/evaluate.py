@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 
 from frcnn.data.ahead import read_ahead
 from frcnn.data.dataset import read_split
-from frcnn.data.images import read_image
 from frcnn.data.transforms import frames_of
 from frcnn.detectors import Detector, Exported, open_detector
 from frcnn.evaluation.report import Evaluation, Found, report, require_known_classes
@@ -61,7 +60,7 @@ def detect(
     """Detect in these images, one by one."""
 
     def prepare(record: Record) -> Frames:
-        return frames_of([read_image(record.image)], detector.image_settings)
+        return frames_of([record.image], detector.image_settings)
 
     predictions, seconds = [], []
     for record, inputs in zip(records, read_ahead(prepare, iter(records), workers=1), strict=True):

