@@ -4,7 +4,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from frcnn.checking.classes import odd_classes
 from frcnn.checking.copies import copies
 from frcnn.checking.images import see
 from frcnn.config import Config
+from frcnn.data.ahead import READERS, read_ahead
 from frcnn.data.dataset import find_format, read_annotations
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import Problem
@@ -136,10 +136,9 @@ def check(folder: Path, config: Config, *, on_image: Callable[[int, int], None] 
     records = [record for part in splits.values() for record in part]
     split_of = [split for split, part in splits.items() for _ in range(len(part))]
     seen = []
-    with ThreadPoolExecutor() as pool:
-        for one in pool.map(lambda record: see(record, config.data), records):
-            seen.append(one)
-            on_image(len(seen), len(records))
+    for one in read_ahead(lambda record: see(record, config.data), iter(records), workers=READERS):
+        seen.append(one)
+        on_image(len(seen), len(records))
     sizes = [one.size for one in seen]
     for record, one in zip(records, seen, strict=True):
         problems += one.problems

@@ -1,5 +1,6 @@
 """Working ahead by threads."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,6 +9,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+READERS = (os.cpu_count() or 1) + 4
+"""Threads for reading many files: disks answer several at a time."""
 
 
 def read_ahead(make: Callable[[T], R], items: Iterator[T], *, workers: int) -> Iterator[R]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from frcnn.data.ahead import READERS, read_ahead
 from frcnn.data.formats import FORMATS, NOT_HERE, Format
 from frcnn.data.images import images_among, verify_image
 from frcnn.data.problems import Problem, Report, object_place
@@ -230,9 +230,8 @@ def _checked(folder: Path, settings: DataSettings, splits: Collection[str]) -> t
 
 def find_errors(records: Sequence[Record], settings: DataSettings) -> Iterator[Problem]:
     """What would spoil training: unreadable images and impossible boxes."""
-    with ThreadPoolExecutor() as pool:
-        for found in pool.map(lambda record: errors_of(record, settings), records):
-            yield from found
+    for found in read_ahead(lambda record: errors_of(record, settings), iter(records), workers=READERS):
+        yield from found
 
 
 def errors_of(record: Record, settings: DataSettings) -> list[Problem]:

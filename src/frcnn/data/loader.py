@@ -5,8 +5,7 @@ and the flips follow from (seed, epoch) alone, so the number of threads changes 
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from itertools import accumulate, groupby
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -106,31 +105,29 @@ def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def batched_by_frame(records: Sequence[Record], size: int, settings: ImageSettings) -> Iterator[Sequence[Record]]:
-    """Runs of at most `size` records, in order, whose images fill frames of the same size.
+def batched_by_frame(records: Sequence[Record], size: int, settings: ImageSettings) -> Iterator[range]:
+    """The places of at most `size` records in a row, whose images fill frames of the same size.
 
     A frame larger than its image changes the features near the border a little (layers see the padding), so a batch
     gives what its images give alone only if no image is padded more than it would be alone.
     """
 
-    def frame_size(record: Record) -> tuple[int, int] | None:
-        return None if settings.resize == "fit" else input_size(image_size(record.image), settings)
+    def frame_size(place: int) -> tuple[int, int] | None:
+        return None if settings.resize == "fit" else input_size(image_size(records[place].image), settings)
 
-    for _, equal in groupby(records, key=frame_size):
-        yield from batched(list(equal), size)
+    for _, equal in groupby(range(len(records)), key=frame_size):
+        places = list(equal)
+        for first in range(places[0], places[-1] + 1, size):
+            yield range(first, min(first + size, places[-1] + 1))
 
 
 def own_batches(records: Sequence[Record], classes: Sequence[str], config: Config) -> Iterator[tuple[range, Batch]]:
     """This process's share of the images, in batches of equal frames (see `batched_by_frame`), and the places of
     each batch's images among the records."""
     settings = config.detector.image
-    batches = list(batched_by_frame(records, config.train.batch_size, settings))
-    firsts = list(accumulate(map(len, batches), initial=0))  # a batch is a run of records
-    mine = range(processes.rank(), len(batches), processes.count())
-    loaded = read_ahead(
-        partial(load_batch, classes=classes, settings=settings),
-        (batches[number] for number in mine),
-        workers=config.data.workers,
-    )
-    for number, batch in zip(mine, loaded, strict=True):
-        yield range(firsts[number], firsts[number + 1]), batch
+    mine = list(batched_by_frame(records, config.train.batch_size, settings))[processes.rank() :: processes.count()]
+
+    def load(places: range) -> Batch:
+        return load_batch([records[place] for place in places], classes, settings)
+
+    yield from zip(mine, read_ahead(load, iter(mine), workers=config.data.workers), strict=True)

@@ -1,10 +1,10 @@
 """Sharing images out to training, validation and test."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from frcnn.data.ahead import READERS, read_ahead
 from frcnn.data.likeness import alike, groups, look_at
 from frcnn.types import Record
 
@@ -26,11 +26,10 @@ def draw(
     Returns:
         For each part, the places of its images among the records, in order.
     """
-    with ThreadPoolExecutor() as pool:
-        looks = []
-        for look in pool.map(look_at, (record.image for record in records)):
-            looks.append(look)
-            on_image()
+    looks = []
+    for look in read_ahead(look_at, (record.image for record in records), workers=READERS):
+        looks.append(look)
+        on_image()
     return stratified([record.names for record in records], groups(len(records), alike(looks)), fractions, seed=seed)
 
 
@@ -51,7 +50,8 @@ def stratified(
     for image, each in enumerate(names):
         has[image, [classes.index(name) for name in set(each)]] = True
         has[image, -1] = not each
-    members = [np.flatnonzero(group_of == group) for group in np.unique(group_of)]
+    order = np.argsort(group_of, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(group_of[order])) + 1)
     members = [members[place] for place in np.random.default_rng(seed).permutation(len(members))]
     counts = np.array([has[each].sum(axis=0) for each in members]).reshape(len(members), -1)
 

@@ -6,7 +6,6 @@ Lines of more numbers are outlines, of which the box is taken. An image without 
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,8 +45,9 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Ite
         report(problem)
     files = {_label_file(image, root) for image in found}
     for place in {file.parent for file in files if "labels" in file.parts}:
+        with_image = _image_names(place)
         for file in sorted(visible(place.glob("*.txt"))):
-            if file not in files and file.name != "classes.txt" and not _has_image(file):
+            if file not in files and file.name != "classes.txt" and file.stem not in with_image:
                 rule = f"there is no image {file.stem} for it in the set '{name}'; add the image or remove the file"
                 report(Problem("annotation without image", file, rule, level="warning"))
 
@@ -202,10 +202,10 @@ def _label_file(image: Path, root: Path) -> Path:
     return above / _with_part(below, "images", "labels")
 
 
-def _has_image(file: Path) -> bool:
-    """In any set: those in lists may share a folder."""
-    place = _with_part(file, "labels", "images").parent
-    return any(place.glob(f"{glob.escape(file.stem)}.*"))
+def _image_names(place: Path) -> set[str]:
+    """Those that the label files of a folder may have, in any set: lists may share a folder."""
+    images = _with_part(place / "NAME.txt", "labels", "images").parent
+    return {image.stem for image in images.iterdir()} if images.is_dir() else set()
 
 
 def _with_part(path: Path, before: str, after: str) -> Path:
