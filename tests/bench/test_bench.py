@@ -43,6 +43,11 @@ def test_the_twin_in_torchvision_detects_and_learns_the_same(name: str) -> None:
     assert "losses" in same_losses(make_pair(name, SIZE, few))
 
 
+@pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_resnet50_fpn"])
+def test_torchvisions_own_detectors_are_pairs_too(name: str) -> None:
+    assert "within" in same_detections(make_pair(name, (320, 400)))
+
+
 def test_what_is_not_the_same_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = make_pair("alexnet", SIZE)
     nn.init.constant_(pair.ours.rpn.deltas.bias, 0.1)

@@ -72,6 +72,7 @@ def make_pair(base_model: str, size: tuple[int, int], overrides: Sequence[str] =
     image = _photo(size)
     if base_model in detection.__dict__:
         theirs = detection.__dict__[base_model](weights=None, weights_backbone=None)
+        _freeze_batch_norm(theirs, merge(base_model=base_model).base_model.batch_norm_eps)
         _spread(theirs, [theirs.rpn.head.cls_logits, theirs.roi_heads.box_predictor.cls_score], image)
         return Pair(from_torchvision(theirs.state_dict(), base_model), theirs, image)
     rules = [
@@ -86,6 +87,13 @@ def make_pair(base_model: str, size: tuple[int, int], overrides: Sequence[str] =
     ours = FasterRCNN(merge(base_model=base_model, overrides=rules), CLASSES)
     ours.load_state_dict(plain.state_dict())
     return Pair(ours, theirs, image)
+
+
+def _freeze_batch_norm(model: nn.Module, eps: float | None) -> None:
+    """As torchvision builds its detectors around pretrained weights."""
+    for name, norm in list(model.named_modules()):
+        if isinstance(norm, nn.BatchNorm2d):
+            model.set_submodule(name, FrozenBatchNorm2d(norm.num_features, norm.eps if eps is None else eps))
 
 
 def _as_theirs(image: Image.Image) -> Tensor:

@@ -55,7 +55,7 @@ def same_losses(pair: Pair) -> str:
     """What was compared, in words. Changes the pair: all anchors and the best proposals are samples."""
     batch, ours, theirs = photo_batch(pair), pair.ours, pair.theirs
     train, detector = ours.config.train, ours.config.detector
-    sampled = {"sample_size": _ALL, "fg_fraction": 1.0}
+    sampled = {"sample_size": _ALL, "fg_fraction": 1.0, "sigma": 3.0}  # sigma: torchvision's, in both losses
     proposals = detector.train_proposals.model_copy(update={"post_nms_top_n": 300})
     ours.config = ours.config.model_copy(
         update={
