@@ -19,7 +19,8 @@ with install_import_hook("frcnn.ops", "typechecker.check"):
     import frcnn.ops.matching
     import frcnn.ops.roi_pooling
     import frcnn.ops.sampling
-    import frcnn.ops.selection  # noqa: F401
+    import frcnn.ops.selection
+    import frcnn.ops.tiles  # noqa: F401
 
 # Threads of tests that run side by side would wait for each other.
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
