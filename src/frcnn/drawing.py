@@ -43,7 +43,7 @@ def draw(
         background: (N, 4) boxes drawn in thin grey lines, e.g. RoIs that are background.
         unregressed: (N, 4) boxes drawn in thin white lines, e.g. RoIs before regression.
     """
-    picture = to_rgb(image).copy() if isinstance(image, Image.Image) else read_image(Path(image))
+    picture = to_rgb(image).copy() if isinstance(image, Image.Image) else read_image(Path(image), any_size=True)
     colours = class_colours(classes if classes is not None else sorted(set(prediction.names)))
     pen = ImageDraw.Draw(picture)
     side = (picture.width * picture.height) ** 0.5

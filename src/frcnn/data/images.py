@@ -1,10 +1,12 @@
 """Reading images: whatever the file holds, out come RGB pixels the way up that a person sees them."""
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -40,10 +42,36 @@ def images_among(files: Iterable[Path]) -> list[Path]:
     return sorted(images, key=lambda image: (image.parent, len(image.stem), image.name))
 
 
-def open_image(path: Path) -> Image.Image:
-    """Pillow's image of a file, or of one in an archive: `photos.zip@/inside.jpg`, as CNTK's map files write it."""
+def open_image(path: Path, *, any_size: bool = False) -> Image.Image:
+    """Pillow's image of a file, or of one in an archive: `photos.zip@/inside.jpg`, as CNTK's map files write it.
+
+    Args:
+        any_size: also images that are so large that Pillow warns of them or refuses them.
+    """
     archive, inside = _in_archive(path)
-    return Image.open(path if inside is None else BytesIO(_unzipped(archive, inside)))
+    with _any_size() if any_size else nullcontext():
+        return Image.open(path if inside is None else BytesIO(_unzipped(archive, inside)))
+
+
+_PILLOWS_LIMIT = Lock()
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Pillow's limit, one for all threads, is lifted while a file is opened; pixels are decoded later."""
+    with _PILLOWS_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def is_huge(size: tuple[int, int]) -> bool:
+    """Whether an image of this (height, width) is so large that Pillow warns of it: a small file may be such an image
+    only to fill the memory."""
+    with _PILLOWS_LIMIT:
+        return Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > Image.MAX_IMAGE_PIXELS
 
 
 def read_bytes(path: Path) -> bytes:
@@ -52,18 +80,21 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes() if inside is None else _unzipped(archive, inside)
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Path, *, any_size: bool = False) -> Image.Image:
     """The image as RGB, 8 bits; rotated as its EXIF tag says; 16 bits scaled down, transparency dropped.
+
+    Args:
+        any_size: see `open_image`.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not an image, or cut off.
     """
-    return read_to_resize(path, lambda original: original)[0]
+    return read_to_resize(path, lambda original: original, any_size=any_size)[0]
 
 
 def read_to_resize(
-    path: Path, new_size: Callable[[tuple[int, int]], tuple[int, int]]
+    path: Path, new_size: Callable[[tuple[int, int]], tuple[int, int]], *, any_size: bool = False
 ) -> tuple[Image.Image, tuple[int, int]]:
     """The image, to be resized, and its original (height, width); same errors as `read_image`.
 
@@ -72,9 +103,10 @@ def read_to_resize(
 
     Args:
         new_size: from the original (height, width) to what it will be resized to.
+        any_size: see `open_image`.
     """
     try:
-        with open_image(path) as image:
+        with open_image(path, any_size=any_size) as image:
             original = _upright_size(image)
             factor = _reduction(original, new_size(original))
             image.draft(None, (image.width // factor, image.height // factor))  # does nothing but for JPEG
@@ -97,10 +129,10 @@ def _reduction(original: tuple[int, int], new: tuple[int, int]) -> int:
     return 1
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path, *, any_size: bool = False) -> tuple[int, int]:
     """(height, width) as a person sees it, without decoding the pixels; same errors as `read_image`."""
     try:
-        with open_image(path) as image:
+        with open_image(path, any_size=any_size) as image:
             return _upright_size(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
