@@ -1,19 +1,27 @@
 """Detecting in images: files, folders, and images at hand."""
 
 import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+import strategies  # noqa: F401  (its profile)
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
-from tiny import CLASSES, SIZE, draw_image, tiny_detector, trained_run
+from tiny import CLASSES, COLOURS, SIZE, Box, draw_image, tiny_detector, trained_run
 
 import frcnn
+from frcnn.config import ImageSettings
 from frcnn.evaluator import Evaluator
 from frcnn.nn.detector import FasterRCNN
-from frcnn.prediction import at_least, predict, to_json
-from frcnn.types import Prediction
+from frcnn.prediction import at_least, predict, predict_each, to_json
+from frcnn.types import AtOnce, Frames, Prediction
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +182,201 @@ def test_the_evaluators_raw_outputs_have_the_tutorials_names(detector: FasterRCN
 def test_the_evaluator_takes_a_run(photo: Path) -> None:
     boxes, _ = Evaluator(str(trained_run())).process_image(str(photo))
     assert boxes.shape[1] == 4
+
+
+# ------------------------------------------------------------------------------------------------------------ pipeline
+
+
+class FindsRectangles:
+    """Finds filled rectangles of which no side is under six input pixels or over nine tenths of the frame's; the
+    smaller, the surer, so that pieces look better than what they are pieces of."""
+
+    classes = CLASSES
+
+    def __init__(self, *, side: int = 128, at_once: tuple[int, int] = (4, 1)) -> None:
+        self.at_once = AtOnce(*at_once)
+        self.image_settings = cast(
+            "ImageSettings",
+            SimpleNamespace(
+                resize="shorter_side", shorter_side=side, longer_side=side, divisor=1, interpolation="antialias"
+            ),
+        )
+        self.shapes: list[tuple[int, ...]] = []
+
+    def detect(self, frames: Frames, names: Sequence[str]) -> list[Prediction]:
+        self.shapes.append(frames.images.shape)
+        return [self._detect(*one) for one in zip(*frames, names, strict=True)]
+
+    def _detect(self, image: np.ndarray, size: np.ndarray, original: np.ndarray, name: str) -> Prediction:
+        found = []
+        for label, colour in COLOURS.items():
+            mask = np.abs(image.astype(int) - np.array(colour)[:, None, None]).sum(axis=0) < 150
+            while mask.any():
+                x1, y1, x2, y2 = _first_thing(mask)
+                mask[y1:y2, x1:x2] = False
+                if min(x2 - x1, y2 - y1) >= 6 and max(x2 - x1, y2 - y1) <= 0.9 * max(mask.shape):
+                    score = 1 / (1 + (x2 - x1) * (y2 - y1) / mask.size)
+                    box = np.array((x1, y1, x2, y2)) * np.tile((original / size)[::-1], 2)
+                    found.append((score, label, box))
+        found.sort(key=lambda one: -one[0])
+        return Prediction(
+            name,
+            np.array([box for *_, box in found], np.float32).reshape(-1, 4),
+            np.array([score for score, *_ in found], np.float32),
+            tuple(label for _, label, _ in found),
+        )
+
+
+def _first_thing(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """The box around what hangs together with the first pixel that is set."""
+    y, x = np.argwhere(mask)[0]
+    box, grown = (0, 0, 0, 0), (x, y, x + 1, y + 1)
+    while box != grown:
+        box = grown
+        left, top = max(0, box[0] - 1), max(0, box[1] - 1)
+        ys, xs = mask[top : box[3] + 1, left : box[2] + 1].nonzero()
+        grown = (left + xs.min(), top + ys.min(), left + xs.max() + 1, top + ys.max() + 1)
+    return box
+
+
+def test_images_of_equal_frames_go_through_the_detector_at_once(tmp_path: Path) -> None:
+    sizes = [(128, 128)] * 6 + [(64, 128), (100, 128), (100, 128), (50, 64)]
+    for number, size in enumerate(sizes):
+        draw_image([("red", (10, 12, 30, 40))], seed=number, size=size).save(tmp_path / f"{number}.png")
+    detector = FindsRectangles()
+    found = predict(detector, tmp_path)
+    assert detector.shapes == [
+        (4, 3, 128, 128),
+        (2, 3, 128, 128),
+        (1, 3, 64, 128),
+        (3, 3, 100, 128),
+    ]
+    assert [Path(prediction.image).name for prediction in found] == [f"{number}.png" for number in range(10)]
+    for prediction in found:
+        same(prediction, predict(FindsRectangles(), prediction.image)[0])
+
+
+@pytest.mark.parametrize("at_once", [AtOnce(1, 1), AtOnce(3, 1), AtOnce(1, 2), AtOnce(2, 3)], ids=str)
+def test_many_images_give_what_each_gives_alone(
+    detector: FasterRCNN, at_once: AtOnce, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    images = [
+        draw_image([("red", (10, 12, 60, 70))], seed=number, size=(96, 128 - 16 * (number // 3 % 2)))
+        for number in range(8)
+    ]
+    alone = [predict(detector, image, min_score=0.1)[0] for image in images]
+    monkeypatch.setattr(FasterRCNN, "at_once", at_once)
+    for one, other in zip(predict(detector, images, min_score=0.1), alone, strict=True):
+        assert len(one.names)
+        assert one.names == other.names
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-2)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+    with ThreadPoolExecutor(1) as fresh:  # a thread takes over the number that was set last
+        assert torch.get_num_threads() == fresh.submit(torch.get_num_threads).result() == 4
+    torch.set_num_threads(threads)
+
+
+def test_few_images_are_held_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are read and not yet told: for many images no more than for some."""
+
+    def most(count: int) -> int:
+        read, ahead = 0, 0
+
+        def image() -> Image.Image:
+            nonlocal read
+            read += 1
+            return draw_image([], size=(64, 64))
+
+        class Lazy(list):  # type: ignore[type-arg]
+            def __iter__(self) -> Iterator[Image.Image]:
+                return (image() for _ in range(count))
+
+        each = predict_each(FindsRectangles(), Lazy(), min_score=0.5, tile=None, overlap=0)
+        for told, _ in enumerate(each, start=1):
+            ahead = max(ahead, read - told)
+        assert read == told == count
+        return ahead
+
+    assert most(100) == most(50) < 30
+
+
+# --------------------------------------------------------------------------------------------------------------- tiles
+
+TILED = (600, 900)
+OBJECTS = {
+    "inside a tile": ("red", (30, 30, 50, 55)),
+    "on the border of a tile": ("blue", (118, 20, 138, 45)),
+    "on the corner of four": ("red", (120, 120, 136, 134)),
+    "at the border of the photo": ("red", (880, 580, 900, 600)),
+    "cut off by every tile": ("blue", (70, 200, 140, 222)),
+    "much larger than a tile": ("red", (300, 250, 700, 560)),
+}
+
+
+def assert_each_once(prediction: Prediction, objects: Sequence[tuple[str, Box]], *, pixels: float) -> None:
+    assert len(prediction.names) == len(objects), prediction
+    for name, box in objects:
+        near = np.abs(prediction.boxes - np.array(box)).max(axis=1) <= pixels
+        assert [prediction.names[i] for i in near.nonzero()[0]] == [name], (box, prediction)
+
+
+@pytest.mark.parametrize("at_once", [(4, 1), (1, 2)])
+def test_tiles_find_each_object_once(at_once: tuple[int, int]) -> None:
+    objects = list(OBJECTS.values())
+    photo, detector = draw_image(objects, size=TILED), FindsRectangles(at_once=at_once)
+    (prediction,) = predict(detector, photo, min_score=0, tile=128, overlap=0.25)
+    assert_each_once(prediction, objects, pixels=8)
+    assert (np.diff(prediction.scores) <= 0).all()
+    assert all(max(shape[2:]) <= 128 for shape in detector.shapes)
+    assert len(predict(FindsRectangles(), photo, min_score=0)[0].names) == 1  # whole, the small ones are not seen
+
+
+@given(st.integers(45, 320), st.integers(45, 320), st.floats(0, 1), st.floats(0, 1))
+def test_an_object_of_any_size_anywhere_is_found_once(width: int, height: int, right: float, down: float) -> None:
+    x, y = round(right * (TILED[1] - width)), round(down * (TILED[0] - height))
+    objects = [("red", (x, y, x + width, y + height))]
+    (prediction,) = predict(FindsRectangles(), draw_image(objects, size=TILED), min_score=0, tile=256, overlap=0.2)
+    assert_each_once(prediction, objects, pixels=8)
+
+
+def test_images_not_larger_than_a_tile_are_predicted_as_always(tmp_path: Path) -> None:
+    draw_image([("red", (10, 12, 30, 40))], size=(128, 100)).save(tmp_path / "small.png")
+    draw_image([("red", (10, 12, 30, 40))], size=(128, 200)).save(tmp_path / "wide.png")
+    detector = FindsRectangles(at_once=(1, 1))
+    small, wide = predict(detector, tmp_path, tile=128)
+    same(small, predict(FindsRectangles(), tmp_path / "small.png")[0])
+    assert len(detector.shapes) == 1 + 3  # the wide one by two tiles and whole
+    assert Path(wide.image).name == "wide.png"
+    assert len(wide.names) == 1
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(63, 0.2), (128, 0.95)])
+def test_tiles_that_lead_nowhere_are_an_error(photo: Path, tile: int, overlap: float) -> None:
+    with pytest.raises(ValueError, match=r"^(tile|overlap): "):
+        predict(FindsRectangles(), photo, tile=tile, overlap=overlap)
+
+
+@pytest.mark.parametrize("limit", [20_000, 10_000], ids=["Pillow warns", "Pillow refuses"])
+def test_a_huge_photo_is_predicted_by_tiles_alone(tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warnings are errors here; the photo has 24,000 pixels, a tile 9,216."""
+    objects = [("red", (10.0, 12.0, 30.0, 40.0))]
+    draw_image(objects, size=(120, 200)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(ValueError, match=r"huge\.png: 200 x 120 pixels are .* by tiles: --tile 1024"):
+        predict(FindsRectangles(), tmp_path / "huge.png")
+    for tile in (96, 256):
+        (prediction,) = predict(FindsRectangles(side=tile), tmp_path / "huge.png", tile=tile)
+        assert_each_once(prediction, objects, pixels=2)
+    assert frcnn.draw(tmp_path / "huge.png", prediction).size == (200, 120)
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_broken_photo_among_many_is_named(tmp_path: Path) -> None:
+    for number in range(12):
+        draw_image([], seed=number).save(tmp_path / f"{number:02}.png")
+    (tmp_path / "07.png").write_bytes((tmp_path / "07.png").read_bytes()[:500])
+    for tile in (None, 64):
+        with pytest.raises(ValueError, match=r"07\.png: damaged or cut off"):
+            predict(FindsRectangles(), tmp_path, tile=tile)

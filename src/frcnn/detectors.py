@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
-from frcnn.types import Detections, Frames, Prediction, to_predictions
+from frcnn.types import AtOnce, Detections, Frames, Prediction, to_predictions
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings, ImageSettings, ResultSettings
@@ -39,6 +39,10 @@ class Detector(Protocol):
     @property
     def image_settings(self) -> ImageSettings:
         """How images become its input."""
+
+    @property
+    def at_once(self) -> AtOnce:
+        """With how many images it is fastest."""
 
     def detect(self, frames: Frames, names: Sequence[str]) -> list[Prediction]:
         """The detections in these images, best first."""
@@ -159,6 +163,11 @@ class Exported:
     @property
     def image_settings(self) -> ImageSettings:
         return self.description.image
+
+    @property
+    def at_once(self) -> AtOnce:
+        """One call: a runtime has threads of its own, and OpenVINO's model cannot be called twice at a time."""
+        return AtOnce(images=self.description.batch or 1, calls=1)
 
     def run(self, frames: Frames) -> dict[str, np.ndarray]:
         """All outputs by name, first dimension B; a model of a fixed batch is run as often as it takes.

@@ -31,6 +31,15 @@ class Frames(NamedTuple):
     """(B, 2) float32, (height, width) before resizing."""
 
 
+class AtOnce(NamedTuple):
+    """How many images to give to a detector, so that it detects the most in a second."""
+
+    images: int
+    """In one call."""
+    calls: int
+    """Side by side."""
+
+
 class Target(NamedTuple):
     """What is in one image."""
 

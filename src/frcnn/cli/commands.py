@@ -9,7 +9,7 @@ import json
 import sys
 import webbrowser
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -227,22 +227,33 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
+    from frcnn.data.ahead import read_ahead
     from frcnn.detectors import open_detector
-    from frcnn.prediction import predict, to_json
+    from frcnn.prediction import list_images, predict_each, to_json
 
-    detector = open_detector(options.run_folder)
-    with CountProgress("detecting", "image") as progress:
-        predictions = predict(detector, options.images, min_score=options.min_score, on_image=progress)
+    detector, images = open_detector(options.run_folder), cast("list[Path]", list_images(options.images))
     folder = options.out
     if folder is None and options.run_folder.is_dir():
         folder = options.run_folder / "predictions"
-    with _only_json(options.json):
-        for prediction in predictions:
-            print(f"{prediction.image}: {len(prediction.names) or 'no'} detections")
-            for box, score, name in zip(prediction.boxes, prediction.scores, prediction.names, strict=True):
-                print(f"  {name:>15} {score:.3f}  {' '.join(f'{value:.1f}' for value in box)}")
+
+    def write(found: "tuple[Prediction, Path]") -> "Prediction":
+        prediction, file = found
         if folder is not None:
-            _save_pictures(detector, predictions, folder, min_score=options.min_score)
+            _write_picture(detector, prediction, file, min_score=options.min_score)
+        return prediction
+
+    found = predict_each(detector, images, min_score=options.min_score, tile=options.tile, overlap=options.overlap)
+    files = _picture_files(images, folder or Path())
+    predictions = []
+    with _only_json(options.json), CountProgress("detecting", "image") as progress:
+        for prediction in read_ahead(write, zip(found, files, strict=True), workers=1):
+            predictions.append(prediction)
+            progress(len(predictions), len(images))
+            progress.log(f"{prediction.image}: {len(prediction.names) or 'no'} detections")
+            for box, score, name in zip(prediction.boxes, prediction.scores, prediction.names, strict=True):
+                progress.log(f"  {name:>15} {score:.3f}  {' '.join(f'{value:.1f}' for value in box)}")
+        if folder is not None:
+            progress.log(f"pictures in {folder}")
     if options.json is not None:
         _write_json(options.json, to_json(predictions))
 
@@ -375,44 +386,55 @@ def _evaluated(detector: "Detector", data: Path | None, split: str, data_format:
 
 
 def _save_pictures(
+    detector: "Detector", predictions: Sequence["Prediction"], folder: Path, *, min_score: float, draw: "DrawSettings"
+) -> None:
+    files = _picture_files([prediction.image for prediction in predictions], folder)
+    for prediction, file in zip(predictions, files, strict=True):
+        _write_picture(detector, prediction, file, min_score=min_score, draw=draw)
+    print(f"pictures in {folder}")
+
+
+def _picture_files(images: Sequence[str | Path], folder: Path) -> Iterator[Path]:
+    """Where the picture of each image goes: no two to the same place, and none to that of an image."""
+    used = {Path(image).resolve() for image in images}
+    for image in images:
+        stem = Path(image).stem
+        names = (f"{stem}{ending}-detections.jpg" for ending in chain([""], (f"-{i}" for i in count(2))))
+        file = next(file for name in names if (file := (folder / name).resolve()) not in used)
+        used.add(file)
+        yield file
+
+
+def _write_picture(
     detector: "Detector",
-    predictions: Iterable["Prediction"],
-    folder: Path,
+    prediction: "Prediction",
+    file: Path,
     *,
     min_score: float,
     draw: "DrawSettings | None" = None,
 ) -> None:
     from frcnn import drawing
 
-    folder.mkdir(parents=True, exist_ok=True)
-    predictions = list(predictions)
-    used = {Path(prediction.image).resolve() for prediction in predictions}  # an input is never overwritten
-    for prediction in predictions:
-        background = unregressed = None
-        if draw is not None and (draw.background or draw.unregressed):
-            from frcnn.evaluator import Evaluator
+    background = unregressed = None
+    if draw is not None and (draw.background or draw.unregressed):
+        from frcnn.evaluator import Evaluator
 
-            evaluator = Evaluator(cast("FasterRCNN", detector))
-            boxes, probabilities = evaluator.process_image(prediction.image)
-            is_background = probabilities.argmax(axis=1) == 0
-            sure = ~is_background & (probabilities.max(axis=1) >= min_score)
-            background = boxes[is_background] if draw.background else None
-            unregressed = evaluator.unregressed(prediction.image)[sure] if draw.unregressed else None
-        picture = drawing.draw(
-            prediction.image,
-            prediction,
-            classes=detector.classes,
-            min_score=min_score,
-            background=background,
-            unregressed=unregressed,
-        )
-        stem = Path(prediction.image).stem
-        names = (f"{stem}{ending}-detections.jpg" for ending in chain([""], (f"-{i}" for i in count(2))))
-        file = next(file for name in names if (file := (folder / name).resolve()) not in used)
-        used.add(file)
-        with whole_file(file) as partial:
-            picture.save(partial, quality=92)
-    print(f"pictures in {folder}")
+        evaluator = Evaluator(cast("FasterRCNN", detector))
+        boxes, probabilities = evaluator.process_image(prediction.image)
+        is_background = probabilities.argmax(axis=1) == 0
+        sure = ~is_background & (probabilities.max(axis=1) >= min_score)
+        background = boxes[is_background] if draw.background else None
+        unregressed = evaluator.unregressed(prediction.image)[sure] if draw.unregressed else None
+    picture = drawing.draw(
+        prediction.image,
+        prediction,
+        classes=detector.classes,
+        min_score=min_score,
+        background=background,
+        unregressed=unregressed,
+    )
+    with whole_file(file) as partial:
+        picture.save(partial, quality=92)
 
 
 def _only_json(file: str | None) -> AbstractContextManager[Any]:

@@ -197,6 +197,19 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--min-score", type=_fraction, default=0.5, help="leave out detections under it (default: 0.5)"
     )
+    predict.add_argument(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="predict photos larger than N pixels by tiles of N x N too, so that small objects are found (e.g. 1024)",
+    )
+    predict.add_argument(
+        "--overlap",
+        type=float,
+        default=0.2,
+        metavar="X",
+        help="least share of a tile that neighbours have in common, 0 to 0.9 (default: 0.2)",
+    )
     predict.add_argument("--out", type=Path, metavar="DIR", help="folder for pictures (default: RUN/predictions)")
     predict.add_argument("--json", metavar="FILE", help="write the detections there ('-' prints them alone)")
 
