@@ -16,6 +16,7 @@ from tiny import CLASSES, SETTINGS, draw_image, trained_run, write_tiny
 from frcnn.cli import main
 from frcnn.config import merge
 from frcnn.data import toy
+from frcnn.prediction import predict, to_json
 from frcnn.training.step import LOSSES
 
 FAST = [argument for setting in (*SETTINGS, "train.epochs=1") for argument in ("--set", setting)]
@@ -375,6 +376,35 @@ def test_predict_never_overwrites_an_input(
         assert {name: after[name] for name in before} == before
         before = after
     capsys.readouterr()
+
+
+def test_predict_by_tiles(tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "found.json"
+    draw_image([("red", (10, 12, 60, 70))], size=(120, 500)).save(photo)
+    arguments = ["predict", str(run), str(photo), "--json", str(file), "--min-score", "0"]
+    assert main([*arguments, "--tile", "120", "--overlap", "0.3"]) == 0
+    capsys.readouterr()
+    expected = predict(run, photo, min_score=0, tile=120, overlap=0.3)
+    assert json.loads(file.read_text()) == json.loads(to_json(expected))
+    assert len(expected[0].names) > len(predict(run, photo, min_score=0)[0].names)
+    with Image.open(run / "predictions" / "photo-detections.jpg") as picture:
+        assert picture.size == (500, 120)
+    for bad in (["--tile", "10"], ["--tile", "120", "--overlap", "1"]):
+        assert main([*arguments, *bad]) == 2
+        assert f"frcnn: error: {bad[-2].strip('-')}: " in capsys.readouterr().err
+
+
+def test_predict_stops_at_a_broken_photo_and_names_it(
+    tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was done until then stays; there is no JSON of a part."""
+    for number in range(20):
+        shutil.copy(photo, photo.parent / f"{number:02}.png")
+    (photo.parent / "15.png").write_text("hello")
+    assert main(["predict", str(run), str(photo.parent), "--json", str(tmp_path / "found.json")]) == 2
+    assert "15.png: not an image" in capsys.readouterr().err
+    assert "00-detections.jpg" in contents(run / "predictions")
+    assert not (tmp_path / "found.json").exists()
 
 
 # -------------------------------------------------------------------------------------------------------------- config

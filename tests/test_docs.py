@@ -22,9 +22,10 @@ def test_the_walkthrough_runs_from_top_to_bottom() -> None:
         exec(compile(block, "walkthrough.md", "exec"), names)
 
 
-def test_the_readme_uses_public_names_only() -> None:
-    (block,) = python_blocks(ROOT / "README.md")
-    compile(block, "README.md", "exec")
+@pytest.mark.parametrize("name", ["README.md", "docs/predict.md"])
+def test_examples_use_public_names_only(name: str) -> None:
+    (block,) = python_blocks(ROOT / name)
+    compile(block, name, "exec")
     used = set(re.findall(r"frcnn\.(\w+)", block))
     assert used
     assert used <= set(frcnn.__all__)

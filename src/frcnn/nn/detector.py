@@ -183,8 +183,8 @@ class FasterRCNN(nn.Module):
 
     @property
     def at_once(self) -> AtOnce:
-        """On a processor, images one by one, but several side by side: a batch of four took 17 % more processor time an
-        image than one (EfficientNet-Lite0, 640 x 480). A card is given batches."""
+        """On a processor, images one by one, but several side by side: in batches of four, an image took 15 % longer
+        on one core (EfficientNet-Lite0, 480 x 640). A card is given batches."""
         on_card = self.mean.device.type != "cpu"
         return AtOnce(images=8, calls=1) if on_card else AtOnce(images=1, calls=min(4, torch.get_num_threads()))
 
