@@ -49,7 +49,7 @@ def _nms(
 ) -> Int[Tensor, "K"]:
     """One set. Boxes come in blocks by falling score: each block is compared with the boxes kept so far,
     then within itself, so the work ends with the last box needed instead of the last box: measured on a CPU, 12,000
-    boxes to 2,000 take a twentieth of the time of torchvision's kernel, or less. On graphics cards that kernel is the faster."""
+    boxes to 2,000 take a twentieth of the time of torchvision's kernel. On graphics cards that kernel is faster."""
     if boxes.is_cuda:
         countable = (scores > -torch.inf).nonzero().flatten()
         return countable[torchvision.ops.nms(boxes[countable], scores[countable], iou_threshold)[:max_keep]]
