@@ -389,7 +389,7 @@ def test_predict_by_tiles(tmp_path: Path, run: Path, photo: Path, capsys: pytest
     assert len(expected[0].names) > len(predict(run, photo, min_score=0)[0].names)
     with Image.open(run / "predictions" / "photo-detections.jpg") as picture:
         assert picture.size == (500, 120)
-    for bad in (["--tile", "10"], ["--tile", "120", "--overlap", "1"]):
+    for bad in (["--tile", "10"], ["--overlap", "0.3"], ["--tile", "120", "--overlap", "1"]):
         assert main([*arguments, *bad]) == 2
         assert f"frcnn: error: {bad[-2].strip('-')}: " in capsys.readouterr().err
 

@@ -241,7 +241,10 @@ def predict(options: argparse.Namespace) -> None:
             _write_picture(detector, prediction, file, min_score=options.min_score)
         return prediction
 
-    found = predict_each(detector, images, min_score=options.min_score, tile=options.tile, overlap=options.overlap)
+    if options.overlap is not None and options.tile is None:
+        raise ValueError(f"overlap: {options.overlap} is a share of a tile; say how large tiles are, e.g. --tile 1024")
+    overlap = 0.2 if options.overlap is None else options.overlap
+    found = predict_each(detector, images, min_score=options.min_score, tile=options.tile, overlap=overlap)
     files = _picture_files(images, folder or Path())
     predictions = []
     with _only_json(options.json), CountProgress("detecting", "image") as progress:

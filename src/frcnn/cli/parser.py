@@ -209,7 +209,6 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--overlap",
         type=float,
-        default=0.2,
         metavar="X",
         help="least share of a tile that neighbours have in common, 0 to 0.9 (default: 0.2)",
     )
