@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from machine import machine
 from PIL import Image
 
 import frcnn
+from frcnn.bench.machine import machine
 from frcnn.cli import main as command
 from frcnn.data.images import images_among
 

@@ -1,11 +1,12 @@
 """`frcnn bench`: it measures only what is seen to be the same, and says it in figures that can be read again."""
 
 import json
+from collections.abc import Callable
 from itertools import count
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from frcnn.bench import WHAT, ops, timing
 from frcnn.bench.machine import Peak
@@ -41,6 +42,24 @@ def test_the_twin_in_torchvision_detects_and_learns_the_same(name: str) -> None:
     few = [f"detector.test_proposals.{rule}_nms_top_n={count}" for rule, count in (("pre", 300), ("post", 50))]
     assert "within" in same_detections(make_pair(name, SIZE, few))
     assert "losses" in same_losses(make_pair(name, SIZE, few))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # read by torch.compile
+@pytest.mark.parametrize("name", ["alexnet", "fasterrcnn_mobilenet_v3_large_320_fpn"])
+def test_compiled_layers_detect_and_learn_the_same(name: str) -> None:
+    """As `torch.compile` records them; what its own compiler makes of that takes a minute, and is PyTorch's."""
+    recorded: list[fx.GraphModule] = []
+
+    def run_as_recorded(graph: fx.GraphModule, inputs: object) -> Callable[..., object]:
+        recorded.append(graph)
+        return graph.forward
+
+    for same in (same_detections, same_losses):
+        pair = make_pair(name, (320, 320))
+        names = list(pair.ours.state_dict())
+        assert "within" in same(pair._replace(ours=pair.ours.compile_layers(backend=run_as_recorded)))
+        assert list(pair.ours.state_dict()) == names
+    assert any(node.target is torch.conv2d for graph in recorded for node in graph.graph.nodes)
 
 
 @pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_resnet50_fpn"])

@@ -250,7 +250,10 @@ def test_an_exported_file_is_not_compressed(exported: Make, capsys: pytest.Captu
     file = str(exported("onnx").files[0])
     for command in (["predict", file, "x.jpg"], ["evaluate", file]):
         assert main([*command, "--svd", "16"]) == 2
-        assert "svd 16: the layers of an exported file stay; `frcnn export RUN --svd 16`" in capsys.readouterr().err
+        assert (
+            "--svd 16: an exported file stays as it is; `frcnn export RUN --svd 16` writes one so"
+            in capsys.readouterr().err
+        )
 
 
 def test_training_can_store_one(run: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.testing import assert_close
 
-from frcnn.nn.batch_norm import fold_batch_norm
+from frcnn.nn.batch_norm import fold_batch_norm, unfold_batch_norm
 
 
 class Classifier(nn.Module):
@@ -82,3 +82,14 @@ def test_weights_that_are_loaded_later_count(layers: fx.GraphModule) -> None:
     for each in (plain, layers):
         each.load_state_dict(other)
     assert_close(plain(images), layers(images), atol=1e-4, rtol=1e-4)
+
+
+def test_unfolding_gives_the_layers_back(layers: fx.GraphModule) -> None:
+    plain = copy.deepcopy(layers)
+    fold_batch_norm(layers)
+    unfold_batch_norm(nn.Sequential(layers))
+    assert [(node.op, node.target) for node in layers.graph.nodes] == [
+        (node.op, node.target) for node in plain.graph.nodes
+    ]
+    images = torch.randn(1, 3, 16, 16)
+    assert torch.equal(plain(images), layers(images))

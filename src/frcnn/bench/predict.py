@@ -20,9 +20,16 @@ _SURE = 0.95  # of the detections: scores that are equal but for rounding may ch
 
 @torch.no_grad()
 def bench_predict(
-    base_models: Sequence[str], device: torch.device, precision: Callable[[FasterRCNN], torch.dtype], rounds: int
+    base_models: Sequence[str],
+    device: torch.device,
+    precision: Callable[[FasterRCNN], torch.dtype],
+    rounds: int,
+    prepare: Callable[[FasterRCNN], FasterRCNN] = lambda detector: detector,
 ) -> Iterator[Row]:
     """One photo at a time: ours, and torchvision's as a user runs it, in float32.
+
+    Args:
+        prepare: changes how ours runs, e.g. compiles it, not what it finds.
 
     Raises:
         AssertionError: they do not find the same in float32.
@@ -30,9 +37,10 @@ def bench_predict(
     for name in base_models:
         height, width = input_size_of(name)
         pair = make_pair(name, (height, width))
+        prepare(pair.ours)
         check = same_detections(pair)
         dtype = precision(pair.ours)
-        ours, theirs = copy.deepcopy(pair.ours).set_precision(dtype).to(device), pair.theirs.to(device)
+        ours, theirs = prepare(copy.deepcopy(pair.ours).set_precision(dtype).to(device)), pair.theirs.to(device)
 
         def our_way(pair: Pair = pair, ours: FasterRCNN = ours) -> object:
             return ours(*pair.our_inputs(device))

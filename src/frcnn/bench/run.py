@@ -24,6 +24,7 @@ def run_bench(
     precision: str = "auto",
     *,
     rounds: int = 7,
+    compile_mode: str | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> Found:
     """Measure, and say each result as soon as it is there.
@@ -34,6 +35,7 @@ def run_bench(
         precision: of our layers: "auto" is what a RUN takes on this machine; torchvision's compute in fp32, as its
             users run them.
         rounds: how often each way is timed.
+        compile_mode: of `torch.compile`, for our layers; None: they are not compiled.
 
     Raises:
         AssertionError: ours and torchvision's do not compute the same, so nothing is worth timing.
@@ -45,10 +47,13 @@ def run_bench(
         wanted = detector.config.train.precision if precision == "auto" else precision
         return choose_precision(wanted, place)
 
+    def prepared(detector: FasterRCNN) -> FasterRCNN:
+        return detector if compile_mode is None else detector.compile_layers(mode=compile_mode)
+
     measures: dict[str, Callable[[], Iterator[Row]]] = {
         "ops": lambda: bench_ops(place, rounds),
-        "predict": lambda: bench_predict(base_models, place, chosen, rounds),
-        "train": lambda: bench_train(base_models, place, chosen, rounds),
+        "predict": lambda: bench_predict(base_models, place, chosen, rounds, prepared),
+        "train": lambda: bench_train(base_models, place, chosen, rounds, prepared),
         "data": lambda: bench_data(place, chosen, rounds),
         "eval": lambda: bench_eval(rounds),
     }

@@ -30,20 +30,29 @@ _ALL = 10**6  # samples: all that there are, so that it does not matter who is d
 
 
 def bench_train(
-    base_models: Sequence[str], device: torch.device, precision: Callable[[FasterRCNN], torch.dtype], rounds: int
+    base_models: Sequence[str],
+    device: torch.device,
+    precision: Callable[[FasterRCNN], torch.dtype],
+    rounds: int,
+    prepare: Callable[[FasterRCNN], FasterRCNN] = lambda detector: detector,
 ) -> Iterator[Row]:
     """One photo with some objects: forward, four losses, gradients, SGD with momentum and weight decay.
+
+    Args:
+        prepare: changes how ours runs, e.g. compiles it, not what it computes.
 
     Raises:
         AssertionError: the losses are not the same.
     """
     for name in base_models:
         size = input_size_of(name)
-        check = same_losses(make_pair(name, size))
+        pair = make_pair(name, size)
+        prepare(pair.ours)
+        check = same_losses(pair)
         pair = make_pair(name, size)
         dtype = precision(pair.ours)
         batch = batch_to(photo_batch(pair), device)
-        our_step, their_step = training_step(pair.ours.to(device), dtype), _their_step(pair, batch)
+        our_step, their_step = training_step(prepare(pair.ours.to(device)), dtype), _their_step(pair, batch)
         ways: dict[str, Callable[[], object]] = {OURS: partial(our_step, batch), "torchvision": their_step}
         seconds = interleaved(ways, rounds=rounds, device=device)
         work = f"{name}, {size[0]} x {size[1]}, training step"

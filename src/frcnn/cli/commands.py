@@ -329,7 +329,13 @@ def bench(options: argparse.Namespace) -> None:
         raise ValueError(f"--rounds {options.rounds}: at least one")
     with _only_json(options.json):
         found = run_bench(
-            options.what, options.base_model, options.device, options.precision, rounds=options.rounds, log=print
+            options.what,
+            options.base_model,
+            options.device,
+            options.precision,
+            rounds=options.rounds,
+            compile_mode=options.compile,
+            log=print,
         )
         print(f"\n{table(found)}")
     if options.json is not None:

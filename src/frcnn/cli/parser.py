@@ -237,6 +237,14 @@ def make_parser() -> argparse.ArgumentParser:
         default="auto",
         help="of our layers; torchvision's compute in fp32 (default: what a RUN takes on this machine)",
     )
+    bench.add_argument(
+        "--compile",
+        nargs="?",
+        const="default",
+        choices=("default", "reduce-overhead", "max-autotune"),
+        metavar="MODE",
+        help="torch.compile our layers: default; reduce-overhead: with CUDA graphs; or max-autotune (default: not)",
+    )
     bench.add_argument("--rounds", type=int, default=7, help="how often each way is timed (default: 7)")
     bench.add_argument("--json", metavar="FILE", help="write all figures there ('-' prints them alone)")
 

@@ -35,6 +35,26 @@ def fold_batch_norm(layers: fx.GraphModule) -> None:
     layers.recompile()
 
 
+def unfold_batch_norm(module: nn.Module) -> None:
+    """Make folded convolutions and norms layers of their own again, everywhere in a module: where modules are looked at
+    rather than run, and in graphs that leave, whose runtimes fold constants themselves."""
+    for layers in module.modules():
+        if not isinstance(layers, fx.GraphModule):
+            continue
+        for node in list(layers.graph.nodes):
+            if node.target is not conv_with_norm:
+                continue
+            maps, *both = node.args
+            with layers.graph.inserting_before(node):
+                for attribute in both:
+                    maps = layers.graph.call_module(str(attribute.target), (maps,))
+            node.replace_all_uses_with(maps)
+            layers.graph.erase_node(node)
+            for attribute in both:
+                layers.graph.erase_node(attribute)
+        layers.recompile()
+
+
 def conv_with_norm(maps: Tensor, conv: nn.Conv2d, norm: _BatchNorm) -> Tensor:
     """`norm(conv(maps))` of batch norm in evaluation mode, as one convolution."""
     assert norm.running_mean is not None

@@ -5,7 +5,7 @@ Letters: B images, H x W pixels of the padded input, K proposals, D detections, 
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -214,6 +214,19 @@ class FasterRCNN(nn.Module):
         float32."""
         for layers in (self.backbone, self.rpn.convs, self.rpn.objectness, self.rpn.deltas, self.roi_head):
             layers.to(dtype)
+        return self
+
+    def compile_layers(self, **options: Any) -> "FasterRCNN":
+        """Let `torch.compile` write code for the backbone, the RPN's convolutions and the base model's head, when they
+        first see maps of a size; the small layers, box arithmetic, RoI pooling and NMS stay as they are. Weights and
+        their names do not change; copies are not compiled.
+
+        Args:
+            options: of `torch.compile`; mode="reduce-overhead" records CUDA graphs, which fits frames of one size
+                (`detector.image.resize=fit`).
+        """
+        for layers in (self.backbone, *self.rpn.convs, *self.roi_head.convs, self.roi_head.head):
+            layers.compile(**options)
         return self
 
     def train(self, mode: bool = True) -> "FasterRCNN":

@@ -4,6 +4,7 @@ A node is a module, or a function of `frcnn.ops`; an arrow says that what one ga
 while one image runs through the model, so the picture shows what happens, not what someone once drew.
 """
 
+import copy
 import shutil
 import sys
 from collections import defaultdict
@@ -18,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 import frcnn.ops
 from frcnn.files import whole_file
+from frcnn.nn.batch_norm import unfold_batch_norm
 from frcnn.nn.detector import FasterRCNN
 from frcnn.ops.sampling import generator_of
 from frcnn.training.phases import Part, Phase
@@ -57,7 +59,8 @@ def draw_graphs(
     Returns:
         The files.
     """
-    detector.eval()  # nothing is to change, neither weights nor statistics
+    detector = copy.deepcopy(detector).eval()  # nothing is to change, neither weights nor statistics
+    unfold_batch_norm(detector)
     inputs = {"images": batch.images, "image sizes": batch.image_sizes, "original sizes": batch.original_sizes}
     found = _trace(detector, inputs, lambda: detector(*inputs.values())._asdict())
     files = [_draw(detector, found, frozenset(), folder / f"graph-evaluation.{graph_type}")]
