@@ -4,34 +4,42 @@
 
 DATA is the Grocery set. Base models that are not trained (their layers have the same work to do), photos of 800 x 1066
 pixels, one at a time; every round runs all files once, one after the other, with a pause in which threads fall asleep.
+Of torchvision's own detector, the file that PyTorch makes of it is run too.
 """
 
 import argparse
+import copy
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import onnxruntime
+import openvino
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torchvision.models import detection
 
 from frcnn.bench.machine import machine
+from frcnn.bench.pairs import make_pair
 from frcnn.config import merge
 from frcnn.data.dataset import open_dataset
 from frcnn.data.images import images_among, read_image
 from frcnn.data.transforms import frames_of
 from frcnn.deploy.export import export
-from frcnn.deploy.graph import in_precision
 from frcnn.deploy.openvino import write_openvino
-from frcnn.detectors import Detector, Exported
+from frcnn.deploy.quiet import quiet
+from frcnn.detectors import Exported
 from frcnn.nn.detector import FasterRCNN
 
 HERE = Path(__file__).parent
-MODELS = ("alexnet", "efficientnet_lite0", "resnet50-fpn")
+MODELS = ("alexnet", "efficientnet_lite0", "resnet50-fpn", "fasterrcnn_resnet50_fpn")
 SIZE = ("resize=shorter_side", "shorter_side=800", "longer_side=1333", "divisor=1")
+PIXELS = (800, 1066)
 NAMES = {".onnx": "ONNX Runtime", ".xml": "OpenVINO"}
 PAUSE = 0.3  # seconds
 
@@ -62,34 +70,63 @@ def few(data: Path, folder: Path) -> Path:
 @torch.no_grad()
 def measure(name: str, data: Path, rounds: int) -> dict[str, tuple[list[float], int]]:
     """Seconds of each round, and bytes of the file, of every way to run a base model."""
+    photo = images_among((data / "testImages").iterdir())[0]
+    ways: dict[str, tuple[Callable[[], object], int]] = {}
+    if name in detection.__dict__:
+        pair = make_pair(name, PIXELS)
+        detector = pair.ours
+        frames = frames_of([pair.image], detector.image_settings)
+        ways |= ways_of_torchvision(pair.theirs, pair.their_input(torch.device("cpu")), data)
+    else:
+        detector = untrained(name, data, photo)
+        frames = frames_of([read_image(photo)], detector.image_settings)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        lowered = copy.deepcopy(detector).set_precision(dtype)
+        ways[f"PyTorch, {precision}"] = (partial(lowered.detect, frames, ["photo"]), 0)
+    for file in files_of(detector, data):
+        model = Exported(file)
+        weights = file.with_suffix(".bin") if file.suffix == ".xml" else file
+        way = f"{NAMES[file.suffix]}, {model.description.precision}"
+        ways[way] = (partial(model.detect, frames, ["photo"]), weights.stat().st_size)
+
+    seconds: dict[str, tuple[list[float], int]] = {way: ([], size) for way, (_, size) in ways.items()}
+    for number in range(rounds + 2):
+        for way, (detect, _) in ways.items():
+            taken = timed(detect)
+            if number >= 2:  # the first ones warm up
+                seconds[way][0].append(taken)
+            time.sleep(PAUSE)
+    return seconds
+
+
+def untrained(name: str, data: Path, photo: Path) -> FasterRCNN:
     config = merge(base_model=name, overrides=[f"detector.image.{rule}" for rule in SIZE])
     torch.manual_seed(0)
     detector = FasterRCNN(config, open_dataset(data, config.data).classes)
     for module in detector.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train()
-    photo = images_among((data / "testImages").iterdir())[0]
     frames = frames_of([read_image(photo)], detector.image_settings)
     for _ in range(3):  # statistics of batch norm, without which numbers overflow
         detector(*(torch.from_numpy(array) for array in frames))
-    detector.eval()
+    return detector.eval()
 
-    ways: dict[str, tuple[Detector, int]] = {}
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        ways[f"PyTorch, {precision}"] = (in_precision(detector, dtype), 0)
-    for file in files_of(detector, data):
-        model = Exported(file)
-        weights = file.with_suffix(".bin") if file.suffix == ".xml" else file
-        ways[f"{NAMES[file.suffix]}, {model.description.precision}"] = (model, weights.stat().st_size)
 
-    seconds: dict[str, tuple[list[float], int]] = {way: ([], size) for way, (_, size) in ways.items()}
-    for number in range(rounds + 2):
-        for way, (model, _) in ways.items():
-            taken = timed(lambda model=model: model.detect(frames, ["photo"]))
-            if number >= 2:  # the first ones warm up
-                seconds[way][0].append(taken)
-            time.sleep(PAUSE)
-    return seconds
+def ways_of_torchvision(theirs: nn.Module, image: Tensor, folder: Path) -> dict[str, tuple[Callable[[], object], int]]:
+    """torchvision's detector as it is, and in the file that PyTorch's older exporter makes of it (the newer one does
+    not take it)."""
+    file = folder / "torchvision.onnx"
+    theirs.eval()
+    with quiet():
+        torch.onnx.export(theirs, ([image],), file, dynamo=False, opset_version=18, input_names=["image"])
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    compiled = openvino.compile_model(file, "CPU")
+    array, size = image.numpy(), file.stat().st_size
+    return {
+        "torchvision, PyTorch, fp32": (partial(theirs, [image]), 0),
+        "torchvision, ONNX Runtime, fp32": (partial(session.run, None, {"image": array}), size),
+        "torchvision, OpenVINO, fp32": (partial(compiled, {"image": array}), size),
+    }
 
 
 def files_of(detector: FasterRCNN, data: Path) -> list[Path]:

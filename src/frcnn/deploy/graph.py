@@ -55,7 +55,7 @@ def least_side(detector: FasterRCNN) -> int:
 
 
 def in_precision(detector: FasterRCNN, dtype: torch.dtype) -> FasterRCNN:
-    """A copy on the CPU whose layers compute in `dtype`, each layer by itself, as runtimes and their tools know them."""
+    """A copy on the CPU whose layers compute in `dtype`, one by one, as runtimes and their tools know them."""
     detector = copy.deepcopy(detector).cpu().eval().set_precision(dtype)
     unfold_batch_norm(detector)
     return detector
