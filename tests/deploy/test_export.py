@@ -193,10 +193,10 @@ def test_a_file_that_is_not_the_same_model_is_not_kept(
 def test_int8_that_loses_too_much_is_refused_unless_told(
     run: Path, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    black = tmp_path / "black"
-    black.mkdir()
-    read_image(photos[0]).point(lambda value: 0).save(black / "0.png")  # ranges that fit nothing else
-    command = ["export", str(run), "--precision", "int8", "--calibrate", str(black), "--out", str(tmp_path / "m.onnx")]
+    grey = tmp_path / "grey"
+    grey.mkdir()
+    read_image(photos[0]).point(lambda value: 127).save(grey / "0.png")  # the mean: ranges that fit nothing else
+    command = ["export", str(run), "--precision", "int8", "--calibrate", str(grey), "--out", str(tmp_path / "m.onnx")]
     assert main(command) == 2
     assert "more than 0.02 away" in capsys.readouterr().err
     assert not (tmp_path / "m.onnx").exists()
