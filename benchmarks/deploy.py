@@ -23,6 +23,7 @@ import openvino
 import torch
 from torch import Tensor, nn
 from torchvision.models import detection
+from untrained import untrained
 
 from frcnn.bench.machine import machine
 from frcnn.bench.pairs import make_pair
@@ -78,8 +79,10 @@ def measure(name: str, data: Path, rounds: int) -> dict[str, tuple[list[float], 
         frames = frames_of([pair.image], detector.image_settings)
         ways |= ways_of_torchvision(pair.theirs, pair.their_input(torch.device("cpu")), data)
     else:
-        detector = untrained(name, data, photo)
-        frames = frames_of([read_image(photo)], detector.image_settings)
+        config = merge(base_model=name, overrides=[f"detector.image.{rule}" for rule in SIZE])
+        frames = frames_of([read_image(photo)], config.detector.image)
+        inputs = (torch.from_numpy(array) for array in frames)
+        detector = untrained(config, open_dataset(data, config.data).classes, *inputs)
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         lowered = copy.deepcopy(detector).set_precision(dtype)
         ways[f"PyTorch, {precision}"] = (partial(lowered.detect, frames, ["photo"]), 0)
@@ -97,19 +100,6 @@ def measure(name: str, data: Path, rounds: int) -> dict[str, tuple[list[float], 
                 seconds[way][0].append(taken)
             time.sleep(PAUSE)
     return seconds
-
-
-def untrained(name: str, data: Path, photo: Path) -> FasterRCNN:
-    config = merge(base_model=name, overrides=[f"detector.image.{rule}" for rule in SIZE])
-    torch.manual_seed(0)
-    detector = FasterRCNN(config, open_dataset(data, config.data).classes)
-    for module in detector.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train()
-    frames = frames_of([read_image(photo)], detector.image_settings)
-    for _ in range(3):  # statistics of batch norm, without which numbers overflow
-        detector(*(torch.from_numpy(array) for array in frames))
-    return detector.eval()
 
 
 def ways_of_torchvision(theirs: nn.Module, image: Tensor, folder: Path) -> dict[str, tuple[Callable[[], object], int]]:

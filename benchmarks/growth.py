@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import torch
 from index import write as write_index
-from torch import nn
+from untrained import untrained
 
 from frcnn.bench.machine import machine
 from frcnn.config import DataSettings, merge
@@ -130,17 +130,9 @@ CASES = {"prediction": prediction, "training step": training}
 
 
 def make_detector(proposals: int) -> FasterRCNN:
-    """Random weights; batch norm has the statistics of random images, without which numbers overflow."""
     rules = [f"detector.{use}_proposals.post_nms_top_n={proposals}" for use in ("train", "test")]
-    torch.manual_seed(0)
-    detector = FasterRCNN(merge(overrides=rules), CLASSES)
-    for module in detector.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train()
-    with torch.no_grad():
-        for _ in range(3):
-            detector.backbone(detector.normalize(pixels(256, 1), torch.full((1, 2), 256.0)))
-    return detector.eval()
+    size = torch.full((1, 2), 256.0)
+    return untrained(merge(overrides=rules), CLASSES, pixels(256, 1), size, size)
 
 
 def pixels(side: int, batch: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """How many photos a second `frcnn predict` does, and with how much memory, and write benchmarks/predict.md.
 
-    python benchmarks/predict.py RUN PHOTOS [--rounds 5] [--count 40]
+    python benchmarks/predict.py RUN PHOTOS [--rounds 3] [--count 200]
 
 RUN is a trained one; PHOTOS is a folder with some of its photos, which are repeated by links. Every round does as many
 photos one by one (read, resize, detect, draw, write, then the next one) as by the command.
@@ -34,8 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=200)
     options = parser.parse_args()
     photos = images_among(options.photos.rglob("*"))
     with tempfile.TemporaryDirectory() as name:
@@ -45,15 +45,15 @@ def main() -> None:
             speed(
                 "enlarged to 12 megapixels",
                 options.run,
-                links(enlarged(photos[:5], folder / "large"), folder / "12", options.count // 2),
+                links(enlarged(photos[:5], folder / "large"), folder / "12", options.count // 5),
                 options.rounds,
             ),
         ]
         one, huge = photos[0], enlarged(photos[:1], folder / "huge", HUGE)[0]
         memories = {
             "1 photo, as it is": memory(options.run, one),
+            f"{options.count // 5} photos": memory(options.run, links(photos, folder / "few", options.count // 5)),
             f"{options.count} photos": memory(options.run, folder / "plain"),
-            f"{5 * options.count} photos": memory(options.run, links(photos, folder / "many", 5 * options.count)),
             f"1 photo of {HUGE[0]} x {HUGE[1]} pixels, `--tile 1024`": memory(options.run, huge, "--tile", "1024"),
         }
     text = report(photos, rows, memories, options.rounds)
@@ -121,9 +121,9 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
 
 def memory(run: Path, photos: Path, *arguments: str) -> float:
     """Megabytes at the peak of a process of its own."""
-    code = (
-        "import resource, sys; from frcnn.cli import main; status = main(sys.argv[1:]);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024); sys.exit(status)"
+    code = (  # not getrusage's, which begins with that of the process that started it
+        "import re, sys; from pathlib import Path; from frcnn.cli import main; status = main(sys.argv[1:]);"
+        "print(int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024); sys.exit(status)"
     )
     with tempfile.TemporaryDirectory() as out:
         told = [sys.executable, "-W", "error", "-c", code, "predict", run, photos, "--out", out, *arguments]

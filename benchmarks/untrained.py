@@ -1,0 +1,23 @@
+"""Detectors that have work to do, though nobody trained them."""
+
+import torch
+from torch import Tensor, nn
+
+from frcnn.config import Config
+from frcnn.nn.detector import FasterRCNN
+
+
+@torch.no_grad()
+def untrained(config: Config, classes: list[str] | tuple[str, ...], *inputs: Tensor) -> FasterRCNN:
+    """Random weights; batch norm has the statistics of these inputs, without which numbers overflow."""
+    torch.manual_seed(0)
+    learning = config.base_model.model_copy(update={"freeze_batch_norm": False})  # or it is folded, and sees nothing
+    detector = FasterRCNN(config.model_copy(update={"base_model": learning}), classes).eval()
+    for module in detector.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    for _ in range(3):
+        detector(*inputs)
+    frozen = FasterRCNN(config, classes)
+    frozen.load_state_dict(detector.state_dict())
+    return frozen.eval()
