@@ -177,10 +177,14 @@ def report(results: dict[str, dict]) -> str:
             f"{statistics.median(run['seconds'] for run in runs.values()):.0f} s | "
             f"{statistics.median(run['seconds_per_image'] for run in runs.values()):.2f} | {folds or 'not run'} |"
         )
-    machines = sorted({found["machine"] for found in results.values()})
+    machines: dict[str, list[str]] = {}
+    for name, found in results.items():
+        machines.setdefault(found["machine"], []).append(name)
+    fewest_last = sorted(machines.items(), key=lambda item: -len(item[1]))
+    said = [name if n == 0 else f"{', '.join(rows)}: {name}" for n, (name, rows) in enumerate(fewest_last)]
     lines += [
         "",
-        f"Machine: {'; '.join(machines)}.",
+        f"Machine: {'; but '.join(said)}.",
         "Times are medians over the seeds; the machine is noisy, and the runs of AlexNet and those in 16 bits shared",
         "it with other work, so theirs are high.",
         "",
