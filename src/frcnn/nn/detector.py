@@ -217,9 +217,9 @@ class FasterRCNN(nn.Module):
         return self
 
     def compile_layers(self, **options: Any) -> "FasterRCNN":
-        """Let `torch.compile` write code for the backbone, the RPN's convolutions and the base model's head, when they
-        first see maps of a size; the small layers, box arithmetic, RoI pooling and NMS stay as they are. Weights and
-        their names do not change; copies are not compiled.
+        """Let `torch.compile` write code for the backbone, the convolutions of RPN and RoI head, and the base model's
+        head, when they first see maps of a size; the small layers, box arithmetic, RoI pooling and NMS stay as is.
+        Weights and their names do not change; copies are not compiled.
 
         Args:
             options: of `torch.compile`; mode="reduce-overhead" records CUDA graphs, which fits frames of one size
