@@ -24,6 +24,7 @@ from frcnn.deploy.graph import Deployed, in_precision, least_side, record
 from frcnn.detectors import OUTPUTS, RAW_OUTPUTS, Description, Exported
 from frcnn.evaluation.report import require_known_classes
 from frcnn.files import PARTIAL, whole_files
+from frcnn.nn.batch_norm import unfold_batch_norm
 from frcnn.nn.checkpoint import COCO, load
 from frcnn.nn.compression import compressed
 from frcnn.nn.detector import FasterRCNN
@@ -239,8 +240,11 @@ def _describe(
 
 
 def _in_layers(detector: FasterRCNN, to: str, precision: str) -> FasterRCNN:
-    """With layers as the file has them; OpenVINO lowers precision itself, when it stores or runs a file."""
-    return in_precision(detector, torch.float32 if to == "openvino" else _DTYPES.get(precision, torch.float32))
+    """With layers as the file has them: one by one, as runtimes and their tools know them. OpenVINO lowers precision
+    itself, when it stores or runs a file."""
+    detector = in_precision(detector, torch.float32 if to == "openvino" else _DTYPES.get(precision, torch.float32))
+    unfold_batch_norm(detector)
+    return detector
 
 
 def _write(program: ExportedProgram, description: Description, path: Path, *, raw: bool) -> None:

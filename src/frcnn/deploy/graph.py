@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from frcnn.deploy.quiet import quiet
-from frcnn.nn.batch_norm import unfold_batch_norm
 from frcnn.nn.detector import FasterRCNN
 
 _EXAMPLE_SIZE = (256, 320)
@@ -55,10 +54,8 @@ def least_side(detector: FasterRCNN) -> int:
 
 
 def in_precision(detector: FasterRCNN, dtype: torch.dtype) -> FasterRCNN:
-    """A copy on the CPU whose layers compute in `dtype`, one by one, as runtimes and their tools know them."""
-    detector = copy.deepcopy(detector).cpu().eval().set_precision(dtype)
-    unfold_batch_norm(detector)
-    return detector
+    """A copy on the CPU whose layers compute in `dtype`."""
+    return copy.deepcopy(detector).cpu().eval().set_precision(dtype)
 
 
 def record(model: Deployed, *, image_size: tuple[int, int] | None, batch: int | None) -> ExportedProgram:
