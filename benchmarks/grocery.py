@@ -180,11 +180,12 @@ def report(results: dict[str, dict]) -> str:
     machines: dict[str, list[str]] = {}
     for name, found in results.items():
         machines.setdefault(found["machine"], []).append(name)
-    fewest_last = sorted(machines.items(), key=lambda item: -len(item[1]))
-    said = [name if n == 0 else f"{', '.join(rows)}: {name}" for n, (name, rows) in enumerate(fewest_last)]
     lines += [
         "",
-        f"Machine: {'; but '.join(said)}.",
+        "Machines:",
+        "",
+        *(f"* {'; '.join(rows)}: {name}." for name, rows in machines.items()),
+        "",
         "Times are medians over the seeds; the machine is noisy, and the runs of AlexNet and those in 16 bits shared",
         "it with other work, so theirs are high.",
         "",

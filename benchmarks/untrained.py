@@ -1,5 +1,7 @@
 """Detectors that have work to do, though nobody trained them."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,7 @@ from frcnn.nn.detector import FasterRCNN
 
 
 @torch.no_grad()
-def untrained(config: Config, classes: list[str] | tuple[str, ...], *inputs: Tensor) -> FasterRCNN:
+def untrained(config: Config, classes: Sequence[str], *inputs: Tensor) -> FasterRCNN:
     """Random weights; batch norm has the statistics of these inputs, without which numbers overflow."""
     torch.manual_seed(0)
     learning = config.base_model.model_copy(update={"freeze_batch_norm": False})  # or it is folded, and sees nothing
