@@ -21,7 +21,6 @@ from pathlib import Path
 import onnxruntime
 import openvino
 import torch
-from torch import Tensor, nn
 from torchvision.models import detection
 from untrained import untrained
 
@@ -72,17 +71,12 @@ def few(data: Path, folder: Path) -> Path:
 def measure(name: str, data: Path, rounds: int) -> dict[str, tuple[list[float], int]]:
     """Seconds of each round, and bytes of the file, of every way to run a base model."""
     photo = images_among((data / "testImages").iterdir())[0]
-    ways: dict[str, tuple[Callable[[], object], int]] = {}
-    if name in detection.__dict__:
-        pair = make_pair(name, PIXELS)
-        detector = pair.ours
-        frames = frames_of([pair.image], detector.image_settings)
-        ways |= ways_of_torchvision(pair.theirs, pair.their_input(torch.device("cpu")), data)
-    else:
-        config = merge(base_model=name, overrides=[f"detector.image.{rule}" for rule in SIZE])
-        frames = frames_of([read_image(photo)], config.detector.image)
-        inputs = (torch.from_numpy(array) for array in frames)
-        detector = untrained(config, open_dataset(data, config.data).classes, *inputs)
+    overrides = () if name in detection.__dict__ else [f"detector.image.{rule}" for rule in SIZE]  # torchvision's own
+    config = merge(base_model=name, overrides=overrides)
+    frames = frames_of([read_image(photo)], config.detector.image)
+    inputs = (torch.from_numpy(array) for array in frames)
+    detector = untrained(config, open_dataset(data, config.data).classes, *inputs)
+    ways = ways_of_torchvision(name, data) if name in detection.__dict__ else {}
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         lowered = copy.deepcopy(detector).set_precision(dtype)
         ways[f"PyTorch, {precision}"] = (partial(lowered.detect, frames, ["photo"]), 0)
@@ -102,11 +96,12 @@ def measure(name: str, data: Path, rounds: int) -> dict[str, tuple[list[float], 
     return seconds
 
 
-def ways_of_torchvision(theirs: nn.Module, image: Tensor, folder: Path) -> dict[str, tuple[Callable[[], object], int]]:
+def ways_of_torchvision(name: str, folder: Path) -> dict[str, tuple[Callable[[], object], int]]:
     """torchvision's detector as it is, and in the file that PyTorch's older exporter makes of it (the newer one does
     not take it)."""
+    pair = make_pair(name, PIXELS)
+    theirs, image = pair.theirs.eval(), pair.their_input(torch.device("cpu"))
     file = folder / "torchvision.onnx"
-    theirs.eval()
     with quiet():
         torch.onnx.export(theirs, ([image],), file, dynamo=False, opset_version=18, input_names=["image"])
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])

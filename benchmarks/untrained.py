@@ -13,7 +13,8 @@ from frcnn.nn.detector import FasterRCNN
 def untrained(config: Config, classes: Sequence[str], *inputs: Tensor) -> FasterRCNN:
     """Random weights; batch norm has the statistics of these inputs, without which numbers overflow."""
     torch.manual_seed(0)
-    learning = config.base_model.model_copy(update={"freeze_batch_norm": False})  # or it is folded, and sees nothing
+    # Not frozen, or it is folded and sees nothing; torchvision's detectors have an eps of 0, with which none learns.
+    learning = config.base_model.model_copy(update={"freeze_batch_norm": False, "batch_norm_eps": 1e-5})
     detector = FasterRCNN(config.model_copy(update={"base_model": learning}), classes).eval()
     for module in detector.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
