@@ -100,7 +100,7 @@ def ways_of_torchvision(name: str, folder: Path) -> dict[str, tuple[Callable[[],
     """torchvision's detector as it is, and in the file that PyTorch's older exporter makes of it (the newer one does
     not take it)."""
     pair = make_pair(name, PIXELS)
-    theirs, image = pair.theirs.eval(), pair.their_input(torch.device("cpu"))
+    theirs, image = pair.theirs.eval(), pair.their_input()
     file = folder / "torchvision.onnx"
     with quiet():
         torch.onnx.export(theirs, ([image],), file, dynamo=False, opset_version=18, input_names=["image"])

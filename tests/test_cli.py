@@ -189,11 +189,12 @@ def test_train_evaluate_predict(tmp_path: Path, photo: Path, capsys: pytest.Capt
     assert evaluation["objects"] == {"blue": 2, "red": 2}
     assert {path.name for path in (run / "images").iterdir()} == {"4-detections.jpg", "5-detections.jpg"}
 
-    (run / "evaluation.json").unlink()
-    assert main(["evaluate", str(run)]) == 0
-    assert is_table(capsys.readouterr().out)
-    again = json.loads((run / "evaluation.json").read_text())
-    assert again["ap"] == evaluation["ap"]
+    for options in ([], ["--precision", "fp32"]):  # which is what it is without
+        (run / "evaluation.json").unlink()
+        assert main(["evaluate", str(run), *options]) == 0
+        assert is_table(capsys.readouterr().out)
+        again = json.loads((run / "evaluation.json").read_text())
+        assert again["ap"] == evaluation["ap"]
 
     assert main(["predict", str(run), str(photo), "--min-score", "0"]) == 0
     output = capsys.readouterr()
@@ -394,6 +395,13 @@ def test_predict_by_tiles(tmp_path: Path, run: Path, photo: Path, capsys: pytest
         assert f"frcnn: error: {bad[-2].strip('-')}: " in capsys.readouterr().err
 
 
+def test_pictures_are_as_large_as_a_jpeg_can_be(run: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frcnn.cli.commands._JPEG_SIDE", 100)
+    assert main(["predict", str(run), str(photo)]) == 0
+    with Image.open(run / "predictions" / "photo-detections.jpg") as picture:
+        assert picture.size == (100, 75)
+
+
 def test_predict_stops_at_a_broken_photo_and_names_it(
     tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -403,7 +411,7 @@ def test_predict_stops_at_a_broken_photo_and_names_it(
     (photo.parent / "15.png").write_text("hello")
     assert main(["predict", str(run), str(photo.parent), "--json", str(tmp_path / "found.json")]) == 2
     assert "15.png: not an image" in capsys.readouterr().err
-    assert "00-detections.jpg" in contents(run / "predictions")
+    assert list(contents(run / "predictions")) == [f"{number:02}-detections.jpg" for number in range(15)]
     assert not (tmp_path / "found.json").exists()
 
 

@@ -12,7 +12,6 @@ from torch.testing import assert_close
 from frcnn.bench.ops import bench_ops
 from frcnn.bench.pairs import make_pair
 from frcnn.bench.train import photo_batch, training_step
-from frcnn.data.loader import batch_to
 from frcnn.ops.roi_pooling import roi_align
 from frcnn.ops.selection import nms
 from frcnn.types import Level
@@ -43,6 +42,13 @@ def test_nms_keeps_what_it_keeps_on_a_processor() -> None:
     scores[::7] = -torch.inf
     expected = nms(boxes[None], scores[None], 0.7, 500)
     assert_close(nms(boxes[None].to(CUDA), scores[None].to(CUDA), 0.7, 500).cpu(), expected)
+
+
+def test_of_equal_scores_the_first_is_kept_on_both() -> None:
+    boxes, scores = crowd(3000)
+    scores = (scores * 10).floor() / 10
+    expected = nms(boxes[None], scores[None], 0.5, 500)
+    assert_close(nms(boxes[None].to(CUDA), scores[None].to(CUDA), 0.5, 500).cpu(), expected)
 
 
 def test_roi_align_and_its_gradient_are_those_of_a_processor() -> None:
@@ -84,8 +90,8 @@ def test_layers_do_not_wait_for_the_card() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_training_steps_lower_the_loss(dtype: torch.dtype) -> None:
-    pair = make_pair("alexnet", (320, 320))
-    step, batch = training_step(pair.ours.to(CUDA), dtype, rate=1e-4), batch_to(photo_batch(pair), CUDA)
+    pair = make_pair("alexnet", (320, 320)).to(CUDA)
+    step, batch = training_step(pair.ours, dtype, rate=1e-4), photo_batch(pair)
     losses = [step(batch) for _ in range(10)]
     assert all(map(torch.isfinite, losses))
     assert losses[-1] < losses[0]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -358,19 +359,51 @@ def test_tiles_that_lead_nowhere_are_an_error(photo: Path, tile: int, overlap: f
         predict(FindsRectangles(), photo, tile=tile, overlap=overlap)
 
 
-@pytest.mark.parametrize("limit", [20_000, 10_000], ids=["Pillow warns", "Pillow refuses"])
-def test_a_huge_photo_is_predicted_by_tiles_alone(tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Warnings are errors here; the photo has 24,000 pixels, a tile 9,216."""
+def test_a_photo_that_pillow_refuses_is_predicted_by_tiles_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has 24,000 pixels, a tile 9,216 or, larger than Pillow's limit for pieces, 18,000."""
     objects = [("red", (10.0, 12.0, 30.0, 40.0))]
     draw_image(objects, size=(120, 200)).save(tmp_path / "huge.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8000)
     with pytest.raises(ValueError, match=r"huge\.png: 200 x 120 pixels are .* by tiles: --tile 1024"):
         predict(FindsRectangles(), tmp_path / "huge.png")
-    for tile in (96, 256):
+    for tile in (96, 150, 256):
         (prediction,) = predict(FindsRectangles(side=tile), tmp_path / "huge.png", tile=tile)
         assert_each_once(prediction, objects, pixels=2)
     assert frcnn.draw(tmp_path / "huge.png", prediction).size == (200, 120)
-    assert limit == Image.MAX_IMAGE_PIXELS
+    assert Image.MAX_IMAGE_PIXELS == 8000
+
+
+def test_a_photo_that_pillow_warns_of_is_predicted_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = [("red", (10.0, 12.0, 30.0, 40.0))]
+    draw_image(objects, size=(120, 200)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
+    with pytest.warns(Image.DecompressionBombWarning, match="24000 pixels"):
+        (prediction,) = predict(FindsRectangles(side=200), tmp_path / "large.png")
+    assert_each_once(prediction, objects, pixels=2)
+
+
+def test_a_strip_is_not_also_predicted_whole() -> None:
+    """Resizing would leave a thread of it, which some layers do not take."""
+    detector = FindsRectangles(at_once=(1, 1))
+    predict(detector, draw_image([], size=(80, 810)), tile=100, overlap=0)
+    assert len(detector.shapes) == 9
+    predict(detector, draw_image([], size=(80, 790)), tile=100, overlap=0)
+    assert len(detector.shapes) == 9 + 8 + 1
+
+
+@pytest.mark.parametrize("at_once", [(4, 1), (1, 2)])
+def test_photos_before_one_without_a_header_are_predicted(tmp_path: Path, at_once: tuple[int, int]) -> None:
+    for number in range(6):
+        draw_image([], seed=number).save(tmp_path / f"{number}.png")
+    (tmp_path / "5.png").write_text("hello")
+    found = predict_each(
+        FindsRectangles(at_once=at_once), sorted(tmp_path.iterdir()), min_score=0, tile=None, overlap=0.2
+    )
+    assert [Path(prediction.image).name for prediction in islice(found, 5)] == [f"{number}.png" for number in range(5)]
+    with pytest.raises(ValueError, match=r"5\.png: not an image"):
+        next(found)
 
 
 def test_a_broken_photo_among_many_is_named(tmp_path: Path) -> None:

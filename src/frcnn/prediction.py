@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, groupby, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from frcnn.data.ahead import read_ahead
-from frcnn.data.images import IMAGE_SUFFIXES, image_size, is_huge, read_image, to_rgb
+from frcnn.data.images import IMAGE_SUFFIXES, cropped, image_size, is_huge, read_image, to_rgb
 from frcnn.data.transforms import frames_of
 from frcnn.detectors import Detector, open_detector
 from frcnn.types import Frames, Prediction
@@ -26,6 +26,9 @@ R = TypeVar("R")
 
 _READERS = min(4, os.cpu_count() or 1)
 """Threads that read and resize."""
+
+_STRIP = 10
+"""A photo is one if it is more times as long as wide."""
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -78,7 +81,7 @@ def predict_each(
     def prepare(item: tuple[Path | Image.Image, _Piece]) -> tuple[_Piece, Frames]:
         image, piece = item
         if isinstance(image, Image.Image) and piece.window != piece.whole:
-            image = image.crop(piece.window)
+            image = cropped(image, piece.window)
         return piece, frames_of([image], detector.image_settings)
 
     def detect(batch: Sequence[tuple[_Piece, Frames]]) -> list[tuple[_Piece, Prediction]]:
@@ -140,20 +143,33 @@ def _size(image: Path | Image.Image) -> tuple[int, int]:
 
 
 def _windows(size: tuple[int, int], tile: int, overlap: float) -> list[Window]:
-    """Tiles, and the whole photo for objects that are larger than what these have in common."""
+    """Tiles, and the whole photo for objects that are larger than what these have in common; but not a strip, of which
+    resizing leaves a thread."""
     from frcnn.ops.tiles import cut_into_windows
 
     windows = cut_into_windows(size, tile, overlap)
-    return windows if len(windows) == 1 else [*windows, (0, 0, size[1], size[0])]
+    if len(windows) == 1 or max(size) > _STRIP * min(size):
+        return windows
+    return [*windows, (0, 0, size[1], size[0])]
 
 
 def _batched_by_frame(
     prepared: Iterator[tuple[_Piece, Frames]], size: int
 ) -> Iterator[Sequence[tuple[_Piece, Frames]]]:
     """Runs of at most `size` whose frames have the same shape, so that none is padded more than it would be alone."""
-    for _, equal in groupby(prepared, key=lambda item: item[1].images.shape):
-        while batch := list(islice(equal, size)):
+    batch: list[tuple[_Piece, Frames]] = []
+    try:
+        for item in prepared:
+            if batch and (len(batch) == size or item[1].images.shape != batch[0][1].images.shape):
+                yield batch
+                batch = []
+            batch.append(item)
+    except Exception:  # of an image that cannot be read; those before it can
+        if batch:
             yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _side_by_side(detect: Callable[[T], R], batches: Iterator[T], calls: int) -> Iterator[R]:

@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.testing import assert_close
 
 from frcnn.bench import WHAT, ops, timing
 from frcnn.bench.machine import Peak
@@ -14,7 +15,7 @@ from frcnn.bench.pairs import make_pair
 from frcnn.bench.predict import same_detections
 from frcnn.bench.report import Found, table, to_json
 from frcnn.bench.timing import OURS, Row, interleaved
-from frcnn.bench.train import same_losses
+from frcnn.bench.train import _their_step, photo_batch, same_losses, training_step
 from frcnn.cli import main
 
 SIZE = (256, 320)
@@ -42,6 +43,22 @@ def test_the_twin_in_torchvision_detects_and_learns_the_same(name: str) -> None:
     few = [f"detector.test_proposals.{rule}_nms_top_n={count}" for rule, count in (("pre", 300), ("post", 50))]
     assert "within" in same_detections(make_pair(name, SIZE, few))
     assert "losses" in same_losses(make_pair(name, SIZE, few))
+
+
+@pytest.mark.parametrize("name", ["vgg16", "efficientnet_lite0", "fasterrcnn_mobilenet_v3_large_320_fpn"])
+def test_the_twin_in_torchvision_trains_the_same_layers(name: str) -> None:
+    pair = make_pair(name, (320, 320))
+    batch = photo_batch(pair)
+    training_step(pair.ours, torch.float32)
+    learning = [
+        sorted(tuple(values.shape) for values in model.parameters() if values.requires_grad)
+        for model in (pair.ours, pair.theirs)
+    ]
+    assert learning[0] == learning[1]
+    assert len(learning[0]) < len(list(pair.ours.parameters()))  # some are fixed
+    before = [values.clone() for values in pair.theirs.parameters() if not values.requires_grad]
+    _their_step(pair, batch)()
+    assert_close(before, [values for values in pair.theirs.parameters() if not values.requires_grad])
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # read by torch.compile

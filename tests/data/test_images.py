@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import strategies  # noqa: F401  (its profile)
 from hypothesis import given
-from PIL import Image
+from PIL import Image, ImageFile
 
 from frcnn.data.images import image_size, read_image, read_to_resize, to_rgb, verify_image
 
@@ -104,6 +104,28 @@ def test_exif_orientation_is_undone_and_the_size_agrees(tmp_path: Path, orientat
     upright = UPRIGHT[orientation](plain)
     np.testing.assert_array_equal(pixels(path), upright)
     assert image_size(path) == verify_image(path) == upright.shape[:2]
+
+
+@pytest.mark.parametrize("name", ["image.png", "image.jpg", "image.tif", "image.webp"])
+def test_the_size_is_told_without_decoding(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path, Image.fromarray(photo()), name)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert image_size(path) == (5, 8)
+
+
+def test_a_tag_after_the_pixels_of_a_png_counts_neither_for_the_size_nor_for_the_image(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path, Image.fromarray(photo()), exif=exif)
+    content = path.read_bytes()
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4])
+    last = content.index(b"IEND") - 4
+    path.write_bytes(content[:start] + content[end:last] + content[start:end] + content[last:])
+    with Image.open(path) as image:
+        assert image.getexif()[0x0112] == 6
+    assert image_size(path) == (5, 8)
+    np.testing.assert_array_equal(pixels(path), photo())
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,18 @@ def test_an_error_in_a_worker_reaches_the_caller(workers: int) -> None:
         next(results)
 
 
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_an_error_of_the_items_comes_after_what_was_made_of_those_before(workers: int) -> None:
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise ValueError("image 3 is damaged")
+
+    results = read_ahead(lambda x: x, read_ahead(lambda x: x, items(), workers=workers), workers=workers)
+    assert list(islice(results, 3)) == [0, 1, 2]
+    with pytest.raises(ValueError, match="image 3 is damaged"):
+        next(results)
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_it_reads_only_a_few_items_ahead_and_stops_when_the_caller_does(workers: int) -> None:
     taken = []

@@ -1,6 +1,7 @@
 """The RoI head with compressed layers."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import strategies  # noqa: F401  (its profile)
@@ -11,8 +12,10 @@ from tiny import random_inputs, tiny_detector
 from torch import nn
 from torch.testing import assert_close
 
+from frcnn.nn.checkpoint import save
 from frcnn.nn.compression import compressed, factorized
 from frcnn.nn.detector import FasterRCNN
+from frcnn.training.step import TrainingStep
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,15 @@ def test_the_copy_detects_nearly_the_same_and_the_given_one_stays(detector: Fast
     assert detector.state_dict().keys() == before.keys()
     for name, value in detector.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_the_copy_is_neither_saved_nor_trained(detector: FasterRCNN, tmp_path: Path) -> None:
+    copy = compressed(detector, 4)
+    with pytest.raises(ValueError, match=r"model.safetensors: the detector is compressed \(svd 4\)"):
+        save(copy, tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=r"training: the detector is compressed \(svd 4\)"):
+        TrainingStep(copy)
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,9 @@ def test_it_is_that_of_numpy(shape: tuple[int, int]) -> None:
     u, s, vt = np.linalg.svd(given_.numpy().astype(np.float64), full_matrices=False)
     left, right = truncated_svd(given_, 4)
     assert_close(left @ right, torch.from_numpy(u[:, :4] * s[:4] @ vt[:4]).float(), rtol=0, atol=1e-5)
-    assert_close(left.T @ left, torch.eye(4), rtol=0, atol=1e-6)
-    assert_close(torch.linalg.vector_norm(right, dim=1).flip(0), torch.from_numpy(s[:4]).float(), rtol=1e-5, atol=0)
+    orthonormal, scaled = (left, right.T) if shape == (6, 9) else (right.T, left)
+    assert_close(orthonormal.T @ orthonormal, torch.eye(4), rtol=0, atol=1e-6)
+    assert_close(torch.linalg.vector_norm(scaled, dim=0).flip(0), torch.from_numpy(s[:4]).float(), rtol=1e-5, atol=0)
 
 
 def test_a_matrix_of_low_rank_needs_no_more() -> None:

@@ -1,5 +1,6 @@
 """RoI pooling, against loops over bins and against torchvision."""
 
+import unittest.mock
 from collections.abc import Callable
 from functools import partial
 
@@ -9,10 +10,12 @@ import strategies
 import torch
 import torchvision
 from hypothesis import given
+from hypothesis import strategies as st
 from oracles import roi_pooling as oracle
 from torch import Tensor
 from torch.testing import assert_close
 
+from frcnn.ops import roi_pooling
 from frcnn.ops.roi_pooling import assign_levels, pool_rois, roi_align, roi_max_pool
 from frcnn.types import Level
 
@@ -68,8 +71,12 @@ def test_both_equal_torchvision_where_cells_stand_for_their_centres(features: Te
 
 
 @pytest.mark.parametrize("samples", [None, 1, 2, 3])
-@given(rois=strategies.boxes())
-def test_roi_align_and_its_gradient_equal_the_kernel_that_other_devices_take(rois: Tensor, samples: int | None) -> None:
+@given(rois=strategies.boxes(), turned=st.booleans(), at_once=st.sampled_from([1, roi_pooling._CELLS_AT_ONCE]))
+def test_roi_align_and_its_gradient_equal_the_kernel_that_other_devices_take(
+    rois: Tensor, turned: bool, at_once: int, samples: int | None
+) -> None:
+    if turned:
+        rois = rois[:, [2, 3, 0, 1]]
     features = torch.randn(1, 5, 9, 14, generator=torch.Generator().manual_seed(0))
     rows = torch.cat((torch.zeros(len(rois), 1), rois), dim=1)
     weights = torch.randn(len(rois), 5, 7, 7, generator=torch.Generator().manual_seed(1))
@@ -79,15 +86,19 @@ def test_roi_align_and_its_gradient_equal_the_kernel_that_other_devices_take(roi
         lambda one: torchvision.ops.roi_align(one, rows, 7, 1 / STRIDE, samples or -1, aligned=True),
     ):
         own = features.clone().requires_grad_()
-        pooled = pool(own)
+        with unittest.mock.patch.object(roi_pooling, "_CELLS_AT_ONCE", at_once):
+            pooled = pool(own)
         (pooled * weights).sum().backward()
         results.append((pooled.detach(), own.grad))
     for ours, kernel in zip(*results, strict=True):
         assert_close(ours, kernel, atol=1e-4, rtol=1e-4)
 
 
-def test_rois_that_are_not_numbers_do_not_stop_a_training_before_its_loss_is_looked_at(features: Tensor) -> None:
-    roi_align(features, torch.tensor([[0.0, torch.nan, 0, torch.nan, 50]]), 7, Level(STRIDE, 0.5))
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_rois_that_are_not_numbers_do_not_stop_a_training_before_its_loss_is_looked_at(
+    features: Tensor, value: float
+) -> None:
+    roi_align(features, torch.tensor([[0.0, value, 0, value, 50], [0.0, 0, 0, value, 50]]), 7, Level(STRIDE, 0.5))
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.25, 0.5])

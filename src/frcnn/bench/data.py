@@ -17,7 +17,6 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from frcnn.bench.pairs import CLASSES
-from frcnn.bench.predict import precision_name
 from frcnn.bench.timing import OURS, Row, interleaved
 from frcnn.bench.train import training_step
 from frcnn.config import ImageSettings, merge
@@ -25,6 +24,7 @@ from frcnn.data.ahead import read_ahead
 from frcnn.data.loader import batch_to, load_batch
 from frcnn.data.transforms import input_size
 from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.device import precision_name
 from frcnn.types import Batch, Record
 
 _SIZES = ((1333, 1000), (4032, 3024))
@@ -142,6 +142,6 @@ def training(
     return Row(
         "data",
         f"training step, photos of {size[0]} x {size[1]} read by 1 worker",
-        f"waited for a photo: {1000 * statistics.median(waited):.1f} ms (median)",
+        f"waited for a photo: {1000 * statistics.median(waited[len(records) :]):.1f} ms (median)",
         {way: [each / len(records) for each in times] for way, times in seconds.items()},
     )

@@ -20,7 +20,7 @@ def machine() -> str:
     bfloat16 = "with" if choose_precision("auto", torch.device("cpu")) == torch.bfloat16 else "without"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
-        f"{os.cpu_count()} cores of a shared {names[0] if names else platform.processor()} ({bfloat16} native "
+        f"{os.cpu_count()} cores of {names[0] if names else platform.processor()} ({bfloat16} native "
         f"bfloat16), {gpu}, Python {platform.python_version()}, torch {torch.__version__.partition('+')[0]}"
     )
 

@@ -1,7 +1,7 @@
 """The same detector twice: ours, and torchvision's with the same layers, weights and rules."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -16,7 +16,9 @@ from frcnn.config import merge
 from frcnn.data.transforms import frames_of
 from frcnn.nn.checkpoint import from_torchvision
 from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.translation import from_torchvision_keys
 
+_TUTORIALS = ("alexnet", "vgg16")
 CLASSES = tuple(f"class {number}" for number in range(1, 9))
 _THEIR_RULES = (
     "base_model.offset=0",
@@ -42,8 +44,12 @@ _THEIR_RULES = (
 )
 
 
+exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+"""Decorator: on a graphics card, convolutions keep all digits of float32 too, as products of matrices do."""
+
+
 class Pair(NamedTuple):
-    """Two detectors that compute the same."""
+    """Two detectors that compute the same, and learn the same."""
 
     ours: FasterRCNN
     theirs: Any
@@ -51,13 +57,29 @@ class Pair(NamedTuple):
     image: Image.Image
     """Of the size in which both take it."""
 
-    def our_inputs(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Images, image sizes, original sizes."""
-        frames = frames_of([self.image], self.ours.image_settings)
-        return tuple(torch.from_numpy(array).to(device) for array in frames)
+    def to(self, device: torch.device) -> "Pair":
+        """This one, with its detectors moved."""
+        self.ours.to(device)
+        self.theirs.to(device)
+        return self
 
-    def their_input(self, device: torch.device) -> Tensor:
-        return _as_theirs(self.image).to(device)
+    @property
+    def device(self) -> torch.device:
+        return self.ours.mean.device
+
+    def our_inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, image sizes, original sizes."""
+        arrays = frames_of([self.image], self.ours.image_settings)
+        images, sizes, originals = (torch.from_numpy(array).to(self.device) for array in arrays)
+        return images, sizes, originals
+
+    def their_input(self) -> Tensor:
+        return _as_theirs(self.image).to(self.device)
+
+
+def input_size_of(base_model: str) -> tuple[int, int]:
+    """(height, width): the 850 pixels of CNTK's tutorial for its base models, else those of torchvision's detectors."""
+    return (850, 850) if base_model in _TUTORIALS else (800, 1066)
 
 
 def make_pair(base_model: str, size: tuple[int, int], overrides: Sequence[str] = ()) -> Pair:
@@ -74,7 +96,9 @@ def make_pair(base_model: str, size: tuple[int, int], overrides: Sequence[str] =
         theirs = detection.__dict__[base_model](weights=None, weights_backbone=None)
         _freeze_batch_norm(theirs, merge(base_model=base_model).base_model.batch_norm_eps)
         _spread(theirs, [theirs.rpn.head.cls_logits, theirs.roi_heads.box_predictor.cls_score], image)
-        return Pair(from_torchvision(theirs.state_dict(), base_model), theirs, image)
+        ours = from_torchvision(theirs.state_dict(), base_model)
+        _fix(from_torchvision_keys(dict(theirs.named_parameters())), ours.fixed)
+        return Pair(ours, theirs, image)
     rules = [
         *_THEIR_RULES,
         f"detector.image.shorter_side={min(size)}",
@@ -86,7 +110,14 @@ def make_pair(base_model: str, size: tuple[int, int], overrides: Sequence[str] =
     _spread(theirs, [plain.rpn.objectness, plain.roi_head.logits], image)
     ours = FasterRCNN(merge(base_model=base_model, overrides=rules), CLASSES)
     ours.load_state_dict(plain.state_dict())
+    _fix(dict(plain.named_parameters()), ours.fixed)
     return Pair(ours, theirs, image)
+
+
+def _fix(parameters: Mapping[str, Tensor], fixed: Collection[str]) -> None:
+    """What ours does not train is not trained here either."""
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name not in fixed)
 
 
 def _freeze_batch_norm(model: nn.Module, eps: float | None) -> None:

@@ -4,16 +4,14 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from frcnn.bench.pairs import Pair, make_pair
+from frcnn.bench.pairs import Pair, exact, input_size_of, make_pair
 from frcnn.bench.timing import OURS, Row, interleaved
 from frcnn.nn.detector import FasterRCNN
-from frcnn.nn.device import choose_precision
+from frcnn.nn.device import precision_name
 from frcnn.types import Detections
 
-_TUTORIALS = ("alexnet", "vgg16")
 _PIXELS, _SCORE = 0.05, 1e-3
 _SURE = 0.95  # of the detections: scores that are equal but for rounding may change places in NMS
 
@@ -36,38 +34,28 @@ def bench_predict(
     """
     for name in base_models:
         height, width = input_size_of(name)
-        pair = make_pair(name, (height, width))
+        pair = make_pair(name, (height, width)).to(device)
         prepare(pair.ours)
         check = same_detections(pair)
         dtype = precision(pair.ours)
-        ours, theirs = prepare(copy.deepcopy(pair.ours).set_precision(dtype).to(device)), pair.theirs.to(device)
+        ours = prepare(copy.deepcopy(pair.ours).set_precision(dtype))
 
         def our_way(pair: Pair = pair, ours: FasterRCNN = ours) -> object:
-            return ours(*pair.our_inputs(device))
+            return ours(*pair.our_inputs())
 
-        def their_way(pair: Pair = pair, theirs: nn.Module = theirs) -> object:
-            return theirs([pair.their_input(device)])
+        def their_way(pair: Pair = pair) -> object:
+            return pair.theirs([pair.their_input()])
 
         seconds = interleaved({OURS: our_way, "torchvision": their_way}, rounds=rounds, device=device)
         work = f"{name}, {height} x {width}, prediction"
         yield Row("predict", work, check, seconds, gflop_of(our_way), precision_name(dtype))
 
 
-def precision_name(dtype: torch.dtype) -> str:
-    """As `train.precision` has it."""
-    return next(name for name in ("fp32", "bf16", "fp16") if choose_precision(name, torch.device("cpu")) == dtype)
-
-
-def input_size_of(base_model: str) -> tuple[int, int]:
-    """(height, width): the 850 pixels of CNTK's tutorial for its base models, else those of torchvision's detectors."""
-    return (850, 850) if base_model in _TUTORIALS else (800, 1066)
-
-
+@exact
 def same_detections(pair: Pair) -> str:
     """What was compared, in words."""
-    device = torch.device("cpu")
-    ours: Detections = pair.ours(*pair.our_inputs(device))
-    expected = pair.theirs.eval()([pair.their_input(device)])[0]
+    ours: Detections = pair.ours(*pair.our_inputs())
+    expected = pair.theirs.eval()([pair.their_input()])[0]
     count = int(ours.valid[0].sum())
     assert count == len(expected["boxes"]) > 0, f"{count} detections, torchvision has {len(expected['boxes'])}"
     near = (ours.boxes[0, :count, None] - expected["boxes"]).abs().amax(dim=2) < _PIXELS

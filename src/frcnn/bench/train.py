@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-from frcnn.bench.pairs import Pair, make_pair
-from frcnn.bench.predict import input_size_of, precision_name
+from frcnn.bench.pairs import Pair, exact, input_size_of, make_pair
 from frcnn.bench.timing import OURS, Row, interleaved
 from frcnn.data.loader import batch_to
 from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.device import precision_name
 from frcnn.ops.sampling import generator_of
 from frcnn.training.optimizer import make_optimizer, set_rate
 from frcnn.training.phases import phases_of
@@ -46,19 +46,22 @@ def bench_train(
     """
     for name in base_models:
         size = input_size_of(name)
-        pair = make_pair(name, size)
+        pair = make_pair(name, size).to(device)
         prepare(pair.ours)
         check = same_losses(pair)
-        pair = make_pair(name, size)
+        pair = make_pair(name, size).to(device)
         dtype = precision(pair.ours)
-        batch = batch_to(photo_batch(pair), device)
-        our_step, their_step = training_step(prepare(pair.ours.to(device)), dtype), _their_step(pair, batch)
+        batch = photo_batch(pair)
+        our_step, their_step = training_step(prepare(pair.ours), dtype), _their_step(pair, batch)
+        check += f"; {_learning(pair.ours):,} weights and biases that learn"
+        assert _learning(pair.ours) == _learning(pair.theirs), f"{check}, torchvision {_learning(pair.theirs):,}"
         ways: dict[str, Callable[[], object]] = {OURS: partial(our_step, batch), "torchvision": their_step}
         seconds = interleaved(ways, rounds=rounds, device=device)
         work = f"{name}, {size[0]} x {size[1]}, training step"
         yield Row("train", work, check, seconds, precision=precision_name(dtype))
 
 
+@exact
 @torch.no_grad()
 def same_losses(pair: Pair) -> str:
     """What was compared, in words. Changes the pair: all anchors and the best proposals are samples."""
@@ -95,13 +98,12 @@ def photo_batch(pair: Pair) -> Batch:
     boxes = torch.cat((corners, corners + torch.rand(_OBJECTS, 2) * 120 + 60), dim=1)
     labels = torch.arange(_OBJECTS) % len(pair.ours.classes) + 1
     target = Target(boxes, labels, torch.zeros(_OBJECTS, dtype=torch.bool))
-    images, sizes, originals = pair.our_inputs(torch.device("cpu"))
-    return Batch(images, sizes, originals, [target], ["photo"])
+    return batch_to(Batch(*pair.our_inputs(), [target], ["photo"]), pair.device)
 
 
 def _their_inputs(pair: Pair, batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     (target,) = batch.targets
-    return [pair.their_input(target.boxes.device)], [{"boxes": target.boxes, "labels": target.labels}]
+    return [pair.their_input()], [{"boxes": target.boxes, "labels": target.labels}]
 
 
 def training_step(detector: FasterRCNN, dtype: torch.dtype, rate: float = _RATE) -> Callable[[Batch], Tensor]:
@@ -126,7 +128,7 @@ def training_step(detector: FasterRCNN, dtype: torch.dtype, rate: float = _RATE)
 
 
 def _their_step(pair: Pair, batch: Batch) -> Callable[[], None]:
-    model, settings = pair.theirs.to(batch.images.device).train(), pair.ours.config.train
+    model, settings = pair.theirs.train(), pair.ours.config.train
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learning, _RATE, settings.momentum, weight_decay=settings.weight_decay)
     images, targets = _their_inputs(pair, batch)
@@ -138,3 +140,8 @@ def _their_step(pair: Pair, batch: Batch) -> Callable[[], None]:
         optimizer.step()
 
     return step
+
+
+def _learning(model: nn.Module) -> int:
+    """Numbers that a training changes."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

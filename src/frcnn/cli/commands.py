@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from frcnn.types import Prediction
 
 DEMO_SETTINGS = ("train.epochs=10", "train.seed=1")
+_JPEG_SIDE = 65_500  # pixels: libjpeg writes no larger pictures
 _FEW = 10  # images: one object more or less is seen in their AP
 
 
@@ -214,7 +215,7 @@ def train(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     detector = _opened(options.run_folder, options.svd, options.precision)
-    own = options.run_folder.is_dir() and (options.svd, options.precision) == (None, None)
+    own = options.run_folder.is_dir() and options.svd is None and options.precision in (None, "fp32")
     own_test = own and options.data is None and options.split == "test"
     with _only_json(options.json):
         if own_test:
@@ -229,8 +230,11 @@ def predict(options: argparse.Namespace) -> None:
     from frcnn.data.ahead import read_ahead
     from frcnn.prediction import list_images, predict_each, to_json
 
-    detector = _opened(options.run_folder, options.svd, options.precision)
+    if options.overlap is not None and options.tile is None:
+        raise ValueError(f"overlap: {options.overlap} is a share of a tile; say how large tiles are, e.g. --tile 1024")
+    overlap = 0.2 if options.overlap is None else options.overlap
     images = cast("list[Path]", list_images(options.images))
+    detector = _opened(options.run_folder, options.svd, options.precision)
     folder = options.out
     if folder is None and options.run_folder.is_dir():
         folder = options.run_folder / "predictions"
@@ -241,16 +245,14 @@ def predict(options: argparse.Namespace) -> None:
             _write_picture(detector, prediction, file, min_score=options.min_score)
         return prediction
 
-    if options.overlap is not None and options.tile is None:
-        raise ValueError(f"overlap: {options.overlap} is a share of a tile; say how large tiles are, e.g. --tile 1024")
-    overlap = 0.2 if options.overlap is None else options.overlap
     found = predict_each(detector, images, min_score=options.min_score, tile=options.tile, overlap=overlap)
     files = _picture_files(images, folder or Path())
     predictions = []
     with _only_json(options.json), CountProgress("detecting", "image") as progress:
-        for prediction in read_ahead(write, zip(found, files, strict=True), workers=1):
-            predictions.append(prediction)
-            progress(len(predictions), len(images))
+        for done, prediction in enumerate(read_ahead(write, zip(found, files, strict=True), workers=1), start=1):
+            if options.json is not None:
+                predictions.append(prediction)
+            progress(done, len(images))
             progress.log(f"{prediction.image}: {len(prediction.names) or 'no'} detections")
             for box, score, name in zip(prediction.boxes, prediction.scores, prediction.names, strict=True):
                 progress.log(f"  {name:>15} {score:.3f}  {' '.join(f'{value:.1f}' for value in box)}")
@@ -482,6 +484,7 @@ def _write_picture(
         background=background,
         unregressed=unregressed,
     )
+    picture.thumbnail((_JPEG_SIDE, _JPEG_SIDE))  # only if it is larger
     with whole_file(file) as partial:
         picture.save(partial, quality=92)
 

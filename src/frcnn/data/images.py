@@ -11,6 +11,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
@@ -58,7 +59,7 @@ _PILLOWS_LIMIT = Lock()
 
 @contextmanager
 def _any_size() -> Iterator[None]:
-    """Pillow's limit, one for all threads, is lifted while a file is opened; pixels are decoded later."""
+    """Pillow's limit, one for all threads, is lifted while a file is opened (pixels are decoded later) or cropped."""
     with _PILLOWS_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -67,11 +68,17 @@ def _any_size() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
+def cropped(image: Image.Image, window: tuple[int, int, int, int]) -> Image.Image:
+    """The pixels of a window x1, y1, x2, y2, however large it is."""
+    with _any_size():
+        return image.crop(window)
+
+
 def is_huge(size: tuple[int, int]) -> bool:
-    """Whether an image of this (height, width) is so large that Pillow warns of it: a small file may be such an image
-    only to fill the memory."""
+    """Whether an image of this (height, width) is so large, twice what it warns of, that Pillow refuses it: a small
+    file may be such an image only to fill the memory."""
     with _PILLOWS_LIMIT:
-        return Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > Image.MAX_IMAGE_PIXELS
+        return Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > 2 * Image.MAX_IMAGE_PIXELS
 
 
 def read_bytes(path: Path) -> bytes:
@@ -107,10 +114,12 @@ def read_to_resize(
     """
     try:
         with open_image(path, any_size=any_size) as image:
-            original = _upright_size(image)
+            original, had_exif = _upright_size(image), "exif" in image.info
             factor = _reduction(original, new_size(original))
             image.draft(None, (image.width // factor, image.height // factor))  # does nothing but for JPEG
             image.load()
+            if not had_exif:  # a PNG's after its pixels, which whoever reads only its size has not seen
+                image.info.pop("exif", None)
             ImageOps.exif_transpose(image, in_place=True)  # else it copies, as `convert` does
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
@@ -147,9 +156,10 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 def stored_size(image: Image.Image) -> tuple[tuple[int, int], int]:
     """(height, width) as the file has it, and the orientation in which it is to be seen (1: as it is). Pillow turns the
-    size of a TIFF already when it opens it."""
+    size of a TIFF already when it opens it, and decodes a whole PNG to look for EXIF data after the pixels."""
     width, height = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
-    return (height, width), image.getexif().get(ExifTags.Base.Orientation, 1)
+    exif = Image.Image.getexif(image) if isinstance(image, PngImageFile) else image.getexif()
+    return (height, width), exif.get(ExifTags.Base.Orientation, 1)
 
 
 def verify_image(path: Path) -> tuple[int, int]:

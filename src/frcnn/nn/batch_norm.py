@@ -14,13 +14,16 @@ def fold_batch_norm(layers: fx.GraphModule) -> None:
 
     Batch norm that does not learn multiplies each channel by one number and adds another. So does a convolution whose
     weights are multiplied and whose bias is shifted: the same function, as long as the norm stays in evaluation mode.
-    Modules and the names of weights stay. Measured on a CPU, the layers of EfficientNet-Lite0 take 12 % less time, with
-    gradients 18 % less.
+    Modules and the names of weights stay, but the modules are not called: their hooks do not run before
+    `unfold_batch_norm`. Measured on a CPU, the layers of EfficientNet-Lite0 take 12 % less time, with gradients 18 %
+    less.
     """
     modules = dict(layers.named_modules())
     for node in list(layers.graph.nodes):
         norm: Any = modules.get(str(node.target)) if node.op == "call_module" else None
-        if type(norm).__name__ not in _KNOWN or not norm.affine:
+        if type(norm).__name__ not in _KNOWN or not norm.affine or norm.running_mean is None:
+            continue
+        if not isinstance(getattr(norm, "drop", None), nn.Identity | None):
             continue
         before = node.args[0]
         conv = modules.get(str(before.target)) if before.op == "call_module" else None
@@ -56,14 +59,18 @@ def unfold_batch_norm(module: nn.Module) -> None:
 
 
 def conv_with_norm(maps: Tensor, conv: nn.Conv2d, norm: _BatchNorm) -> Tensor:
-    """`norm(conv(maps))` of batch norm in evaluation mode, as one convolution."""
+    """`norm(conv(maps))` of batch norm in evaluation mode, as one convolution; its weights are made in float32."""
+    if isinstance(maps, fx.Proxy):  # fx runs a graph's code to record it again, e.g. when it is unpickled
+        tracer: Any = maps.tracer
+        both = [tracer.create_proxy("get_attr", tracer.path_of_module(module), (), {}) for module in (conv, norm)]
+        return tracer.create_proxy("call_function", conv_with_norm, (maps, *both), {})
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    factor = norm.weight.float() * torch.rsqrt(norm.running_var.float() + norm.eps)
     bias = norm.bias - norm.running_mean * factor
     if conv.bias is not None:
         bias = bias + conv.bias * factor
-    weight = conv.weight * factor.view(-1, 1, 1, 1)
+    weight, bias = (conv.weight * factor.view(-1, 1, 1, 1)).to(maps.dtype), bias.to(maps.dtype)
     maps = nn.functional.conv2d(maps, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
     activation: nn.Module | None = getattr(norm, "act", None)
     return maps if activation is None else activation(maps)

@@ -13,7 +13,7 @@ def compressed(detector: FasterRCNN, rank: int) -> FasterRCNN:
     """A copy whose RoI head takes less work: each fully connected layer becomes two, with `rank` numbers between them.
 
     Of the layers, those of the base model and new ones alike, only those change that become smaller; the output layers
-    (logits and deltas) stay. The copy is there to detect and to be exported: it is not trained and not saved.
+    (logits and deltas) stay. The copy is there to detect and to be exported: it cannot be trained or saved.
 
     Args:
         detector: stays as it is.
@@ -41,6 +41,7 @@ def compressed(detector: FasterRCNN, rank: int) -> FasterRCNN:
             f"svd {rank}: base model '{detector.config.base_model.name}' has no fully connected layer in its RoI head "
             + (f"that gets smaller; take a rank under {max(limits.values()):.0f}" if layers else "to compress")
         )
+    detector.rank = rank
     for name, layer in layers.items():
         if rank < limits[name]:
             head.set_submodule(name, factorized(layer, rank))

@@ -47,6 +47,7 @@ class FasterRCNN(nn.Module):
         config: the settings.
         fresh: names of parameters that did not come from `weights`.
         fixed: names of parameters that training leaves as they are.
+        rank: of its RoI head's layers, where `frcnn.nn.compression` made two of one; None as a rule.
     """
 
     mean: Tensor
@@ -61,6 +62,7 @@ class FasterRCNN(nn.Module):
         base = cut(classifier, settings)
         self.config = config
         self.classes = tuple(classes)
+        self.rank: int | None = None
         levels, channels = base.levels, base.channels[-1]
         pyramid: nn.Module = nn.Identity()
         if len(levels) > 1:
@@ -184,9 +186,11 @@ class FasterRCNN(nn.Module):
     @property
     def at_once(self) -> AtOnce:
         """On a processor, images one by one, but several side by side: in batches of four, an image took 15 % longer
-        on one core (EfficientNet-Lite0, 480 x 640). A card is given batches."""
-        on_card = self.mean.device.type != "cpu"
-        return AtOnce(images=8, calls=1) if on_card else AtOnce(images=1, calls=min(4, torch.get_num_threads()))
+        on one core (EfficientNet-Lite0, 480 x 640). Up to four, so that each has equally many cores. A card is given
+        batches."""
+        if self.mean.device.type != "cpu":
+            return AtOnce(images=8, calls=1)
+        return AtOnce(images=1, calls=max(calls for calls in (1, 2, 3, 4) if torch.get_num_threads() % calls == 0))
 
     @torch.no_grad()
     def detect(self, frames: Frames, names: Sequence[str]) -> list[Prediction]:

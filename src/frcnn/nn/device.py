@@ -2,6 +2,8 @@
 
 import torch
 
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def choose_device(name: str) -> torch.device:
     """ "auto" is cuda where there is one, else cpu.
@@ -19,7 +21,12 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
         return torch.bfloat16 if native else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    return _PRECISIONS[name]
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """As `train.precision` has it."""
+    return next(name for name, each in _PRECISIONS.items() if each == dtype)
 
 
 def _cpu_has_bf16() -> bool:

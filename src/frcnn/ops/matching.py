@@ -35,7 +35,8 @@ def match_anchors(
         Ren et al. 2015, section 3.1.2.
         Differs from py-faster-rcnn: a box that overlaps no anchor makes none positive (there, all tie at 0).
     """
-    own_iou = eligible.new_zeros(int(eligible.sum()), dtype=torch.float32)  # with a box that an anchor is the best of
+    places = eligible.nonzero().flatten()
+    own_iou = torch.zeros(len(places), device=places.device)  # with a box that an anchor is the best of
     best_iou = own_iou - 1  # without boxes, less than any threshold
     best_idxs = own_idxs = torch.zeros_like(own_iou, dtype=torch.int64)
     first = 0
@@ -52,9 +53,9 @@ def match_anchors(
         found[negative] = 0
     labels = torch.full_like(eligible, -1, dtype=torch.int64)
     matched_idxs = torch.zeros_like(labels)
-    labels[eligible] = found
+    labels[places] = found
     # A best anchor trains towards the box that it is the best of, not towards the one it overlaps most.
-    matched_idxs[eligible] = torch.where(is_best, own_idxs, best_idxs)
+    matched_idxs[places] = torch.where(is_best, own_idxs, best_idxs)
     return labels, matched_idxs
 
 

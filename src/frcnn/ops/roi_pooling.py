@@ -105,7 +105,7 @@ def roi_max_pool(
     return torchvision.ops.roi_pool(features.float(), _centred(rois, level), size, 1 / level.stride)
 
 
-_ROIS_AT_ONCE = 128  # so that the lists of cells stay small
+_CELLS_AT_ONCE = 2**20  # so that their lists stay small, tens of megabytes, however large the map
 
 
 def _align_by_cells(
@@ -127,10 +127,12 @@ def _align_by_cells(
     """
     _, channels, height, width = features.shape
     cells = features.permute(0, 2, 3, 1).reshape(-1, channels)
-    rois = rois.nan_to_num()  # of a training that diverges: its loss will tell
+    rois = rois.nan_to_num(0, 0, 0)  # of a training that diverges: its loss will tell
     pooled = [cells[:0, None, None].expand(0, size, size, channels)]  # without RoIs, gradients still pass (0)
-    for start in range(0, len(rois), _ROIS_AT_ONCE):
-        chunk = slice(start, start + _ROIS_AT_ONCE)
+    sides = torch.cat((rois.new_zeros(1, 2), (rois[:, 2:] - rois[:, :2]).abs())).amax(dim=0)
+    at_once = max(int(_CELLS_AT_ONCE / (sides + 2 * size).prod()), 1)  # a bin touches side / size + 2 cells at most
+    for start in range(0, len(rois), at_once):
+        chunk = slice(start, start + at_once)
         x1, y1, x2, y2 = rois[chunk].unbind(1)
         rows, of_rows = _bin_cells(y1, y2, size, height, samples)
         columns, of_columns = _bin_cells(x1, x2, size, width, samples)
@@ -158,7 +160,7 @@ def _bin_cells(
     centres = start[:, None, None] + bins * side[:, None, None]  # (R, S, samples)
     counts = (number < count[:, None, None]) & (centres >= -1) & (centres <= cells)
     centres = centres.clamp(0, cells - 1)
-    first = centres[..., :1].floor()
+    first = centres.amin(dim=-1, keepdim=True).floor()
     taps = first + torch.arange(int((centres - first).max()) + 2)
     near = (1 - (centres[..., None] - taps[..., None, :]).abs()).clamp(min=0)
     shares = (near * counts[..., None]).sum(dim=2) / count.clamp(min=1)[:, None, None]

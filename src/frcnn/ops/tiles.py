@@ -77,7 +77,8 @@ def merge(found: Found, size: tuple[int, int]) -> Found:
     Two boxes are of one object if their class is the same and they agree where both windows look: there, their IoU is
     above 0.5. Boxes that an inner border cuts off are pieces. First, pieces that agree are joined, with the highest of
     their scores; then, those that agree with a whole box are dropped, whatever the scores; what remains are objects
-    that no window shows whole. Whole boxes go through NMS.
+    that no window shows whole. Whole boxes go through NMS at this IoU, whatever that of the detector, and all are kept:
+    its limit is on the detections of a window.
 
     Args:
         size: (height, width) of the photo, whose own borders cut nothing off.

@@ -48,10 +48,18 @@ class TrainingStep(nn.Module):
 
     Args:
         parts: what learns; of those, the RPN and the RoI head give losses.
+
+    Raises:
+        ValueError: the detector is compressed.
     """
 
     def __init__(self, detector: FasterRCNN, parts: Collection[Part] = tuple(Part)) -> None:
         super().__init__()
+        if detector.rank is not None:
+            raise ValueError(
+                f"training: the detector is compressed (svd {detector.rank}) and can only detect and be exported; "
+                f"train the one that it was made of"
+            )
         self.detector = detector
         self.parts = frozenset(parts)
 
