@@ -71,10 +71,9 @@ The same architecture, weights (random), input, boxes and threads, in one run, w
 after a check that both compute the same (kept indices, features, gradients, detections, losses, pixels, AP). Times are
 medians; "frcnn is faster" is the median of the rounds' ratios. torchvision's detectors are as its users run them, in
 float32, and resize and normalise the photo themselves; so does ours in prediction, while in training ours leaves
-resizing to the thread that reads. In a training step ours also keeps fixed what its presets say (the first layers, and
-the factors of frozen batch norm), which torchvision's trains: of AlexNet both train the same, of the others the ratio
-is partly this. "Share of peak" is what the layers compute a second, of the fastest 3x3 convolution seen in the same
-run. Made by `python benchmarks/speed.py`; `frcnn bench` measures the same on your machine.
+resizing to the thread that reads. Both train the same layers, on as many anchors and RoIs. "Share of peak" is what the
+layers compute a second, of the fastest 3x3 convolution seen in the same run. Made by `python benchmarks/speed.py`;
+`frcnn bench` measures the same on your machine.
 
 Machine: {machine()}. Peak, GFLOP/s, {peaks}.
 

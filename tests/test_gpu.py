@@ -11,7 +11,8 @@ from torch.testing import assert_close
 
 from frcnn.bench.ops import bench_ops
 from frcnn.bench.pairs import make_pair
-from frcnn.bench.train import photo_batch, training_step
+from frcnn.bench.predict import same_detections
+from frcnn.bench.train import photo_batch, same_losses, training_step
 from frcnn.ops.roi_pooling import roi_align
 from frcnn.ops.selection import nms
 from frcnn.types import Level
@@ -95,6 +96,14 @@ def test_training_steps_lower_the_loss(dtype: torch.dtype) -> None:
     losses = [step(batch) for _ in range(10)]
     assert all(map(torch.isfinite, losses))
     assert losses[-1] < losses[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["alexnet", "resnet18-fpn"])
+def test_it_detects_and_learns_what_torchvisions_does(name: str) -> None:
+    few = [f"detector.test_proposals.{rule}_nms_top_n={count}" for rule, count in (("pre", 300), ("post", 50))]
+    assert "within" in same_detections(make_pair(name, (320, 320), few).to(CUDA))
+    assert "losses" in same_losses(make_pair(name, (320, 320), few).to(CUDA))
 
 
 def test_operators_are_measured_after_they_are_seen_to_be_torchvisions() -> None:

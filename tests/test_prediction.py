@@ -382,6 +382,9 @@ def test_a_photo_that_pillow_warns_of_is_predicted_whole(tmp_path: Path, monkeyp
     with pytest.warns(Image.DecompressionBombWarning, match="24000 pixels"):
         (prediction,) = predict(FindsRectangles(side=200), tmp_path / "large.png")
     assert_each_once(prediction, objects, pixels=2)
+    for tile in (96, 256):  # asked for: no warning, which would be an error here
+        (prediction,) = predict(FindsRectangles(side=tile), tmp_path / "large.png", tile=tile)
+        assert_each_once(prediction, objects, pixels=2)
 
 
 def test_a_strip_is_not_also_predicted_whole() -> None:
@@ -391,6 +394,14 @@ def test_a_strip_is_not_also_predicted_whole() -> None:
     assert len(detector.shapes) == 9
     predict(detector, draw_image([], size=(80, 790)), tile=100, overlap=0)
     assert len(detector.shapes) == 9 + 8 + 1
+
+
+@pytest.mark.parametrize(("threads", "calls"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (6, 3), (7, 3), (8, 4), (9, 3)])
+def test_photos_side_by_side_leave_few_cores_over(
+    detector: FasterRCNN, threads: int, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert detector.at_once == (1, calls)
 
 
 @pytest.mark.parametrize("at_once", [(4, 1), (1, 2)])

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from frcnn.data.ahead import read_ahead
-from frcnn.data.images import IMAGE_SUFFIXES, cropped, image_size, is_huge, read_image, to_rgb
+from frcnn.data.images import IMAGE_SUFFIXES, cropped, image_size, is_huge, is_large, read_image, to_rgb
 from frcnn.data.transforms import frames_of
 from frcnn.detectors import Detector, open_detector
 from frcnn.types import Frames, Prediction
@@ -48,8 +48,8 @@ def predict(
         model: a detector, a RUN, or a file that `frcnn export` wrote.
         images: a file, a folder (all its images), a Pillow image, an array (H, W, 3) uint8 RGB, or several.
         min_score: detections under it are left out.
-        tile: images larger than so many pixels are predicted by tiles of this side, as well as whole, and what was
-            found is merged; so small objects of large photos are found. None: never.
+        tile: images larger than so many pixels are predicted by tiles of this side, as well as whole (but strips), and
+            what was found is merged; so small objects of large photos are found. None: never.
         overlap: least share of a tile, 0..0.9, that neighbours have in common.
         on_image: called with the images done and their total.
 
@@ -128,7 +128,7 @@ def _pieces(
                 f"{name}: {width} x {height} pixels are more than are read without being asked; predict it by tiles: "
                 "--tile 1024 (in Python: tile=1024)"
             )
-        if isinstance(image, Path) and (is_huge(size) or len(windows) > 1):
+        if isinstance(image, Path) and tile is not None and (is_large(size) or len(windows) > 1):
             image = read_image(image, any_size=True)  # once for all its windows
         for window in windows:
             yield image, _Piece(name, window, whole, last=window is windows[-1])
@@ -160,10 +160,13 @@ def _batched_by_frame(
     batch: list[tuple[_Piece, Frames]] = []
     try:
         for item in prepared:
-            if batch and (len(batch) == size or item[1].images.shape != batch[0][1].images.shape):
+            if batch and item[1].images.shape != batch[0][1].images.shape:
                 yield batch
                 batch = []
             batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
     except Exception:  # of an image that cannot be read; those before it can
         if batch:
             yield batch

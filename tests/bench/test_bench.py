@@ -50,15 +50,19 @@ def test_the_twin_in_torchvision_trains_the_same_layers(name: str) -> None:
     pair = make_pair(name, (320, 320))
     batch = photo_batch(pair)
     training_step(pair.ours, torch.float32)
-    learning = [
-        sorted(tuple(values.shape) for values in model.parameters() if values.requires_grad)
-        for model in (pair.ours, pair.theirs)
-    ]
+    ours, theirs = (list(model.parameters()) for model in (pair.ours, pair.theirs))
+    learning = [sorted(tuple(one.shape) for one in model if one.requires_grad) for model in (ours, theirs)]
     assert learning[0] == learning[1]
-    assert len(learning[0]) < len(list(pair.ours.parameters()))  # some are fixed
-    before = [values.clone() for values in pair.theirs.parameters() if not values.requires_grad]
+    fixed = [{one.numpy().tobytes() for one in model if not one.requires_grad} for model in (ours, theirs)]
+    assert fixed[0] >= fixed[1]  # where frozen batch norm has buffers, not parameters
+    assert len(fixed[1]) > 1
+    before = [values.clone() for values in pair.theirs.buffers()]
     _their_step(pair, batch)()
-    assert_close(before, [values for values in pair.theirs.parameters() if not values.requires_grad])
+    assert_close(before, list(pair.theirs.buffers()))
+    samples = {
+        sampler.batch_size_per_image for sampler in (pair.theirs.rpn.fg_bg_sampler, pair.theirs.roi_heads.fg_bg_sampler)
+    }
+    assert samples == {pair.ours.config.train.rpn.sample_size, pair.ours.config.train.roi.sample_size}
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # read by torch.compile

@@ -17,10 +17,11 @@ from frcnn.nn.weights import find_weights
 
 
 @torch.no_grad()
-def random_detector(name: str, photo: Path, folder: Path) -> FasterRCNN:
+def random_detector(name: str, photo: Path, folder: Path, seed: int) -> FasterRCNN:
     """Whose new layers say something, but not so much that rounding is multiplied."""
     weights = random_weights(name, photo, folder / "weights.safetensors")
     config = merge(base_model=name, overrides=SMALL)
+    torch.manual_seed(seed)
     detector = FasterRCNN(config, ("cup", "jar", "box"), find_weights(config.base_model, str(weights), offline=True))
     weights.unlink()  # half a gigabyte for some
     inputs = [torch.from_numpy(array) for array in frames_of([read_image(photo)], detector.image_settings)]
@@ -50,7 +51,11 @@ NAMES = [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.slow
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_file_is_the_same_model(name: str, photos: list[Path], tmp_path: Path) -> None:
-    done = export(random_detector(name, photos[0], tmp_path), "onnx", tmp_path / "model.onnx", data=photos[0].parent)
+    """In the first random detector of vgg16_bn-fpn two proposals are so equally good that rounding decides which one is
+    kept; so it has another."""
+    seed = int(name == "vgg16_bn-fpn")
+    detector = random_detector(name, photos[0], tmp_path, seed)
+    done = export(detector, "onnx", tmp_path / "model.onnx", data=photos[0].parent)
     assert len(done.passes) == 3
     for one in done.passes:
         assert one.difference.without_match == 0

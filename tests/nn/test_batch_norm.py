@@ -75,11 +75,12 @@ def test_the_same_numbers_and_gradients(layers: fx.GraphModule) -> None:
 def test_modules_and_names_of_weights_stay_also_in_copies(layers: fx.GraphModule) -> None:
     names, kinds = list(layers.state_dict()), [type(module) for module in layers.modules()]
     fold_batch_norm(layers)
-    saved = io.BytesIO()
+    saved, images = io.BytesIO(), torch.randn(1, 3, 16, 16)
     torch.save(layers, saved)
     saved.seek(0)
     for each in (layers, copy.deepcopy(layers), torch.load(saved, weights_only=False)):
         assert called(each) == called(layers)
+        assert torch.equal(each(images), layers(images))
         assert sorted(each.state_dict()) == sorted(names)
         assert sorted(map(str, map(type, each.modules()))) == sorted(map(str, kinds))
 
@@ -117,3 +118,10 @@ def test_unfolding_gives_the_layers_back(layers: fx.GraphModule) -> None:
     ]
     images = torch.randn(1, 3, 16, 16)
     assert torch.equal(plain(images), layers(images))
+
+
+def test_double_precision_stays(layers: fx.GraphModule) -> None:
+    plain = copy.deepcopy(layers).double()
+    fold_batch_norm(layers.double())
+    images = torch.randn(1, 3, 16, 16, dtype=torch.float64)
+    assert_close(plain(images), layers(images), atol=1e-12, rtol=1e-12)

@@ -101,13 +101,15 @@ def test_the_copy_detects_nearly_the_same_and_the_given_one_stays(detector: Fast
         assert torch.equal(value, before[name])
 
 
-def test_the_copy_is_neither_saved_nor_trained(detector: FasterRCNN, tmp_path: Path) -> None:
-    copy = compressed(detector, 4)
+def test_the_copy_is_neither_saved_nor_trained_nor_compressed_again(detector: FasterRCNN, tmp_path: Path) -> None:
+    small = compressed(detector, 4)
     with pytest.raises(ValueError, match=r"model.safetensors: the detector is compressed \(svd 4\)"):
-        save(copy, tmp_path / "model.safetensors")
+        save(small, tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=r"svd 2: the detector is compressed already \(svd 4\)"):
+        compressed(small, 2)
     with pytest.raises(ValueError, match=r"training: the detector is compressed \(svd 4\)"):
-        TrainingStep(copy)
+        TrainingStep(small)
 
 
 @pytest.mark.parametrize(

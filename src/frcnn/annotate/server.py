@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 import uvicorn
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from frcnn.data.convert import WITH_DIFFICULT
 from frcnn.data.editing import SMALLEST, ConflictError, Editor, Sheet
-from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, stored_size, to_rgb
+from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, stored_size, to_rgb, turn_upright
 from frcnn.types import Annotation, Prediction
 
 Propose = Callable[[Path], Prediction]
@@ -212,8 +212,9 @@ class _Views:
     def _thumbnail(self, index: int) -> Response:
         with open_image(self._editor.images[index][1]) as image:
             image.draft("RGB", (_THUMBNAIL[0] * 2, _THUMBNAIL[1] * 2))  # JPEG: all bytes, few pixels
+            turn_upright(image)
             image.thumbnail(_THUMBNAIL)
-            return _jpeg(to_rgb(ImageOps.exif_transpose(image)), quality=80)
+            return _jpeg(to_rgb(image), quality=80)
 
     def _index(self, request: Request) -> int:
         index: int = request.path_params["index"]

@@ -129,6 +129,8 @@ def training(
     def read_meanwhile() -> None:
         batches = _read(records, settings)
         for _ in records:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # else the step before would be waited for, too
             start = time.perf_counter()
             batch = next(batches)
             waited.append(time.perf_counter() - start)

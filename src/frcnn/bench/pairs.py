@@ -44,7 +44,7 @@ _THEIR_RULES = (
 )
 
 
-exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+without_tf32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 """Decorator: on a graphics card, convolutions keep all digits of float32 too, as products of matrices do."""
 
 
@@ -97,7 +97,7 @@ def make_pair(base_model: str, size: tuple[int, int], overrides: Sequence[str] =
         _freeze_batch_norm(theirs, merge(base_model=base_model).base_model.batch_norm_eps)
         _spread(theirs, [theirs.rpn.head.cls_logits, theirs.roi_heads.box_predictor.cls_score], image)
         ours = from_torchvision(theirs.state_dict(), base_model)
-        _fix(from_torchvision_keys(dict(theirs.named_parameters())), ours.fixed)
+        _freeze_as_ours(from_torchvision_keys(dict(theirs.named_parameters())), ours.fixed)
         return Pair(ours, theirs, image)
     rules = [
         *_THEIR_RULES,
@@ -110,11 +110,11 @@ def make_pair(base_model: str, size: tuple[int, int], overrides: Sequence[str] =
     _spread(theirs, [plain.rpn.objectness, plain.roi_head.logits], image)
     ours = FasterRCNN(merge(base_model=base_model, overrides=rules), CLASSES)
     ours.load_state_dict(plain.state_dict())
-    _fix(dict(plain.named_parameters()), ours.fixed)
+    _freeze_as_ours(dict(plain.named_parameters()), ours.fixed)
     return Pair(ours, theirs, image)
 
 
-def _fix(parameters: Mapping[str, Tensor], fixed: Collection[str]) -> None:
+def _freeze_as_ours(parameters: Mapping[str, Tensor], fixed: Collection[str]) -> None:
     """What ours does not train is not trained here either."""
     for name, parameter in parameters.items():
         parameter.requires_grad_(name not in fixed)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from frcnn.bench.pairs import Pair, exact, input_size_of, make_pair
+from frcnn.bench.pairs import Pair, input_size_of, make_pair, without_tf32
 from frcnn.bench.timing import OURS, Row, interleaved
 from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.device import precision_name
@@ -51,7 +51,7 @@ def bench_predict(
         yield Row("predict", work, check, seconds, gflop_of(our_way), precision_name(dtype))
 
 
-@exact
+@without_tf32
 def same_detections(pair: Pair) -> str:
     """What was compared, in words."""
     ours: Detections = pair.ours(*pair.our_inputs())

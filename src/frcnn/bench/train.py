@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from frcnn.bench.pairs import Pair, exact, input_size_of, make_pair
+from frcnn.bench.pairs import Pair, input_size_of, make_pair, without_tf32
 from frcnn.bench.timing import OURS, Row, interleaved
 from frcnn.data.loader import batch_to
 from frcnn.nn.detector import FasterRCNN
@@ -61,7 +61,7 @@ def bench_train(
         yield Row("train", work, check, seconds, precision=precision_name(dtype))
 
 
-@exact
+@without_tf32
 @torch.no_grad()
 def same_losses(pair: Pair) -> str:
     """What was compared, in words. Changes the pair: all anchors and the best proposals are samples."""
@@ -77,9 +77,7 @@ def same_losses(pair: Pair) -> str:
             "detector": detector.model_copy(update={"train_proposals": proposals}),
         }
     )
-    for sampler in (theirs.rpn.fg_bg_sampler, theirs.roi_heads.fg_bg_sampler):
-        sampler.batch_size_per_image, sampler.positive_fraction = _ALL, 1.0
-    theirs.rpn._post_nms_top_n["training"] = 300
+    _sample_as_ours(pair)
     found = TrainingStep(ours)(batch, [generator_of(0)])
     expected = theirs.train()(*_their_inputs(pair, batch))
     for name, loss in found.items():
@@ -88,6 +86,17 @@ def same_losses(pair: Pair) -> str:
             loss, theirs_of_it, rtol=1e-3, atol=1e-4, msg=f"{name}: {loss:.5f}, torchvision {theirs_of_it:.5f}"
         )
     return "the four losses within 0.1 %"
+
+
+def _sample_as_ours(pair: Pair) -> None:
+    """Let torchvision's train on as many anchors and RoIs, of as many proposals. Its own detectors' numbers differ from
+    our presets'."""
+    theirs, rules, proposals = pair.theirs, pair.ours.config.train, pair.ours.config.detector.train_proposals
+    for sampler, own in ((theirs.rpn.fg_bg_sampler, rules.rpn), (theirs.roi_heads.fg_bg_sampler, rules.roi)):
+        sampler.batch_size_per_image, sampler.positive_fraction = own.sample_size, own.fg_fraction
+    theirs.rpn._pre_nms_top_n["training"] = proposals.pre_nms_top_n
+    theirs.rpn._post_nms_top_n["training"] = proposals.post_nms_top_n
+    theirs.rpn.nms_thresh, theirs.rpn.score_thresh = proposals.nms_iou, proposals.min_score
 
 
 def photo_batch(pair: Pair) -> Batch:
@@ -128,6 +137,7 @@ def training_step(detector: FasterRCNN, dtype: torch.dtype, rate: float = _RATE)
 
 
 def _their_step(pair: Pair, batch: Batch) -> Callable[[], None]:
+    _sample_as_ours(pair)
     model, settings = pair.theirs.train(), pair.ours.config.train
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learning, _RATE, settings.momentum, weight_decay=settings.weight_decay)

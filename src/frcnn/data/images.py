@@ -1,5 +1,6 @@
 """Reading images: whatever the file holds, out come RGB pixels the way up that a person sees them."""
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -77,8 +78,18 @@ def cropped(image: Image.Image, window: tuple[int, int, int, int]) -> Image.Imag
 def is_huge(size: tuple[int, int]) -> bool:
     """Whether an image of this (height, width) is so large, twice what it warns of, that Pillow refuses it: a small
     file may be such an image only to fill the memory."""
+    return size[0] * size[1] > 2 * _pillows_limit()
+
+
+def is_large(size: tuple[int, int]) -> bool:
+    """Whether Pillow warns of it at least."""
+    return size[0] * size[1] > _pillows_limit()
+
+
+def _pillows_limit() -> float:
+    """Pixels."""
     with _PILLOWS_LIMIT:
-        return Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > 2 * Image.MAX_IMAGE_PIXELS
+        return math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
 
 
 def read_bytes(path: Path) -> bytes:
@@ -114,13 +125,10 @@ def read_to_resize(
     """
     try:
         with open_image(path, any_size=any_size) as image:
-            original, had_exif = _upright_size(image), "exif" in image.info
+            original = _upright_size(image)
             factor = _reduction(original, new_size(original))
             image.draft(None, (image.width // factor, image.height // factor))  # does nothing but for JPEG
-            image.load()
-            if not had_exif:  # a PNG's after its pixels, which whoever reads only its size has not seen
-                image.info.pop("exif", None)
-            ImageOps.exif_transpose(image, in_place=True)  # else it copies, as `convert` does
+            turn_upright(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
     except UNREADABLE as error:
@@ -160,6 +168,13 @@ def stored_size(image: Image.Image) -> tuple[tuple[int, int], int]:
     width, height = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
     exif = Image.Image.getexif(image) if isinstance(image, PngImageFile) else image.getexif()
     return (height, width), exif.get(ExifTags.Base.Orientation, 1)
+
+
+def turn_upright(image: Image.Image) -> None:
+    """Decode an image that was just opened, and turn it, in place, as a person is to see it."""
+    stored_size(image)  # reads the tags now: those after the pixels of a PNG do not count, here as in `image_size`
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
 
 
 def verify_image(path: Path) -> tuple[int, int]:

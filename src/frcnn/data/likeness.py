@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from frcnn.data.images import UNREADABLE, open_image, read_bytes
 
@@ -38,8 +38,8 @@ def look_at(path: Path) -> Look | None:
         digest = hashlib.blake2b(read_bytes(path), digest_size=16).digest()
         with open_image(path) as image:
             image.draft("L", (8 * SIDE, 8 * SIDE))  # JPEG only: decodes few pixels
-            grey = ImageOps.exif_transpose(image).convert("L")
-            return Look(digest, np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX)))
+            turn_upright(image)
+            return Look(digest, np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)))
     except UNREADABLE:
         return None
 

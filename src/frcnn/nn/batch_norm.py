@@ -59,14 +59,15 @@ def unfold_batch_norm(module: nn.Module) -> None:
 
 
 def conv_with_norm(maps: Tensor, conv: nn.Conv2d, norm: _BatchNorm) -> Tensor:
-    """`norm(conv(maps))` of batch norm in evaluation mode, as one convolution; its weights are made in float32."""
+    """`norm(conv(maps))` of batch norm in evaluation mode, as one convolution; it has weights made in float32."""
     if isinstance(maps, fx.Proxy):  # fx runs a graph's code to record it again, e.g. when it is unpickled
         tracer: Any = maps.tracer
         both = [tracer.create_proxy("get_attr", tracer.path_of_module(module), (), {}) for module in (conv, norm)]
         return tracer.create_proxy("call_function", conv_with_norm, (maps, *both), {})
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    factor = norm.weight.float() * torch.rsqrt(norm.running_var.float() + norm.eps)
+    precise = torch.promote_types(norm.weight.dtype, torch.float32)
+    factor = norm.weight.to(precise) * torch.rsqrt(norm.running_var.to(precise) + norm.eps)
     bias = norm.bias - norm.running_mean * factor
     if conv.bias is not None:
         bias = bias + conv.bias * factor

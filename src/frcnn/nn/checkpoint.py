@@ -29,10 +29,10 @@ def save(detector: FasterRCNN, path: Path) -> None:
         OSError: it cannot be written.
         ValueError: a compressed detector, whose layers are not those of its settings.
     """
-    if detector.rank is not None:
+    if detector.svd_rank is not None:
         raise ValueError(
-            f"{path}: the detector is compressed (svd {detector.rank}) and can only detect and be exported; save the "
-            f"one that it was made of, and compress that again after loading"
+            f"{path}: the detector is compressed (svd {detector.svd_rank}) and can only detect and be exported; save "
+            f"the one that it was made of, and compress that again after loading"
         )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
     metadata = {

@@ -20,13 +20,17 @@ def compressed(detector: FasterRCNN, rank: int) -> FasterRCNN:
         rank: singular values kept, e.g. 1024 of 4096; fewer are faster and less exact.
 
     Raises:
-        ValueError: the rank is under 1, or makes no layer smaller.
+        ValueError: the rank is under 1, or makes no layer smaller; or the detector is compressed already.
 
     Source:
         Girshick 2015, arXiv:1504.08083, section 3.1. Differs: one rank for all layers.
     """
     if rank < 1:
         raise ValueError(f"svd {rank}: the rank must be 1 or more")
+    if detector.svd_rank is not None:
+        raise ValueError(
+            f"svd {rank}: the detector is compressed already (svd {detector.svd_rank}); take the whole one"
+        )
     detector = copy.deepcopy(detector)
     head = detector.roi_head
     # No subclasses: some are read by what they are part of, as those in an attention layer.
@@ -41,7 +45,7 @@ def compressed(detector: FasterRCNN, rank: int) -> FasterRCNN:
             f"svd {rank}: base model '{detector.config.base_model.name}' has no fully connected layer in its RoI head "
             + (f"that gets smaller; take a rank under {max(limits.values()):.0f}" if layers else "to compress")
         )
-    detector.rank = rank
+    detector.svd_rank = rank
     for name, layer in layers.items():
         if rank < limits[name]:
             head.set_submodule(name, factorized(layer, rank))
@@ -50,7 +54,7 @@ def compressed(detector: FasterRCNN, rank: int) -> FasterRCNN:
 
 @torch.no_grad()
 def factorized(layer: nn.Linear, rank: int) -> nn.Sequential:
-    """Two layers in the place of one: Σ_t V_tᵀ without bias, then U_t with the bias."""
+    """Two layers in the place of one: the second factor of `truncated_svd`, then the first, with the bias."""
     left, right = truncated_svd(layer.weight, rank)
     # Made without numbers of their own, so that none are drawn.
     first = nn.Linear(layer.in_features, rank, bias=False, device="meta")

@@ -47,7 +47,7 @@ class FasterRCNN(nn.Module):
         config: the settings.
         fresh: names of parameters that did not come from `weights`.
         fixed: names of parameters that training leaves as they are.
-        rank: of its RoI head's layers, where `frcnn.nn.compression` made two of one; None as a rule.
+        svd_rank: of its RoI head's layers, where `frcnn.nn.compression` made two of one; None as a rule.
     """
 
     mean: Tensor
@@ -62,7 +62,7 @@ class FasterRCNN(nn.Module):
         base = cut(classifier, settings)
         self.config = config
         self.classes = tuple(classes)
-        self.rank: int | None = None
+        self.svd_rank: int | None = None
         levels, channels = base.levels, base.channels[-1]
         pyramid: nn.Module = nn.Identity()
         if len(levels) > 1:
@@ -186,11 +186,13 @@ class FasterRCNN(nn.Module):
     @property
     def at_once(self) -> AtOnce:
         """On a processor, images one by one, but several side by side: in batches of four, an image took 15 % longer
-        on one core (EfficientNet-Lite0, 480 x 640). Up to four, so that each has equally many cores. A card is given
+        on one core (EfficientNet-Lite0, 480 x 640). Two to four, whichever leaves fewest cores over. A card is given
         batches."""
         if self.mean.device.type != "cpu":
             return AtOnce(images=8, calls=1)
-        return AtOnce(images=1, calls=max(calls for calls in (1, 2, 3, 4) if torch.get_num_threads() % calls == 0))
+        threads = torch.get_num_threads()
+        counts = range(min(4, threads), 1, -1)
+        return AtOnce(images=1, calls=min(counts, key=lambda count: threads % count, default=1))
 
     @torch.no_grad()
     def detect(self, frames: Frames, names: Sequence[str]) -> list[Prediction]:

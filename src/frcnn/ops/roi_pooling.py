@@ -64,10 +64,11 @@ def assign_levels(rois: Float[Tensor, "R 4"], strides: Sequence[int]) -> Int[Ten
         Lin et al. 2017, Feature Pyramid Networks, arXiv:1612.03144, equation 1: k = floor(4 + log2(sqrt(w h) / 224)),
         where level k has stride 2^k. The millionth is torchvision's, against rounding at the borders.
     """
-    numbers = torch.tensor([math.log2(stride) for stride in strides], device=rois.device)
+    numbers = [math.log2(stride) for stride in strides]
     sides = (rois[:, 2:] - rois[:, :2]).clamp(min=0).prod(dim=1).sqrt()
     wanted = torch.floor(4 + torch.log2(sides / 224) + 1e-6).clamp(numbers[0], numbers[-1])
-    return (numbers < wanted[:, None]).sum(dim=1)  # the first level that is not finer than wanted
+    finer = torch.stack([wanted > number for number in numbers])
+    return finer.sum(dim=0)  # the first level that is not finer than wanted
 
 
 def roi_align(
@@ -128,9 +129,9 @@ def _align_by_cells(
     _, channels, height, width = features.shape
     cells = features.permute(0, 2, 3, 1).reshape(-1, channels)
     rois = rois.nan_to_num(0, 0, 0)  # of a training that diverges: its loss will tell
-    pooled = [cells[:0, None, None].expand(0, size, size, channels)]  # without RoIs, gradients still pass (0)
+    parts = [(images[:0], rois[:0, 0], images[:0])]
     sides = torch.cat((rois.new_zeros(1, 2), (rois[:, 2:] - rois[:, :2]).abs())).amax(dim=0)
-    at_once = max(int(_CELLS_AT_ONCE / (sides + 2 * size).prod()), 1)  # a bin touches side / size + 2 cells at most
+    at_once = max(int(_CELLS_AT_ONCE / (sides + 3 * size).prod()), 1)  # a bin touches side / size + 3 cells at most
     for start in range(0, len(rois), at_once):
         chunk = slice(start, start + at_once)
         x1, y1, x2, y2 = rois[chunk].unbind(1)
@@ -140,12 +141,10 @@ def _align_by_cells(
         places = (rows[:, :, None, :, None] * width + columns[:, None, :, None, :]).flatten(3)  # (R, S, S, cells)
         weights = (of_rows[:, :, None, :, None] * of_columns[:, None, :, None, :]).flatten(3)
         used = weights != 0
-        counts = used.sum(dim=-1).flatten()
-        bins = F.embedding_bag(
-            places[used], cells, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weights[used]
-        )
-        pooled.append(bins.view(-1, size, size, channels))
-    return torch.cat(pooled).permute(0, 3, 1, 2)
+        parts.append((places[used], weights[used], used.sum(dim=-1).flatten()))
+    places, weights, counts = map(torch.cat, zip(*parts, strict=True))
+    bins = F.embedding_bag(places, cells, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weights)
+    return bins.view(-1, size, size, channels).permute(0, 3, 1, 2)
 
 
 def _bin_cells(
@@ -158,8 +157,9 @@ def _bin_cells(
     number = torch.arange(max(int(count.max()), 1))
     bins = torch.arange(size)[:, None] + (number + 0.5) / count.clamp(min=1)[:, None, None]
     centres = start[:, None, None] + bins * side[:, None, None]  # (R, S, samples)
-    counts = (number < count[:, None, None]) & (centres >= -1) & (centres <= cells)
-    centres = centres.clamp(0, cells - 1)
+    exists = number < count[:, None, None]
+    counts = exists & (centres >= -1) & (centres <= cells)
+    centres = centres.where(exists, centres[..., :1]).clamp(0, cells - 1)
     first = centres.amin(dim=-1, keepdim=True).floor()
     taps = first + torch.arange(int((centres - first).max()) + 2)
     near = (1 - (centres[..., None] - taps[..., None, :]).abs()).clamp(min=0)

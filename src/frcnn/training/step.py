@@ -55,9 +55,9 @@ class TrainingStep(nn.Module):
 
     def __init__(self, detector: FasterRCNN, parts: Collection[Part] = tuple(Part)) -> None:
         super().__init__()
-        if detector.rank is not None:
+        if detector.svd_rank is not None:
             raise ValueError(
-                f"training: the detector is compressed (svd {detector.rank}) and can only detect and be exported; "
+                f"training: the detector is compressed (svd {detector.svd_rank}) and can only detect and be exported; "
                 f"train the one that it was made of"
             )
         self.detector = detector
