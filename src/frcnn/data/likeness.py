@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from frcnn.data.images import UNREADABLE, open_image, read_bytes
+from frcnn.data.images import UNREADABLE, open_image, read_bytes, turn_upright
 
 SIDE = 16
 MAX_DIFFERENCE = 3.0

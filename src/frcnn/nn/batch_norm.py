@@ -59,7 +59,7 @@ def unfold_batch_norm(module: nn.Module) -> None:
 
 
 def conv_with_norm(maps: Tensor, conv: nn.Conv2d, norm: _BatchNorm) -> Tensor:
-    """`norm(conv(maps))` of batch norm in evaluation mode, as one convolution; it has weights made in float32."""
+    """`norm(conv(maps))`, the norm in evaluation mode, as one convolution of weights made in float32."""
     if isinstance(maps, fx.Proxy):  # fx runs a graph's code to record it again, e.g. when it is unpickled
         tracer: Any = maps.tracer
         both = [tracer.create_proxy("get_attr", tracer.path_of_module(module), (), {}) for module in (conv, norm)]
