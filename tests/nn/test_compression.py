@@ -71,6 +71,7 @@ def test_layers_of_the_base_model_become_two_and_of_low_rank_say_the_same() -> N
     names = ["architecture=torchvision:mobilenet_v3_small", *own]
     detector = tiny_detector(*(f"base_model.{name}" for name in names))
     (layer,) = [layer for layer in detector.roi_head.head.modules() if isinstance(layer, nn.Linear)]
+    torch.manual_seed(0)
     layer.weight.copy_(torch.randn(1024, 5) @ torch.randn(5, 576) / 20)
     found = compressed(detector, 5)
     assert linears(found) == {
