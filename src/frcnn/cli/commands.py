@@ -233,8 +233,8 @@ def predict(options: argparse.Namespace) -> None:
     if options.overlap is not None and options.tile is None:
         raise ValueError(f"overlap: {options.overlap} is a share of a tile; say how large tiles are, e.g. --tile 1024")
     overlap = 0.2 if options.overlap is None else options.overlap
-    images = cast("list[Path]", list_images(options.images))
     detector = _opened(options.run_folder, options.svd, options.precision)
+    images = cast("list[Path]", list_images(options.images))
     folder = options.out
     if folder is None and options.run_folder.is_dir():
         folder = options.run_folder / "predictions"
