@@ -8,7 +8,8 @@ DATA is the folder of BCCD (github.com/Shenggan/BCCD_Dataset): 364 microscope ph
 Results are kept in bccd.json beside this file.
 
 With --val the test images are not touched: trains on train, measures on val, prints and stores nothing. That is how
-SETTINGS was chosen.
+SETTINGS was chosen. DATA then needs both sets: `frcnn check BCCD --set data.train_set=train --set data.val_set=val
+--fix DATA`.
 """
 
 import argparse
@@ -22,8 +23,11 @@ import frcnn
 from frcnn.bench.machine import machine
 
 HERE = Path(__file__).parent
-BASE_MODELS = ("efficientnet_lite0", "efficientnet_lite2-fpn")
-SETTINGS = ("train.epochs=6",)
+SETTINGS = {
+    # All layers: the figures are from before its first ones stayed as they are.
+    "efficientnet_lite0": ("train.epochs=6", "base_model.train_from_node=null"),
+    "efficientnet_lite2-fpn": ("train.epochs=6",),
+}
 WHAT_LIMITS_IT = (
     "The aim was 0.93, and it is not reached.",
     "What limits it: red cells, of which the annotators left many out. On val (trained on train), nearly all objects",
@@ -35,9 +39,10 @@ VAL = ("data.train_set=train", "data.test_set=val")
 
 
 def main() -> None:
+    frcnn.keep_memory()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--base-models", nargs="+", choices=BASE_MODELS, default=list(BASE_MODELS))
+    parser.add_argument("--base-models", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--val", action="store_true")
     parser.add_argument("--set", action="append", default=[], help="with --val: other settings than those below")
@@ -65,7 +70,7 @@ def train_and_measure(data: Path, base_model: str, seed: int, extra: tuple[str, 
             data,
             out=Path(folder) / "run",
             base_model=base_model,
-            settings=[*SETTINGS, f"train.seed={seed}", *extra],
+            settings=[*SETTINGS[base_model], f"train.seed={seed}", *extra],
             offline=True,
         )
         seconds = time.monotonic() - start
@@ -91,12 +96,12 @@ def report(results: dict[str, dict]) -> str:
         "training time | seconds a photo |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name in BASE_MODELS:
+    for name in SETTINGS:
         runs = [run for _, run in sorted(results.get(name, {}).get("runs", {}).items())]
         if not runs:
             continue
         options = "" if name == "efficientnet_lite0" else f" --base-model {name}"
-        options += "".join(f" --set {setting}" for setting in SETTINGS)
+        options += "".join(f" --set {setting}" for setting in SETTINGS[name])
         classes = " | ".join(
             ", ".join(f"{run['ap'][label]:.3f}" for run in runs) for label in ("Platelets", "RBC", "WBC")
         )

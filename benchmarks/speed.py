@@ -70,10 +70,10 @@ def report(found: Found, rounds: int) -> str:
 The same architecture, weights (random), input, boxes and threads, in one run, way by way in each of {rounds} rounds,
 after a check that both compute the same (kept indices, features, gradients, detections, losses, pixels, AP). Times are
 medians; "frcnn is faster" is the median of the rounds' ratios. torchvision's detectors are as its users run them, in
-float32, and resize and normalise the photo themselves; so does ours in prediction, while in training ours leaves
-resizing to the thread that reads. Both train the same layers, on as many anchors and RoIs. "Share of peak" is what the
-layers compute a second, of the fastest 3x3 convolution seen in the same run. Made by `python benchmarks/speed.py`;
-`frcnn bench` measures the same on your machine.
+float32 and in a process of their own (ours keeps the memory that it frees), and resize and normalise the photo
+themselves; so does ours in prediction, while in training ours leaves resizing to the thread that reads. Both train the
+same layers, on as many anchors and RoIs. "Share of peak" is what the layers compute a second, of the fastest 3x3
+convolution seen in the same run. Made by `python benchmarks/speed.py`; `frcnn bench` measures the same on your machine.
 
 Machine: {machine()}. Peak, GFLOP/s, {peaks}.
 

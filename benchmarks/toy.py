@@ -16,6 +16,7 @@ from frcnn.data.toy import write_toy
 
 
 def main() -> None:
+    frcnn.keep_memory()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     rows = []

@@ -18,6 +18,7 @@ def test_the_public_names() -> None:
         "draw",
         "evaluate",
         "from_torchvision",
+        "keep_memory",
         "load",
         "predict",
         "train",

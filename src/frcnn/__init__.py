@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from frcnn.evaluation.evaluate import evaluate
     from frcnn.evaluation.report import Evaluation
     from frcnn.evaluator import Evaluator
+    from frcnn.memory import keep_memory
     from frcnn.nn.checkpoint import from_torchvision, load
     from frcnn.nn.compression import compressed
     from frcnn.nn.detector import FasterRCNN
@@ -34,6 +35,7 @@ _HOMES = {
     "draw": "frcnn.drawing",
     "evaluate": "frcnn.evaluation.evaluate",
     "from_torchvision": "frcnn.nn.checkpoint",
+    "keep_memory": "frcnn.memory",
     "load": "frcnn.nn.checkpoint",
     "predict": "frcnn.prediction",
     "train": "frcnn.training.run",
@@ -48,6 +50,7 @@ __all__ = [
     "draw",
     "evaluate",
     "from_torchvision",
+    "keep_memory",
     "load",
     "predict",
     "train",

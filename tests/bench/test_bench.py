@@ -1,8 +1,10 @@
 """`frcnn bench`: it measures only what is seen to be the same, and says it in figures that can be read again."""
 
 import json
+import os
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +16,8 @@ from frcnn.bench.machine import Peak
 from frcnn.bench.pairs import make_pair
 from frcnn.bench.predict import same_detections
 from frcnn.bench.report import Found, table, to_json
-from frcnn.bench.timing import OURS, Row, interleaved
-from frcnn.bench.train import _their_step, photo_batch, same_losses, training_step
+from frcnn.bench.timing import OURS, Row, apart, interleaved
+from frcnn.bench.train import photo_batch, same_losses, their_step, training_step
 from frcnn.cli import main
 
 SIZE = (256, 320)
@@ -29,6 +31,26 @@ def test_ways_take_turns_and_the_first_round_does_not_count(monkeypatch: pytest.
     seconds = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3)
     assert calls == ["a", "b"] * 4
     assert seconds == {"a": [1.0] * 3, "b": [1.0] * 3}
+
+
+def _notes(file: Path) -> Callable[[], object]:
+    """Notes in which process it is called; fails where there is a folder."""
+
+    def note() -> None:
+        with file.open("a") as text:
+            text.write(f"{os.getpid()} ")
+
+    return note
+
+
+def test_a_way_apart_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+    with apart(_notes, tmp_path / "calls") as call:
+        assert list(interleaved({"apart": call}, rounds=2)) == ["apart"]
+    processes = (tmp_path / "calls").read_text().split()
+    assert len(processes) == 3
+    assert len({*processes, str(os.getpid())}) == 2
+    with apart(_notes, tmp_path) as call, pytest.raises(RuntimeError, match=r"_notes\(.*failed in its process"):
+        call()
 
 
 def test_ratios_are_those_of_the_rounds() -> None:
@@ -57,7 +79,7 @@ def test_the_twin_in_torchvision_trains_the_same_layers(name: str) -> None:
     assert fixed[0] >= fixed[1]  # where frozen batch norm has buffers, not parameters
     assert len(fixed[1]) > 1
     before = [values.clone() for values in pair.theirs.buffers()]
-    _their_step(pair, batch)()
+    their_step(pair, batch)()
     assert_close(before, list(pair.theirs.buffers()))
     samples = {
         sampler.batch_size_per_image for sampler in (pair.theirs.rpn.fg_bg_sampler, pair.theirs.roi_heads.fg_bg_sampler)

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from frcnn.bench.pairs import Pair, input_size_of, make_pair, without_tf32
-from frcnn.bench.timing import OURS, Row, interleaved
+from frcnn.bench.timing import OURS, Row, apart, interleaved
 from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.device import precision_name
 from frcnn.types import Detections
@@ -43,12 +43,21 @@ def bench_predict(
         def our_way(pair: Pair = pair, ours: FasterRCNN = ours) -> object:
             return ours(*pair.our_inputs())
 
-        def their_way(pair: Pair = pair) -> object:
-            return pair.theirs([pair.their_input()])
-
-        seconds = interleaved({OURS: our_way, "torchvision": their_way}, rounds=rounds, device=device)
+        with apart(_their_detection, name, (height, width), device) as their_way:
+            seconds = interleaved({OURS: our_way, "torchvision": their_way}, rounds=rounds, device=device)
         work = f"{name}, {height} x {width}, prediction"
         yield Row("predict", work, check, seconds, gflop_of(our_way), precision_name(dtype))
+
+
+def _their_detection(name: str, size: tuple[int, int], device: torch.device) -> Callable[[], object]:
+    pair = make_pair(name, size).to(device)
+    model = pair.theirs.eval()
+
+    @torch.no_grad()
+    def detect() -> object:
+        return model([pair.their_input()])
+
+    return detect
 
 
 @without_tf32

@@ -1,8 +1,11 @@
 """Fair timing on a noisy machine: all ways in turn, round after round, and medians of what each round says."""
 
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import torch
@@ -54,3 +57,51 @@ def interleaved(
             if number > 0:
                 seconds[way].append(time.perf_counter() - start)
     return seconds
+
+
+@contextmanager
+def apart(make: Callable[..., Callable[[], object]], *arguments: object) -> Iterator[Callable[[], None]]:
+    """What `make(*arguments)` gives, to be called as often as one likes, but made and run in a process of its own: as
+    who does not use frcnn runs it, with the memory allocator as Python has it (see `frcnn.memory`).
+
+    Args:
+        make: known by name in its module, as another process must find it.
+
+    Raises:
+        RuntimeError: from a call: it failed there, and has said why.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would have this process's allocator
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, torch.get_num_threads(), make, arguments), daemon=True)
+    process.start()
+    there.close()
+
+    def call() -> None:
+        try:
+            here.send(None)
+            here.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise RuntimeError(f"{make.__name__}{arguments}: failed in its process; what it says is above") from None
+
+    try:
+        yield call
+    finally:
+        here.close()
+        process.join()
+
+
+def _serve(
+    calls: Connection, threads: int, make: Callable[..., Callable[[], object]], given: tuple[object, ...]
+) -> None:
+    """A call for each message, until there are no more."""
+    torch.set_num_threads(threads)
+    call = make(*given)
+    while True:
+        try:
+            calls.recv()
+        except EOFError:
+            return
+        call()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        calls.send(None)

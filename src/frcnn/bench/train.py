@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from frcnn.bench.pairs import Pair, input_size_of, make_pair, without_tf32
-from frcnn.bench.timing import OURS, Row, interleaved
+from frcnn.bench.timing import OURS, Row, apart, interleaved
 from frcnn.data.loader import batch_to
 from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.device import precision_name
@@ -52,11 +52,12 @@ def bench_train(
         pair = make_pair(name, size).to(device)
         dtype = precision(pair.ours)
         batch = photo_batch(pair)
-        our_step, their_step = training_step(prepare(pair.ours), dtype), _their_step(pair, batch)
+        our_step = training_step(prepare(pair.ours), dtype)
         check += f"; {_learning(pair.ours):,} weights and biases that learn"
         assert _learning(pair.ours) == _learning(pair.theirs), f"{check}, torchvision {_learning(pair.theirs):,}"
-        ways: dict[str, Callable[[], object]] = {OURS: partial(our_step, batch), "torchvision": their_step}
-        seconds = interleaved(ways, rounds=rounds, device=device)
+        with apart(_their_step, name, size, device) as their_way:
+            ways: dict[str, Callable[[], object]] = {OURS: partial(our_step, batch), "torchvision": their_way}
+            seconds = interleaved(ways, rounds=rounds, device=device)
         work = f"{name}, {size[0]} x {size[1]}, training step"
         yield Row("train", work, check, seconds, precision=precision_name(dtype))
 
@@ -136,7 +137,13 @@ def training_step(detector: FasterRCNN, dtype: torch.dtype, rate: float = _RATE)
     return step
 
 
-def _their_step(pair: Pair, batch: Batch) -> Callable[[], None]:
+def _their_step(name: str, size: tuple[int, int], device: torch.device) -> Callable[[], None]:
+    pair = make_pair(name, size).to(device)
+    return their_step(pair, photo_batch(pair))
+
+
+def their_step(pair: Pair, batch: Batch) -> Callable[[], None]:
+    """As `training_step`, of torchvision's detector, always on the same batch."""
     _sample_as_ours(pair)
     model, settings = pair.theirs.train(), pair.ours.config.train
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from frcnn import processes
 from frcnn.cli.parser import make_parser
+from frcnn.memory import keep_memory
 
 _EXTRAS = {
     "onnx": "onnx",
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 1 warnings (check --strict), 2 bad input, 130 interrupted, 141
     nobody read on."""
     options = make_parser().parse_args(arguments)
+    keep_memory()
     try:
         with processes.joined(), nullcontext() if processes.is_first() else _silence():
             status: int | None = options.run(options)

@@ -14,6 +14,7 @@ from frcnn.config import BaseModelSettings
 from frcnn.config.merge import nearest
 from frcnn.nn import graph as graphs
 from frcnn.nn.batch_norm import fold_batch_norm
+from frcnn.nn.linear import use_faster_linear
 from frcnn.types import Level
 
 
@@ -118,6 +119,7 @@ def cut(classifier: nn.Module, settings: BaseModelSettings) -> BaseModel:
         for module in head.modules():
             if isinstance(module, nn.Dropout):
                 module.p = settings.dropout
+    use_faster_linear(head)
 
     if settings.freeze_batch_norm:
         for piece in (conv_layers, head):

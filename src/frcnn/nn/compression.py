@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.linear import Linear
 from frcnn.ops.low_rank import truncated_svd
 
 
@@ -37,7 +38,7 @@ def compressed(detector: FasterRCNN, rank: int) -> FasterRCNN:
     layers = {
         name: layer
         for name, layer in head.named_modules()
-        if type(layer) is nn.Linear and layer not in (head.logits, head.deltas)
+        if type(layer) in (nn.Linear, Linear) and layer not in (head.logits, head.deltas)
     }
     limits = {name: _rank_limit(layer) for name, layer in layers.items()}
     if rank >= max(limits.values(), default=0):
@@ -57,8 +58,8 @@ def factorized(layer: nn.Linear, rank: int) -> nn.Sequential:
     """Two layers in the place of one: the second factor of `truncated_svd`, then the first, with the bias."""
     left, right = truncated_svd(layer.weight, rank)
     # Made without numbers of their own, so that none are drawn.
-    first = nn.Linear(layer.in_features, rank, bias=False, device="meta")
-    second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None, device="meta")
+    first = Linear(layer.in_features, rank, bias=False, device="meta")
+    second = Linear(rank, layer.out_features, bias=layer.bias is not None, device="meta")
     first.weight, second.weight, second.bias = nn.Parameter(right), nn.Parameter(left), layer.bias
     return nn.Sequential(first, second)
 

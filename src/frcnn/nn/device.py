@@ -1,5 +1,8 @@
 """Where the network runs, and in which precision."""
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -30,7 +33,19 @@ def precision_name(dtype: torch.dtype) -> str:
 
 
 def _cpu_has_bf16() -> bool:
-    features: dict[str, bool] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # older torch does not tell: float32 is safe
-    return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+    return any(_cpu_features().get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+
+
+@cache
+def mkl_is_slow() -> bool:
+    """Whether this is a processor of AMD with AVX-512, of which MKL, Intel's library for products of matrices, uses
+    half: measured, 200 of the 500 GFLOP/s that convolutions reach."""
+    has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    features = _cpu_features()
+    return has_both and str(features.get("cpu_name")).startswith("AMD") and bool(features.get("avx512_f"))
+
+
+def _cpu_features() -> dict[str, object]:
+    """By PyTorch's names; older ones do not tell, and what is not told is not used."""
+    tell: Callable[[], dict[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
+    return tell()

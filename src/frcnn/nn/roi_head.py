@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from frcnn.nn.fpn import conv_layer
+from frcnn.nn.linear import Linear
 from frcnn.types import RoiOutput
 
 
@@ -56,7 +57,7 @@ class RoiHead(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.head = head
         widths = [hidden, *fc_channels]
-        self.fc = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.fc = nn.ModuleList(Linear(before, after) for before, after in pairwise(widths))
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.logits = nn.Linear(widths[-1], 1 + classes)
         self.deltas = nn.Linear(widths[-1], 4 * (1 + classes))

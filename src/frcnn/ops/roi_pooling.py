@@ -45,12 +45,13 @@ def pool_rois(
         return pool(features[0], _widened(rows, min_side * levels[0].stride), size, levels[0])
 
     suits = assign_levels(rows[:, 1:], [level.stride for level in levels])
-    pooled = rows.new_zeros(rows.shape[0], features[0].shape[1], size, size)
+    places, parts = [], []
     for number, level in enumerate(levels):
         here = (suits == number).nonzero().flatten()
-        part = pool(features[number], _widened(rows[here], min_side * level.stride), size, level)
-        pooled = pooled.index_copy(0, here, part)
-    return pooled
+        places.append(here)
+        parts.append(pool(features[number], _widened(rows[here], min_side * level.stride), size, level))
+    pooled = torch.cat(parts)
+    return torch.empty_like(pooled).index_copy(0, torch.cat(places), pooled)
 
 
 def assign_levels(rois: Float[Tensor, "R 4"], strides: Sequence[int]) -> Int[Tensor, "R"]:
