@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from frcnn import cli
 from frcnn.memory import keep_memory
 
 _FAULTS = """
@@ -30,6 +31,14 @@ def test_what_was_freed_is_not_asked_for_again() -> None:
         for keep in ([], ["keep"])
     ]
     assert pages[0] > 100 > pages[1]
+
+
+def test_the_commands_keep_their_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(cli, "keep_memory", lambda: calls.append(True))
+    assert cli.main(["config"]) == 0
+    assert calls == [True]
+    assert "train" in capsys.readouterr().out
 
 
 def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

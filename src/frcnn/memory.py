@@ -4,7 +4,7 @@ import ctypes
 import platform
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
-_ALL = 2**31 - 1  # bytes; the most that can be said
+_NEVER = -1
 
 
 def keep_memory() -> bool:
@@ -17,9 +17,9 @@ def keep_memory() -> bool:
     fifths, its prediction three quarters. In return the process stays as large as it once had to be.
 
     Returns:
-        Whether anything changed: not with another C library (macOS, Windows, musl).
+        Whether glibc agreed; with another C library (macOS, Windows, musl) nothing changes.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _ALL))
+    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER))

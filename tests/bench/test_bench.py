@@ -1,6 +1,7 @@
 """`frcnn bench`: it measures only what is seen to be the same, and says it in figures that can be read again."""
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable
 from itertools import count
@@ -34,7 +35,7 @@ def test_ways_take_turns_and_the_first_round_does_not_count(monkeypatch: pytest.
 
 
 def _notes(file: Path) -> Callable[[], object]:
-    """Notes in which process it is called; fails where there is a folder."""
+    """What notes in which process it is called, and fails if the file is a folder."""
 
     def note() -> None:
         with file.open("a") as text:
@@ -43,14 +44,33 @@ def _notes(file: Path) -> Callable[[], object]:
     return note
 
 
+def _cannot(_: Path) -> Callable[[], object]:
+    raise ZeroDivisionError
+
+
+def _ends(_: Path) -> Callable[[], object]:
+    os._exit(1)
+
+
 def test_a_way_apart_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     with apart(_notes, tmp_path / "calls") as call:
         assert list(interleaved({"apart": call}, rounds=2)) == ["apart"]
     processes = (tmp_path / "calls").read_text().split()
     assert len(processes) == 3
     assert len({*processes, str(os.getpid())}) == 2
-    with apart(_notes, tmp_path) as call, pytest.raises(RuntimeError, match=r"_notes\(.*failed in its process"):
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [(_notes, IsADirectoryError), (_cannot, ZeroDivisionError), (_ends, RuntimeError)],
+)
+def test_what_fails_apart_is_raised_here(
+    make: Callable[[Path], Callable[[], object]], error: type[Exception], tmp_path: Path
+) -> None:
+    with apart(make, tmp_path) as call, pytest.raises(error):
         call()
+    assert not multiprocessing.active_children()
 
 
 def test_ratios_are_those_of_the_rounds() -> None:

@@ -67,7 +67,13 @@ def test_layers_that_would_not_get_smaller_stay(detector: FasterRCNN) -> None:
 
 @torch.no_grad()
 def test_layers_of_the_base_model_become_two_and_of_low_rank_say_the_same() -> None:
-    own = ["last_conv_node=features.12", "pool_node=features.12", "last_hidden_node=classifier.2", "fc_channels=[]"]
+    own = [
+        "train_from_node=null",
+        "last_conv_node=features.12",
+        "pool_node=features.12",
+        "last_hidden_node=classifier.2",
+        "fc_channels=[]",
+    ]
     names = ["architecture=torchvision:mobilenet_v3_small", *own]
     detector = tiny_detector(*(f"base_model.{name}" for name in names))
     (layer,) = [layer for layer in detector.roi_head.head.modules() if isinstance(layer, nn.Linear)]

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from frcnn.nn import linear
+from frcnn.nn.batch_norm import conv_with_norm
+from frcnn.nn.device import mkl_is_slow
 from frcnn.nn.linear import Linear, linear_by_convolution, use_faster_linear
 
 
@@ -30,6 +32,40 @@ def test_the_same_numbers_and_gradients(count: int, inputs: int, outputs: int, b
         assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_cell_convolutions_are_onednns_on_one_thread_too(threads: int) -> None:
+    """If PyTorch changes its mind, the dilation can go."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        layer, norm, maps = nn.Conv2d(32, 32, 1), nn.BatchNorm2d(32).eval(), torch.randn(1, 32, 40, 40)
+        with torch.profiler.profile() as seen, torch.no_grad():
+            found = conv_with_norm(maps, layer, norm)
+            linear_by_convolution(torch.randn(64, 256), torch.randn(128, 256), None)
+        assert_close(found, norm(layer(maps)), rtol=1e-4, atol=1e-5)
+    finally:
+        torch.set_num_threads(before)
+    counts = {event.key: event.count for event in seen.key_averages()}
+    assert counts["aten::mkldnn_convolution"] == 2
+
+
+@pytest.mark.parametrize(
+    ("features", "slow"),
+    [
+        ({"cpu_name": "AMD EPYC", "avx512_f": True}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_f": False}, False),
+        ({"cpu_name": "Intel(R) Xeon(R)", "avx512_f": True}, False),
+        ({}, False),
+    ],
+)
+def test_which_processors_mkl_is_slow_on(
+    features: dict[str, object], slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    assert mkl_is_slow.__wrapped__() == slow
+
+
 @pytest.fixture
 def slow_mkl(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """As if this were such a processor; gives the shapes of what became a convolution."""
@@ -46,19 +82,20 @@ def slow_mkl(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
 def test_it_is_a_convolution_where_that_is_faster_and_nowhere_else(slow_mkl: list[tuple[int, ...]]) -> None:
     layer, rows = Linear(8, 4), torch.randn(20, 8)
-    layer(rows)
-    assert slow_mkl == [(20, 8)]
-    layer(rows[:3])
+    assert layer(rows).is_contiguous()
+    layer(rows[:16])
+    assert slow_mkl == [(20, 8), (16, 8)]
+    layer(rows[:15])
     layer(rows[:0])
     layer(rows.view(4, 5, 8))
     with torch.autocast("cpu", torch.bfloat16):
         layer(rows)
     copy.deepcopy(layer).bfloat16()(rows.bfloat16())
-    exported = torch.export.export(layer, (rows,))
+    exported = torch.export.export(layer, (rows,), dynamic_shapes=({0: torch.export.Dim("count")},))
     assert {node.target for node in exported.graph.nodes if node.op == "call_function"} == {
         torch.ops.aten.linear.default
     }
-    assert slow_mkl == [(20, 8)]
+    assert len(slow_mkl) == 2
 
 
 def test_elsewhere_it_is_torchs_layer(slow_mkl: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:

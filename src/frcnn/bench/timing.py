@@ -4,13 +4,15 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import torch
 
 OURS = "frcnn"
+_PAUSE = 0.05  # seconds, in which the threads (of GNU's OpenMP) of the way before stop waiting actively for more work
+_PATIENCE = 5  # seconds for a process to end by itself
 
 
 class Row(NamedTuple):
@@ -50,6 +52,7 @@ def interleaved(
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):
         for way, call in ways.items():
+            time.sleep(_PAUSE)
             start = time.perf_counter()
             call()
             if device is not None and device.type == "cuda":
@@ -65,10 +68,12 @@ def apart(make: Callable[..., Callable[[], object]], *arguments: object) -> Iter
     who does not use frcnn runs it, with the memory allocator as Python has it (see `frcnn.memory`).
 
     Args:
-        make: known by name in its module, as another process must find it.
+        make: known by name in its module, as another process must find it; a script that calls this needs the usual
+            `if __name__ == "__main__"`.
 
     Raises:
-        RuntimeError: from a call: it failed there, and has said why.
+        Exception: from a call: what `make`, or the call, raised there.
+        RuntimeError: from a call: that process was ended.
     """
     context = multiprocessing.get_context("spawn")  # a fork would have this process's allocator
     here, there = context.Pipe()
@@ -78,15 +83,20 @@ def apart(make: Callable[..., Callable[[], object]], *arguments: object) -> Iter
 
     def call() -> None:
         try:
-            here.send(None)
-            here.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise RuntimeError(f"{make.__name__}{arguments}: failed in its process; what it says is above") from None
+            with suppress(BrokenPipeError):  # it has failed, and said why
+                here.send(None)
+            error: Exception | None = here.recv()
+        except (EOFError, ConnectionResetError):
+            raise RuntimeError(f"{make.__name__}{arguments}: its process was ended, perhaps for its memory") from None
+        if error is not None:
+            raise error
 
     try:
         yield call
     finally:
         here.close()
+        process.join(_PATIENCE)
+        process.terminate()
         process.join()
 
 
@@ -95,13 +105,22 @@ def _serve(
 ) -> None:
     """A call for each message, until there are no more."""
     torch.set_num_threads(threads)
-    call = make(*given)
-    while True:
+    with suppress(KeyboardInterrupt, BrokenPipeError):  # the other process tells the user
         try:
-            calls.recv()
-        except EOFError:
-            return
-        call()
-        if torch.cuda.is_initialized():
-            torch.cuda.synchronize()
-        calls.send(None)
+            call = make(*given)
+            while _is_asked(calls):
+                call()
+                if torch.cuda.is_initialized():
+                    torch.cuda.synchronize()
+                calls.send(None)
+        except Exception as error:
+            calls.send(error)
+
+
+def _is_asked(calls: Connection) -> bool:
+    """Whether there is one more message; waits for it."""
+    try:
+        calls.recv()
+    except EOFError:
+        return False
+    return True

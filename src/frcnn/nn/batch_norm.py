@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from frcnn.nn.linear import dilation_of_one
+
 _KNOWN = ("BatchNorm2d", "BatchNormAct2d")  # timm's second one has an activation inside
 
 
@@ -72,6 +74,7 @@ def conv_with_norm(maps: Tensor, conv: nn.Conv2d, norm: _BatchNorm) -> Tensor:
     if conv.bias is not None:
         bias = bias + conv.bias * factor
     weight, bias = (conv.weight * factor.view(-1, 1, 1, 1)).to(maps.dtype), bias.to(maps.dtype)
-    maps = nn.functional.conv2d(maps, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    dilation = dilation_of_one(maps) if conv.kernel_size == (1, 1) else conv.dilation
+    maps = nn.functional.conv2d(maps, weight, bias, conv.stride, conv.padding, dilation, conv.groups)
     activation: nn.Module | None = getattr(norm, "act", None)
     return maps if activation is None else activation(maps)

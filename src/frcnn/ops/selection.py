@@ -33,9 +33,10 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_keep: int) -> T
         Ren et al. 2015, section 3.3; the rule of torchvision.ops.nms, which finds all kept boxes first.
     """
     keep = torch.full((boxes.shape[0], max_keep), -1, dtype=torch.int64, device=boxes.device)
-    for problem in (scores > -torch.inf).any(dim=1).nonzero().flatten().tolist():
-        kept = _nms(boxes[problem], scores[problem], iou_threshold, max_keep)
-        keep[problem, : len(kept)] = kept
+    with torch.autocast(boxes.device.type, enabled=False):
+        for problem in (scores > -torch.inf).any(dim=1).nonzero().flatten().tolist():
+            kept = _nms(boxes[problem], scores[problem], iou_threshold, max_keep)
+            keep[problem, : len(kept)] = kept
     return keep
 
 
