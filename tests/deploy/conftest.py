@@ -20,7 +20,7 @@ SETTINGS = (
     "base_model.train_from_node=null",  # so that it learns enough of so little
     "base_model.fc_channels=[64]",
     "base_model.rpn_channels=32",
-    "train.epochs=20",
+    "train.epochs=30",
     "train.precision=fp32",
 )
 
@@ -42,7 +42,7 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
         if wishes.get("precision") == "fp32":
             del wishes["precision"]
         if "precision" in wishes or "svd" in wishes:
-            wishes["max_ap_loss"] = 0.1  # one of twelve objects more or less
+            wishes["max_ap_loss"] = 0.2  # two of twelve objects more or less
         key = f"{to} {sorted(wishes.items())}"
         if key not in done:
             done[key] = export(run, to, tmp_path_factory.mktemp("exported") / f"model{SUFFIXES[to]}", **wishes)  # type: ignore[arg-type]

@@ -107,7 +107,8 @@ def test_what_is_not_trained_stays_bit_equal_and_the_rest_changes(
 
 
 def test_batch_norm_that_is_not_frozen_learns(records: list[Record]) -> None:
-    detector = tiny_detector("train.epochs=1", "base_model.freeze_batch_norm=false")
+    all_layers = "base_model.train_from_node=null"
+    detector = tiny_detector("train.epochs=1", "base_model.freeze_batch_norm=false", all_layers)
     before = state(detector)
     trained(detector, records[:2])
     for name in (

@@ -50,8 +50,8 @@ def pool_rois(
         here = (suits == number).nonzero().flatten()
         places.append(here)
         parts.append(pool(features[number], _widened(rows[here], min_side * level.stride), size, level))
-    pooled = torch.cat(parts)
-    return torch.empty_like(pooled).index_copy(0, torch.cat(places), pooled)
+    pooled = rows.new_empty(rows.shape[0], features[0].shape[1], size, size)
+    return pooled.index_copy(0, torch.cat(places), torch.cat(parts))
 
 
 def assign_levels(rois: Float[Tensor, "R 4"], strides: Sequence[int]) -> Int[Tensor, "R"]:
