@@ -162,9 +162,10 @@ def report(results: dict[str, dict]) -> str:
         "Mean AP at IoU 0.5 on the test photos (area under the curve). Made by `benchmarks/grocery.py`. The",
         "settings were chosen inside the training photos, with one seed: on two of four folds (AlexNet,",
         "EfficientNet-Lite0) or one (VGG16's learning rate). That EfficientNet-Lite0's first layers stay as they are",
-        "was chosen on all four (on another machine): 0.9997 and 0.9994 (seeds 1 and 2); 0.9915 with all layers trained",
-        "(seed 1); with 10 epochs instead of 14, 0.9889 and 0.9962. Layers are in bfloat16, those of EfficientNet-Lite in",
-        "float32 (its presets say so: depthwise convolutions are faster there), unless the command says otherwise.",
+        "was chosen on all four (on another machine): 0.9997 and 0.9994 (seeds 1 and 2); 0.9915 with all layers",
+        "trained (seed 1); with 10 epochs instead of 14, 0.9889 and 0.9962. Layers are in bfloat16, those of",
+        "EfficientNet-Lite in float32 (its presets say so: depthwise convolutions are faster there), unless the",
+        "command says otherwise.",
         "",
         "| base model | command | mean AP, mean of seeds | seeds 1, 2, ... | training time | seconds a photo | "
         "cross-validation |",
@@ -193,8 +194,9 @@ def report(results: dict[str, dict]) -> str:
         *(f"* {'; '.join(rows)}: {name}." for name, rows in machines.items()),
         "",
         "Times are medians over the seeds; the machine is noisy, and the runs of AlexNet and those in 16 bits shared",
-        "it with other work, so theirs are high. All but those of efficientnet_lite0 are from before memory was kept and",
-        "fully connected layers were convolutions (docs/speed.md), when its training took 124 s, on another processor.",
+        "it with other work, so theirs are high. All but those of efficientnet_lite0 are from before memory was kept",
+        "and fully connected layers were convolutions (docs/speed.md), when its training took 124 s, on another",
+        "processor.",
         "",
     ]
     return "\n".join(lines)
