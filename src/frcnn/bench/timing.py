@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 
 OURS = "frcnn"
-_PAUSE = 0.05  # seconds, in which the threads (of GNU's OpenMP) of the way before stop waiting actively for more work
 _PATIENCE = 5  # seconds for a process to end by itself
 
 
@@ -46,19 +45,23 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of each call, way by way, after one round that is not counted.
 
+    A call is made twice, and the second one counts: the first finds threads, caches and memory as another way left
+    them, perhaps in another process, whose threads wait actively for more work for a while.
+
     Args:
         device: of which the work must be done before the clock is read; None: the processor.
     """
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):
         for way, call in ways.items():
-            time.sleep(_PAUSE)
-            start = time.perf_counter()
-            call()
-            if device is not None and device.type == "cuda":
-                torch.cuda.synchronize(device)
+            for _ in range(2):
+                start = time.perf_counter()
+                call()
+                if device is not None and device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                end = time.perf_counter()
             if number > 0:
-                seconds[way].append(time.perf_counter() - start)
+                seconds[way].append(end - start)
     return seconds
 
 
