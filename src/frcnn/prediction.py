@@ -176,8 +176,8 @@ def _batched_by_frame(
 
 
 def _side_by_side(detect: Callable[[T], R], batches: Iterator[T], calls: int) -> Iterator[R]:
-    """`calls` threads, each of which computes by itself, since many layers do not share well: an image took 253 ms on
-    two cores that share every layer, and 340 ms on one (EfficientNet-Lite0, 480 x 640)."""
+    """`calls` threads, each of which computes by itself, since many layers do not share well: an image took 40 ms on
+    two cores that share every layer, and 63 ms on one (EfficientNet-Lite0, 480 x 640)."""
     import torch
 
     threads = torch.get_num_threads()
