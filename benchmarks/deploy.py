@@ -24,6 +24,7 @@ import torch
 from torchvision.models import detection
 from untrained import untrained
 
+import frcnn
 from frcnn.bench.machine import machine
 from frcnn.bench.pairs import make_pair
 from frcnn.config import merge
@@ -45,6 +46,7 @@ PAUSE = 0.3  # seconds
 
 
 def main() -> None:
+    frcnn.keep_memory()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--rounds", type=int, default=15)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import frcnn
 from frcnn.bench.machine import machine
 from frcnn.bench.report import Found, table, to_json
 from frcnn.bench.run import run_bench
@@ -24,6 +25,7 @@ GUARDED_MODELS = ("alexnet", "efficientnet_lite0")
 
 
 def main() -> int:
+    frcnn.keep_memory()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--guard", action="store_true")
     parser.add_argument("--rounds", type=int, default=9)

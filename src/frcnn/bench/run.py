@@ -13,7 +13,6 @@ from frcnn.bench.predict import bench_predict
 from frcnn.bench.report import Found
 from frcnn.bench.timing import Row
 from frcnn.bench.train import bench_train
-from frcnn.memory import keep_memory
 from frcnn.nn.detector import FasterRCNN
 from frcnn.nn.device import choose_device, choose_precision
 
@@ -43,7 +42,6 @@ def run_bench(
         ValueError: no such base model or device.
     """
     place = choose_device(device)
-    keep_memory()  # as the commands do
 
     def chosen(detector: FasterRCNN) -> torch.dtype:
         wanted = detector.config.train.precision if precision == "auto" else precision

@@ -33,7 +33,8 @@ def precision_name(dtype: torch.dtype) -> str:
 
 
 def _cpu_has_bf16() -> bool:
-    return any(_cpu_features().get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+    features = _cpu_features()
+    return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
 
 
 @cache
