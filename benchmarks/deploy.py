@@ -153,7 +153,8 @@ def report(sections: list[str], rounds: int) -> str:
 
 One photo at a time, 800 x 1066 pixels, from pixels to detections (300 proposals, NMS included); medians of {rounds}
 rounds, in each of which every file is run once. The models are not trained. On a processor without native bfloat16,
-OpenVINO runs a `bf16` file in float32. Made by `benchmarks/deploy.py`.
+OpenVINO runs a `bf16` file in float32; on one with it, torchvision's file in bfloat16, as nothing tells it otherwise.
+Made by `benchmarks/deploy.py`.
 
 Machine: {machine()}, {versions}.
 
