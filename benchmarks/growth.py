@@ -23,6 +23,7 @@ import torch
 from index import write as write_index
 from untrained import untrained
 
+import frcnn
 from frcnn.bench.machine import machine
 from frcnn.config import DataSettings, merge
 from frcnn.data.dataset import read_annotations
@@ -79,6 +80,7 @@ def run(what: str, grows: str, size: int) -> Cost:
 
 
 def measure(what: str, **size: int) -> Cost:
+    frcnn.keep_memory()  # as the commands do
     imported = psutil.Process().memory_info().rss
     with tempfile.TemporaryDirectory() as folder:
         call = opening(Path(folder), **size) if what == "opening" else CASES[what](**size)
