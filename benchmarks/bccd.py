@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 import frcnn
 from frcnn.bench.machine import machine
 
@@ -90,8 +92,10 @@ def train_and_measure(data: Path, row: Row, seed: int, extra: tuple[str, ...]) -
         )
         seconds = time.monotonic() - start
         evaluation = frcnn.evaluate(detector)
+        in_bf16 = frcnn.evaluate(detector.set_precision(torch.bfloat16))
     return {
         "mean_ap": round(evaluation.mean_ap, 4),
+        "mean_ap_bf16": round(in_bf16.mean_ap, 4),
         "ap": {name: round(value, 4) for name, value in evaluation.ap.items()},
         "seconds": round(seconds, 1),
         "seconds_per_image": round(evaluation.seconds_per_image, 3),
@@ -105,12 +109,12 @@ def report(results: dict[str, dict]) -> str:
         "364 microscope photos (github.com/Shenggan/BCCD_Dataset, MIT) in the original split: trained on train + val",
         "(292), measured once on test (72 photos; 805 red cells, 71 white cells, 69 platelets). Average precision at",
         "IoU 0.5 (area under the curve). Made by `benchmarks/bccd.py`; its settings were chosen on val. `bccd` stands",
-        "for a copy by `frcnn check --fix`. (Those of efficientnet_lite2-fpn are from when its two boxes without area were",
-        "one pixel, and from before memory was kept and fully connected layers were convolutions: docs/speed.md.)",
+        "for a copy by `frcnn check --fix`. (Those of efficientnet_lite2-fpn are from when its two boxes without area",
+        "were one pixel, and from before memory was kept and fully connected layers were convolutions: docs/speed.md.)",
         "",
-        "| base model | command | mean AP, mean of seeds | seeds 1, 2, 3 | platelets | red cells | white cells | "
-        "training time | seconds a photo |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| base model | command | mean AP, mean of seeds | seeds 1, 2, 3 | detecting in bf16 | platelets | red cells | "
+        "white cells | training time | seconds a photo |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in ROWS.items():
         runs = [run for _, run in sorted(results.get(name, {}).get("runs", {}).items())]
@@ -122,7 +126,9 @@ def report(results: dict[str, dict]) -> str:
         lines.append(
             f"| {name} | `{row.command()}` | "
             f"**{statistics.mean(run['mean_ap'] for run in runs):.4f}** | "
-            f"{', '.join(format(run['mean_ap'], '.4f') for run in runs)} | {classes} | "
+            f"{', '.join(format(run['mean_ap'], '.4f') for run in runs)} | "
+            f"{', '.join(format(run['mean_ap_bf16'], '.4f') for run in runs if 'mean_ap_bf16' in run) or 'not run'} | "
+            f"{classes} | "
             f"{statistics.median(run['seconds'] for run in runs) / 60:.0f} min | "
             f"{statistics.median(run['seconds_per_image'] for run in runs):.2f} |"
         )
