@@ -204,8 +204,8 @@ def report(sections: Sequence[str]) -> str:
 
 Time (median of {ROUNDS} calls) and peak memory beyond what is there after the imports, each case in a process of its
 own. A case grows faster than the work if it costs more than {NOISE:g} times as much per unit as the cheapest smaller
-one. The default base model (EfficientNet-Lite0), random weights, {len(CLASSES)} classes, float32. Made by
-`python benchmarks/growth.py`. {summary}
+one. The default base model (EfficientNet-Lite0), random weights, {len(CLASSES)} classes, float32; memory is kept,
+as the commands keep it. Made by `python benchmarks/growth.py`. {summary}
 
 Machine: {machine()}."""
     return "\n\n".join([head, *sections]) + "\n"

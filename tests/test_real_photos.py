@@ -8,7 +8,7 @@ import frcnn
 
 
 def test_the_default_recipe_learns_the_grocery_photos(shared: Path, tmp_path: Path) -> None:
-    """Five epochs, about 40 s; the full recipe's figures are in benchmarks/grocery.md."""
+    """Five epochs, about 20 s; the full recipe's figures are in benchmarks/grocery.md."""
     detector, run = frcnn.train(
         shared / "datasets" / "grocery", out=tmp_path / "run", settings=["train.epochs=5", "train.seed=1"], offline=True
     )

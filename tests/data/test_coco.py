@@ -87,6 +87,8 @@ def test_rounding_at_the_border_is_forgiven_and_no_more(folder: Path) -> None:
         (annotation(1, 9, [0, 0, 1, 1]), r"annotation 19: there is no category 9"),
         (annotation(1, 3, [0, 0, 1]), r"annotation 13: bbox \[0, 0, 1\] must be four numbers: x, y, width, height"),
         (annotation(1, 3, ["a", 0, 1, 2]), r"bbox \['a', 0, 1, 2\] must be four numbers"),
+        (annotation(1, 3, {"x": 1}), r"annotation 13: bbox \{'x': 1\} must be four numbers"),
+        (annotation(1, 3, 7), "annotation 13: bbox 7 must be four numbers"),
     ],
 )
 def test_a_wrong_annotation_is_named(folder: Path, wrong: dict[str, Any], message: str) -> None:

@@ -1,14 +1,12 @@
 """A folder becomes a data set: its format is recognised, its classes are collected."""
 
-import gc
 from pathlib import Path
 
 import pytest
 from tiny import train_tiny, write_annotated, write_tiny
 
 from frcnn.config import DataSettings
-from frcnn.data.dataset import open_dataset, read_annotations
-from frcnn.data.problems import Problem
+from frcnn.data.dataset import open_dataset
 
 
 def test_name_classes_and_splits(tmp_path: Path) -> None:
@@ -25,22 +23,6 @@ def test_classes_do_not_depend_on_the_order_of_images(tmp_path: Path) -> None:
         write_annotated(image, [("red", (10, 10, 50, 50))])
         image.with_suffix(".bboxes.labels.tsv").write_text(name)
     assert open_dataset(tmp_path, DataSettings()).classes == ("ape", "cow", "zebra")
-
-
-def test_garbage_is_not_collected_while_annotations_are_read_and_is_afterwards(tmp_path: Path) -> None:
-    write_tiny(tmp_path / "shelf")
-    label = next((tmp_path / "shelf" / "positive").glob("*.labels.tsv"))
-    label.write_text("red\n" * 9)
-    seen = []
-
-    def report(problem: Problem) -> None:
-        seen.append(gc.isenabled())
-        raise ValueError("enough")
-
-    with pytest.raises(ValueError, match="enough"):
-        read_annotations(tmp_path / "shelf", DataSettings(), report)
-    assert seen == [False]
-    assert gc.isenabled()
 
 
 def missing(folder: Path) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -36,6 +36,9 @@ _FORM = "COCO's format, which has lists 'images', 'categories', 'annotations'"
 _FEW = 5  # JSON files: more are those of single images
 _Key = int | str
 _Raw = dict[str, Any]
+_Json = tuple[Any, ...] | dict[str, Any] | str | int | float | bool | None
+"""Anything; an array becomes a tuple. Python's garbage collector soon leaves tuples of numbers alone; with a list for
+each box it took a third of the time to open the annotations of 100,000 images."""
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -53,7 +56,7 @@ class _Category(msgspec.Struct, gc=False):
 class _Annotation(msgspec.Struct, gc=False):
     image_id: _Key
     category_id: _Key
-    bbox: Any = None
+    bbox: _Json = None
     id: _Key | None = None
     iscrowd: int | float | bool | None = 0
 
@@ -87,8 +90,9 @@ def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Rec
     images = np.array([place[annotation.image_id] for annotation in good], np.int64)
     labels = np.array([names[annotation.category_id] for annotation in good], np.int64)
     crowds = np.array([bool(annotation.iscrowd) for annotation in good], bool)
-    boxes = np.fromiter(chain.from_iterable(a.bbox for a in good), np.float64, 4 * len(good)).reshape(-1, 4)
-    content.annotations, good = [], []
+    sides = cast("list[tuple[float, ...]]", [annotation.bbox for annotation in good])
+    boxes = np.fromiter(chain.from_iterable(sides), np.float64, 4 * len(sides)).reshape(-1, 4)
+    content.annotations, good, sides = [], [], []
     sizes = np.array([(image.height or 0, image.width or 0) for image in content.images], np.int64).reshape(-1, 2)
 
     order = np.argsort(images, kind="stable")
@@ -335,7 +339,7 @@ def _paths(folder: Path, name: str, file: Path, names: Sequence[str]) -> Iterabl
 
 
 def _is_box(box: object) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
+    return isinstance(box, list | tuple) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
 
 
 def _is_good(
@@ -347,12 +351,13 @@ def _is_good(
     report: Report,
 ) -> bool:
     box = annotation.bbox
+    shown = list(box) if isinstance(box, tuple) else box
     if annotation.image_id not in images:
         kind, rule = "annotation without image", f"there is no image {annotation.image_id}"
     elif annotation.category_id not in names:
         kind, rule = "unknown class", f"there is no category {annotation.category_id}"
     elif not _is_box(box):
-        kind, rule = "not a box", f"bbox {box!r} must be four numbers: x, y, width, height"
+        kind, rule = "not a box", f"bbox {shown!r} must be four numbers: x, y, width, height"
     else:
         return True
     place = f"annotation {annotation.id if annotation.id is not None else number}"
