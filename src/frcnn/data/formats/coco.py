@@ -351,12 +351,12 @@ def _is_good(
     report: Report,
 ) -> bool:
     box = annotation.bbox
-    shown = list(box) if isinstance(box, tuple) else box
     if annotation.image_id not in images:
         kind, rule = "annotation without image", f"there is no image {annotation.image_id}"
     elif annotation.category_id not in names:
         kind, rule = "unknown class", f"there is no category {annotation.category_id}"
     elif not _is_box(box):
+        shown = list(box) if isinstance(box, tuple) else box
         kind, rule = "not a box", f"bbox {shown!r} must be four numbers: x, y, width, height"
     else:
         return True
