@@ -16,10 +16,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from compare.machine import machine
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
-
-from frcnn.bench.machine import machine
 
 HERE = Path(__file__).parent
 IMAGES, DIFFERENT, SIZE = 5000, 20, (4000, 3000)
@@ -120,13 +119,14 @@ def main() -> None:
     rows = "".join(f"| {what} | {seconds:.2f} s |\n" for what, seconds in times.items())
     text = f"""# The page of `frcnn annotate`
 
-{IMAGES} JPEG photos of {SIZE[0]} x {SIZE[1]} pixels (links to {DIFFERENT} different ones of {megabytes:.1f} MB),
-headless Chromium on the same machine. Made by `benchmarks/annotate.py`.
+{IMAGES} JPEG photos, {SIZE[0]} pixels wide and {SIZE[1]} high (links to {DIFFERENT} different files of
+{megabytes:.1f} MB each), in headless Chromium on the same machine. `benchmarks/annotate.py` writes this
+file.
 
 | what | time |
 | --- | --- |
 {rows}
-The server's memory at its peak: {memory:.0f} MB. Machine: {machine()}.
+Peak memory of the server: {memory:.0f} MB. Machine: {machine()}.
 """
     (HERE / "annotate.md").write_text(text, encoding="utf-8")
     print(text)

@@ -14,9 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from compare.machine import machine
 from safetensors import safe_open
-
-from frcnn.bench.machine import machine
 
 HERE = Path(__file__).parent
 
@@ -45,10 +44,10 @@ def measure(data: Path, folder: Path, seed: int) -> dict[str, Any]:
     last = [step for step in steps if "loss" in step][-1]
     return {
         "check": f"{levels.count('error')} errors, {levels.count('warning')} warnings",
-        "reach at IoU 0.5": f"{checked['reach']['all']['0.5']:.4f}",
+        "anchor recall at IoU 0.5": f"{checked['reach']['all']['0.5']:.4f}",
         "last loss": repr(last["loss"]),
         "weights (SHA-256)": weights_digest(run / "model.safetensors"),
-        "mean AP": repr(evaluated["mean_ap"]),
+        "mean AP": repr(evaluated["map50"]),
     }
 
 
@@ -71,8 +70,9 @@ def main() -> None:
     verdict = "All numbers are the same." if same else "Numbers differ."
     text = f"""# The same photos in several formats
 
-The Grocery photos, converted with `frcnn convert`; each copy checked, trained on (`frcnn train COPY --seed
-{options.seed} --deterministic`) and measured. Made by `benchmarks/formats.py`. {verdict}
+The Grocery photos, converted by `frcnn convert`. Each copy is checked, trained on (`frcnn train COPY
+--seed {options.seed} --deterministic`) and evaluated. `benchmarks/formats.py` writes this file.
+{verdict}
 
 | format | {" | ".join(heads)} |
 | --- |{" --- |" * len(heads)}

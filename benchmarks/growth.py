@@ -20,17 +20,20 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 import torch
+from compare.machine import machine
 from index import write as write_index
 from untrained import untrained
 
 import frcnn
-from frcnn.bench.machine import machine
-from frcnn.config import DataSettings, merge
+from frcnn.config import DataSettings, make_config
 from frcnn.data.dataset import read_annotations
-from frcnn.nn.detector import FasterRCNN
-from frcnn.ops.sampling import generator_of
+from frcnn.data.discover import discover
+from frcnn.fast.optimize import optimize
+from frcnn.inference.runtimes import TorchRuntime
+from frcnn.nn.faster_rcnn import FasterRCNN
+from frcnn.seeds import generator_of
 from frcnn.training.step import TrainingStep
-from frcnn.types import Batch, Frames, Target
+from frcnn.types import Batch, PaddedBatch, Target
 
 HERE = Path(__file__).parent
 CLASSES = [f"class {number}" for number in range(20)]
@@ -80,7 +83,7 @@ def run(what: str, grows: str, size: int) -> Cost:
 
 
 def measure(what: str, **size: int) -> Cost:
-    frcnn.keep_memory()  # as the commands do
+    frcnn.tune_malloc()  # as the commands do
     imported = psutil.Process().memory_info().rss
     with tempfile.TemporaryDirectory() as folder:
         call = opening(Path(folder), **size) if what == "opening" else CASES[what](**size)
@@ -96,31 +99,32 @@ def measure(what: str, **size: int) -> Cost:
 def opening(folder: Path, images: int) -> Callable[[], object]:
     """Of a data set, without its images."""
     write_index(folder, images)
-    return lambda: read_annotations(folder, DataSettings(), lambda problem: None, ("train",))
+    settings = DataSettings()
+    return lambda: read_annotations(discover(folder, settings), settings, lambda problem: None, ("train",))
 
 
 def prediction(side: int = 600, proposals: int = 300, batch: int = 1) -> Callable[[], object]:
     """From pixels to detections."""
-    detector = make_detector(proposals)
+    runtime = TorchRuntime(make_model(proposals))
     sizes = np.full((batch, 2), side, np.float32)
-    frames = Frames(pixels(side, batch).numpy(), sizes, sizes)
-    return lambda: detector.detect(frames, ["photo"] * batch)
+    frames = PaddedBatch(pixels(side, batch).numpy(), sizes, sizes)
+    return lambda: runtime.detect(frames)
 
 
 def training(side: int = 600, proposals: int = 2000, objects: int = 10, batch: int = 1) -> Callable[[], object]:
     """Losses and their gradients."""
-    detector = make_detector(proposals)
-    step = TrainingStep(detector)
+    model = make_model(proposals)
+    step = TrainingStep(optimize(model), make_config().train)
     step.set_modes()
     corners = torch.rand(batch, objects, 2) * (side - 100)
     boxes = torch.cat((corners, corners + 20 + 80 * torch.rand(batch, objects, 2)), dim=-1)
-    labels, difficult = torch.randint(1, len(CLASSES) + 1, (objects,)), torch.zeros(objects, dtype=torch.bool)
+    labels, ignore = torch.randint(1, len(CLASSES) + 1, (objects,)), torch.zeros(objects, dtype=torch.bool)
     sizes = torch.full((batch, 2), float(side))
-    targets = [Target(own, labels, difficult) for own in boxes]
+    targets = [Target(own, labels, ignore) for own in boxes]
     inputs = Batch(pixels(side, batch), sizes, sizes, targets, ["photo"] * batch)
 
     def call() -> None:
-        detector.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss = sum(step(inputs, [generator_of(0, number) for number in range(batch)]).values())
         assert torch.isfinite(loss)
         loss.backward()
@@ -131,10 +135,10 @@ def training(side: int = 600, proposals: int = 2000, objects: int = 10, batch: i
 CASES = {"prediction": prediction, "training step": training}
 
 
-def make_detector(proposals: int) -> FasterRCNN:
+def make_model(proposals: int) -> FasterRCNN:
     rules = [f"detector.{use}_proposals.post_nms_top_n={proposals}" for use in ("train", "test")]
     size = torch.full((1, 2), 256.0)
-    return untrained(merge(overrides=rules), CLASSES, pixels(256, 1), size, size)
+    return untrained(make_config(overrides=rules), CLASSES, pixels(256, 1), size, size)
 
 
 def pixels(side: int, batch: int) -> torch.Tensor:
@@ -202,10 +206,11 @@ def report(sections: Sequence[str]) -> str:
     summary = f"{grown} cases grow faster than the work." if grown else "No case grows faster than the work."
     head = f"""# How cost grows
 
-Time (median of {ROUNDS} calls) and peak memory beyond what is there after the imports, each case in a process of its
-own. A case grows faster than the work if it costs more than {NOISE:g} times as much per unit as the cheapest smaller
-one. The default base model (EfficientNet-Lite0), random weights, {len(CLASSES)} classes, float32; memory is kept,
-as the commands keep it. Made by `python benchmarks/growth.py`. {summary}
+Time is the median of {ROUNDS} calls. Memory is the peak beyond what the imports need. Each case runs in
+a process of its own. Cost grows faster than the work if a case costs more than {NOISE:g} times as much
+per unit as the cheapest smaller case. Default base model (EfficientNet-Lite0), random weights,
+{len(CLASSES)} classes, float32; freed memory is kept, as the commands do. `benchmarks/growth.py` writes
+this file. {summary}
 
 Machine: {machine()}."""
     return "\n\n".join([head, *sections]) + "\n"

@@ -2,8 +2,9 @@
 
     python benchmarks/index.py [--images 1000 10000 100000 1000000]
 
-Writes COCO annotations with one object an image into a temporary folder (no images), opens them in a process of its own
-as training does before it looks at the images, and reads all records once with two and with eight threads.
+Writes COCO annotations with one object an image into a temporary folder (the images are empty files), opens them in a
+process of its own as training does before it looks at the images, and reads all records once with two and with eight
+threads.
 """
 
 import argparse
@@ -18,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
+from compare.machine import machine
 
-from frcnn.bench.machine import machine
 from frcnn.config import DataSettings
 from frcnn.data.dataset import read_annotations
+from frcnn.data.discover import discover
 
 HERE = Path(__file__).parent
 CLASSES = 80
@@ -55,6 +57,7 @@ def write(folder: Path, count: int) -> int:
     with file.open("w") as out:
         out.write('{"images": [')
         for number in range(count):
+            (folder / "images" / f"{number:012}.jpg").touch()
             image = {"id": number, "file_name": f"{number:012}.jpg", "width": 640, "height": 480, "license": 3}
             out.write((", " if number else "") + json.dumps(image))
         out.write('], "annotations": [')
@@ -72,16 +75,17 @@ def measure(folder: Path) -> dict[str, float]:
     process = psutil.Process()
     before = process.memory_info().rss
     start = time.perf_counter()
-    records = read_annotations(folder, DataSettings(), lambda problem: None, ("train",))["train"]
+    discovery = discover(folder, DataSettings())
+    records = read_annotations(discovery, DataSettings(), lambda problem: None, ("train",))["train"]
     seconds = time.perf_counter() - start
     kept = process.memory_info().rss - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     grown = {}
     for workers in (2, 8):
         with ThreadPoolExecutor(workers) as pool:
-            assert sum(pool.map(lambda place: len(records[place].names), range(len(records)), chunksize=1000)) == len(
-                records
-            )
+            assert sum(
+                pool.map(lambda place: len(records[place].class_names), range(len(records)), chunksize=1000)
+            ) == len(records)
         grown[f"rss_{workers}"] = process.memory_info().rss
     return {"seconds": seconds, "peak": peak, "kept": kept, **grown}
 
@@ -90,9 +94,9 @@ def report(rows: list[dict[str, float]]) -> str:
     lines = [
         "# A million images",
         "",
-        "COCO annotations, one object an image, opened as training does before it looks at the images. Workers are",
-        "threads, which share the records: memory of the whole process after two and eight of them have read them all.",
-        "Made by `python benchmarks/index.py`.",
+        "COCO annotations with one object per image, opened as training does before it reads the images. Workers",
+        "are threads that share the records: the memory of the whole process is given after two and eight of them",
+        "have read all records. `benchmarks/index.py` writes this file.",
         "",
         "| images | file | seconds to open | peak memory | of it, the records | with 2 workers | with 8 workers |",
         "| --- | --- | --- | --- | --- | --- | --- |",

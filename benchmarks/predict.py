@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from compare.machine import machine
 from PIL import Image
 
 import frcnn
-from frcnn.bench.machine import machine
 from frcnn.cli import main as command
 from frcnn.data.images import images_among
 
@@ -99,11 +99,9 @@ def speed(what: str, run: Path, folder: Path, rounds: int) -> str:
     )
 
 
-def one_by_one(detector: frcnn.FasterRCNN, photos: list[Path], folder: Path) -> None:
+def one_by_one(detector: frcnn.Detector, photos: list[Path], folder: Path) -> None:
     for photo in photos:
-        (prediction,) = frcnn.predict(detector, photo)
-        picture = frcnn.draw(photo, prediction, classes=detector.classes)
-        picture.save(folder.parent / f"{photo.stem}-one.jpg", quality=92)
+        detector.predict(photo).save(folder.parent / f"{photo.stem}-one.jpg")
 
 
 def by_command(run: Path, folder: Path) -> None:
@@ -139,16 +137,16 @@ def report(photos: list[Path], rows: list[str], memories: dict[str, float], roun
         width, height = image.size
     return f"""# Predicting
 
-{len(photos)} JPEG photos of {width} x {height} pixels, repeated by links; pictures with the detections are written.
-"One by one" reads, resizes, detects, draws and writes each before the next; `frcnn predict` does these side by side
-(and loads the model, each time). Medians of {rounds} rounds, in each of which both do the same photos. Made by
-`benchmarks/predict.py`.
+{len(photos)} JPEG photos, {width} pixels wide and {height} high, repeated by links. Pictures with the
+detections are written. "One by one" reads, resizes, detects, draws and writes each photo before the
+next. `frcnn predict` does these at the same time, and loads the model in each round. Medians of
+{rounds} rounds; both predict the same photos in each round. `benchmarks/predict.py` writes this file.
 
-| photos | one by one, photos a second | `frcnn predict` | times | one by one, processor a photo | `frcnn predict` |
+| photos | one by one, photos per second | `frcnn predict` | times | one by one, CPU per photo | `frcnn predict` |
 | --- | --- | --- | --- | --- | --- |
 {table}
 
-| photos | `frcnn predict`, memory at its peak |
+| photos | `frcnn predict`, peak memory |
 | --- | --- |
 {peaks}
 

@@ -17,10 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from compare.machine import machine
 from safetensors.torch import load_file
 
-from frcnn.bench.machine import machine
-from frcnn.data.toy import write_toy
+from frcnn.tools.toy import write_toy
 
 HERE = Path(__file__).parent
 SMALL = (
@@ -118,9 +118,10 @@ def report(rows: list[tuple], seed: int) -> str:
     lines = [
         "# Exact resume",
         "",
-        "Trainings killed with SIGKILL at random moments and started again with the same command, a checkpoint after",
-        "every step, compared with undisturbed ones: all weights, and every loss, rate and",
-        f"measurement of metrics.jsonl. Made by `python benchmarks/resume.py --seed {seed}`.",
+        "Trainings are killed with SIGKILL at random moments and started again with the same command, with a",
+        "checkpoint after every step. They are compared with uninterrupted trainings: all weights, and every",
+        f"loss, learning rate and validation in metrics.jsonl. `python benchmarks/resume.py --seed {seed}` writes",
+        "this file.",
         "",
         "| scheme | steps | kills while a checkpoint was written | kills at random | weights and metrics | left over |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -1,7 +1,9 @@
-"""How fast frcnn is beside torchvision: `frcnn bench` with all it measures, into benchmarks/speed.md and speed.json.
+"""How fast frcnn is beside torchvision.
 
-    python benchmarks/speed.py            # measures and writes both, about a quarter of an hour
-    python benchmarks/speed.py --guard    # measures a part, and compares with speed.json (`make bench-guard`)
+    python benchmarks/speed.py --write                                     # all, into speed.md and speed.json
+    python benchmarks/speed.py --what ops predict --base-model alexnet     # a part, printed
+    python benchmarks/speed.py --device cuda --compile --json cuda.json    # on an NVIDIA GPU
+    python benchmarks/speed.py --guard # compare with speed.json, as `make bench-guard` does
 
 The guard compares ratios, which a slow or busy machine changes little: it fails if any is below TOLERANCE of what it
 was. It needs a machine whose processor has the same precisions as the one that speed.json is from.
@@ -13,10 +15,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from compare import BASE_MODELS, WHAT
+from compare.machine import machine
+from compare.report import Found, table, to_json
+from compare.run import run_bench
+
 import frcnn
-from frcnn.bench.machine import machine
-from frcnn.bench.report import Found, table, to_json
-from frcnn.bench.run import run_bench
 
 HERE = Path(__file__).parent
 TOLERANCE = 0.7
@@ -25,16 +29,37 @@ GUARDED_MODELS = ("alexnet", "efficientnet_lite0")
 
 
 def main() -> int:
-    frcnn.keep_memory()  # as the commands do
+    frcnn.tune_malloc()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--guard", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
+    parser.add_argument("--base-model", nargs="+", default=BASE_MODELS, metavar="NAME")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
+    parser.add_argument(
+        "--compile", nargs="?", const="default", metavar="MODE", help="of torch.compile, for our layers"
+    )
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     if options.guard:
         return guard(run_bench(GUARDED, GUARDED_MODELS, rounds=options.rounds, log=print))
-    found = run_bench(rounds=options.rounds, log=print)
-    (HERE / "speed.json").write_text(to_json(found))
-    (HERE / "speed.md").write_text(report(found, options.rounds))
+    found = run_bench(
+        options.what,
+        options.base_model,
+        options.device,
+        options.precision,
+        rounds=options.rounds,
+        compile_mode=options.compile,
+        log=print,
+    )
+    print(f"\n{table(found)}")
+    if options.json is not None:
+        options.json.write_text(to_json(found))
+    if options.write:
+        (HERE / "speed.json").write_text(to_json(found))
+        (HERE / "speed.md").write_text(report(found, options.rounds))
     return 0
 
 
@@ -69,13 +94,14 @@ def report(found: Found, rounds: int) -> str:
     )
     return f"""# Speed, beside torchvision
 
-The same architecture, weights (random), input, boxes and threads, in one run, way by way in each of {rounds} rounds,
-after a check that both compute the same (kept indices, features, gradients, detections, losses, pixels, AP). Times are
-medians; "frcnn is faster" is the median of the rounds' ratios. torchvision's detectors are as its users run them, in
-float32 and in a process of their own (ours keeps the memory that it frees), and resize and normalise the photo
-themselves; so does ours in prediction, while in training ours leaves resizing to the thread that reads. Both train the
-same layers, on as many anchors and RoIs. "Share of peak" is what the layers compute a second, of the fastest 3x3
-convolution seen in the same run. Made by `python benchmarks/speed.py`; `frcnn bench` measures the same on your machine.
+Both detectors have the same architecture, random weights, input, boxes and threads. They run in turn,
+in each of {rounds} rounds, after a check that both compute the same (kept indices, features, gradients,
+detections, losses, pixels, AP). Times are medians; "frcnn is faster" is the median of the rounds'
+ratios. torchvision's detectors run as their users run them: in float32, and in a process of their own,
+which does not keep freed memory as frcnn does. They resize and normalize the photo themselves. frcnn
+does so in prediction; in training, the thread that reads photos resizes them. Both train the same
+layers, on as many anchors and RoIs. "Share of peak" is the rate at which the layers compute, relative
+to the fastest 3x3 convolution in the same run. `python benchmarks/speed.py --write` writes this file.
 
 Machine: {machine()}. Peak, GFLOP/s, {peaks}.
 

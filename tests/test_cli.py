@@ -1,10 +1,14 @@
 """The command line, as a user meets it."""
 
+import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +17,13 @@ import yaml
 from PIL import Image
 from tiny import CLASSES, SETTINGS, draw_image, trained_run, write_tiny
 
+from frcnn.cli import evaluate as evaluate_command
 from frcnn.cli import main
-from frcnn.config import merge
-from frcnn.data import toy
-from frcnn.prediction import predict, to_json
+from frcnn.cli.output import write_json
+from frcnn.config import make_config
+from frcnn.detector import load
+from frcnn.messages import plural
+from frcnn.tools import toy
 from frcnn.training.step import LOSSES
 
 FAST = [argument for setting in (*SETTINGS, "train.epochs=1") for argument in ("--set", setting)]
@@ -26,24 +33,15 @@ COMMANDS = (
     "",
     "demo",
     "data",
-    "data toy",
-    "data voc2007",
-    "data voc2012",
-    "data grocery",
-    "check",
-    "convert",
-    "train",
-    "evaluate",
-    "predict",
-    "config",
-    "nodes",
-    "base-models",
+    *(f"data {name}" for name in ("toy", "voc2007", "voc2012", "grocery")),
+    *("check", "annotate", "convert", "train", "evaluate", "predict", "export", "bench"),
+    *("layers", "base-models", "config"),
 )
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A copy of the shared RUN, to write into."""
+    """A copy of the shared run directory, to write into."""
     return Path(shutil.copytree(trained_run(), tmp_path / "run"))
 
 
@@ -53,6 +51,21 @@ def photo(tmp_path: Path) -> Path:
     path.parent.mkdir()
     draw_image([("red", (10, 12, 60, 70))]).save(path)
     return path
+
+
+def small_base_model(folder: Path) -> Path:
+    """A base model of one's own, as README.md shows it."""
+    file = folder / "my_model.yaml"
+    file.write_text(
+        "base_model:\n"
+        "  architecture: timm:resnet10t\n"
+        "  last_conv_node: layer2\n"
+        "  freeze_before: layer1\n"
+        "  last_hidden_node: layer3\n"
+        "  fc_channels: [16]\n"
+        "  roi_size: 4\n"
+    )
+    return file
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -101,10 +114,10 @@ ERRORS = {
     "no run to predict": (["predict", "nowhere", "photos"], "nowhere: no trained model there"),
     "no image": (["predict", "run", "nowhere.jpg"], "nowhere.jpg: no such image"),
     "unknown recipe": (["config", "--recipe", "tutorials"], "Did you mean 'tutorial'?"),
-    "toy set exists": (["data", "toy", "photos"], "photos exists and is not empty"),
-    "unknown architecture": (["nodes", "torchvision:resnet19"], "torchvision has no model 'resnet19'. Did you mean"),
+    "toy set exists": (["data", "toy", "photos"], "photos: exists and is not overwritten"),
+    "unknown architecture": (["layers", "torchvision:resnet19"], "torchvision has no model 'resnet19'. Did you mean"),
     "unknown base model": (["base-models", "resnet19"], "unknown base model 'resnet19'. Did you mean 'resnet18'?"),
-    "image too small": (["nodes", "alexnet", "--image-size", "9x9"], "an image of 9 x 9 pixels does not go through"),
+    "image too small": (["layers", "alexnet", "--image-size", "9x9"], "an image of 9 x 9 pixels does not go through"),
     "demo exists": (["demo", "--out", "photos"], "photos: exists and is not overwritten"),
 }
 
@@ -134,7 +147,7 @@ def test_an_error_is_one_message_without_a_traceback_and_changes_nothing(
     assert photo.exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["predict", "run"], ["predict", "r", "i", "--min-score", "1.5"]])
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["predict", "run"], ["predict", "r", "i", "--threshold", "1.5"]])
 def test_a_wrong_command_line_shows_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as status:
         main(arguments)
@@ -142,16 +155,38 @@ def test_a_wrong_command_line_shows_the_usage(arguments: list[str], capsys: pyte
     assert "usage: frcnn" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_is_no_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    signal_number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal_number)
+        time.sleep(5)
 
-    monkeypatch.setattr("frcnn.training.run.train", interrupted)
+    interrupts = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs without it
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("frcnn.training.train.train", interrupt)
     assert main(["train", str(tmp_path)]) == 130
-    expected = "frcnn: interrupted; the same command goes on with a training from its last checkpoint\n"
+    expected = "frcnn: interrupted; run the same command again to resume from the last checkpoint\n"
     assert capsys.readouterr().err == expected
+    monkeypatch.setattr("frcnn.tools.toy.write_toy", interrupt)
+    assert main(["data", "toy", str(tmp_path / "toy")]) == 130
+    assert capsys.readouterr().err == "frcnn: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+    signal.signal(signal.SIGINT, interrupts)
+
+
+def test_a_console_of_few_characters_ends_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: characters that it lacks are escaped; JSON is UTF-8."""
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", console)
+    monkeypatch.setattr("frcnn.tools.toy.write_toy", lambda *_, **__: None)
+    assert main(["data", "toy", str(tmp_path / "\u732b")]) == 0
+    write_json("-", '"\u732b"')
+    console.flush()
+    text = console.buffer.getvalue()  # type: ignore[attr-defined]
+    assert rb"\u732b; next: frcnn train" in text
+    assert text.endswith('"\u732b"'.encode())
 
 
 # ------------------------------------------------------------------------------------------------------ the main job
@@ -173,7 +208,7 @@ def test_train_evaluate_predict(tmp_path: Path, photo: Path, capsys: pytest.Capt
     assert main(["train", str(data), "--out", str(run), *TRAIN]) == 0
     output = capsys.readouterr()
     assert output.err == ""
-    assert "5 training images, 8 objects, 2 classes" in output.out
+    assert "splits: train 5 images, 8 objects; test 2 images, 4 objects\nclasses: blue, red\n" in output.out
     parts = ", ".join(rf"{name} \d+\.\d+" for name in LOSSES)
     assert re.search(
         rf"end to end, epoch 1, step 5/5: loss \d+\.\d+ \({parts}\), \d+\.\d+ images/s, \d+\.\d GB, 0 s left",
@@ -183,10 +218,10 @@ def test_train_evaluate_predict(tmp_path: Path, photo: Path, capsys: pytest.Capt
     assert is_table(output.out)
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert set(evaluation["recall"]) == {"50", "100", "300"}
-    assert {"mean_ap", "ap", "metric", "images", "objects", "seconds_per_image"} <= set(evaluation)
-    assert set(evaluation["ap"]) == set(CLASSES)
+    assert {"map50", "map", "per_class", "confusion_matrix", "metric", "images", "seconds_per_image"} <= set(evaluation)
+    assert set(evaluation["per_class"]) == set(CLASSES)
     assert evaluation["images"] == 2
-    assert evaluation["objects"] == {"blue": 2, "red": 2}
+    assert {name: own["objects"] for name, own in evaluation["per_class"].items()} == {"blue": 2, "red": 2}
     assert {path.name for path in (run / "images").iterdir()} == {"4-detections.jpg", "5-detections.jpg"}
 
     for options in ([], ["--precision", "fp32"]):  # which is what it is without
@@ -194,9 +229,9 @@ def test_train_evaluate_predict(tmp_path: Path, photo: Path, capsys: pytest.Capt
         assert main(["evaluate", str(run), *options]) == 0
         assert is_table(capsys.readouterr().out)
         again = json.loads((run / "evaluation.json").read_text())
-        assert again["ap"] == evaluation["ap"]
+        assert again["per_class"] == evaluation["per_class"]
 
-    assert main(["predict", str(run), str(photo), "--min-score", "0"]) == 0
+    assert main(["predict", str(run), str(photo), "--threshold", "0"]) == 0
     output = capsys.readouterr()
     assert f"{photo}: 10 detections" in output.out
     assert re.search(r"^  +(red|blue) 0\.\d{3}  -?\d+\.\d \d+\.\d \d+\.\d \d+\.\d$", output.out, flags=re.MULTILINE)
@@ -210,7 +245,7 @@ def test_data_without_test_images_trains_and_says_that_nothing_is_measured(
     data, run = write_tiny(tmp_path / "data"), tmp_path / "run"
     shutil.rmtree(data / "testImages")
     assert main(["train", str(data), "--out", str(run), *TRAIN]) == 0
-    assert "no test images, so nothing is measured" in capsys.readouterr().out
+    assert "no test images, so there is no evaluation" in capsys.readouterr().out
     assert not (run / "evaluation.json").exists()
 
 
@@ -230,24 +265,25 @@ def test_pictures_can_be_turned_off_or_hold_more(tmp_path: Path, capsys: pytest.
 
 def test_options_are_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    arguments = ["--epochs", "1", "--seed", "7", "--device", "cpu", "--out", str(run)]
-    more = ["--scheme", "alternating", "--precision", "bf16", "--deterministic", "--fast", "--logger", "none"]
-    command = ["train", str(write_tiny(tmp_path / "data")), *TRAIN, *arguments, *more]
+    settings = [argument for each in SETTINGS if "epochs" not in each for argument in ("--set", each)]
+    arguments = ["--weights", "none", "--offline", *settings, "--seed", "7", "--device", "cpu", "--out", str(run)]
+    more = ["--scheme", "alternating", "--precision", "bf16", "--deterministic", "--smoke-test", "--logger", "none"]
+    command = ["train", str(write_tiny(tmp_path / "data")), *arguments, *more]
     assert main(command) == 0
     output = capsys.readouterr().out
     assert "layers in bfloat16" in output
     assert "4 roi, epoch 1, step 20/20" in output
-    train = merge(file=run / "config.yaml").train
-    assert (train.epochs, train.seed, train.device) == (1, 7, "cpu")
-    assert (train.scheme, train.precision, train.deterministic, train.fast) == ("alternating", "bf16", True, True)
+    train = make_config(file=run / "config.yaml").train
+    assert (train.seed, train.device) == (7, "cpu")
+    assert (train.scheme, train.precision, train.deterministic, train.smoke_test) == ("alternating", "bf16", True, True)
     before = contents(run)["model.safetensors"]
     assert main([*command, "--resume"]) == 0
     assert "holds a trained model already; there is nothing to resume" in capsys.readouterr().out
-    assert main([*command, "--make"]) == 0
+    assert main([*command, "--skip-existing"]) == 0
     assert "holds a trained model already; training is skipped" in capsys.readouterr().out
     assert contents(run)["model.safetensors"] == before
     assert main(["train", str(tmp_path / "data"), *TRAIN, "--resume", "--out", str(tmp_path / "no")]) == 2
-    assert "no: no training that was cut off" in capsys.readouterr().err
+    assert "no: there is no interrupted run" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------------------ evaluate
@@ -266,12 +302,23 @@ def test_another_split_or_other_data_leave_the_runs_own_result(
     assert contents(run) == before
 
 
+def test_all_images_of_data_without_splits_are_evaluated(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_image([("red", (10, 12, 60, 70))]).save(tmp_path / "1.png")
+    (tmp_path / "labels.csv").write_text("path,x1,y1,x2,y2,label\n1.png,10,12,60,70,red\n")
+    assert main(["evaluate", str(run), "--data", str(tmp_path), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["split"] == "all"
+    assert main(["evaluate", str(run), "--data", str(tmp_path), "--split", "test"]) == 2
+    assert "has no images in the split 'test'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [[], ["--split", "train"]])
 def test_evaluate_json_to_the_output_is_json_and_nothing_else(
     run: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(run), *arguments, "--json", "-"]) == 0
-    assert 0 <= json.loads(capsys.readouterr().out)["mean_ap"] <= 1
+    assert 0 <= json.loads(capsys.readouterr().out)["map50"] <= 1
 
 
 # ------------------------------------------------------------------------------------------------------------- predict
@@ -286,7 +333,7 @@ def test_compressed_layers_are_measured_and_detect_and_leave_the_runs_own_result
     assert contents(run) == before
     scores = []
     for arguments in ([], ["--svd", "4"], ["--svd", "1"]):
-        assert main(["predict", str(run), str(photo), "--min-score", "0", "--json", "-", *arguments]) == 0
+        assert main(["predict", str(run), str(photo), "--threshold", "0", "--json", "-", *arguments]) == 0
         (image,) = json.loads(capsys.readouterr().out)
         scores.append([found["score"] for found in image["detections"]])
     assert scores[0] != scores[1] != scores[2]
@@ -294,28 +341,26 @@ def test_compressed_layers_are_measured_and_detect_and_leave_the_runs_own_result
     assert "svd 99: base model 'efficientnet_lite0' has no fully connected layer" in capsys.readouterr().err
 
 
-def test_layers_compute_in_another_precision_if_that_is_wished(
-    run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_layers_compute_in_another_precision(run: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(run)
     assert main(["evaluate", str(run), "--precision", "bf16"]) == 0
     assert is_table(capsys.readouterr().out)
     assert contents(run) == before
     scores = {}
     for precision in ("fp32", "auto", "bf16"):  # the default base model's own precision is fp32
-        options = ["--min-score", "0", "--json", "-", "--precision", precision]
+        options = ["--threshold", "0", "--json", "-", "--precision", precision]
         assert main(["predict", str(run), str(photo), *options]) == 0
         (image,) = json.loads(capsys.readouterr().out)
         scores[precision] = [found["score"] for found in image["detections"]]
     assert scores["fp32"] == scores["auto"] != scores["bf16"]
     assert main(["predict", "model.onnx", str(photo), "--precision", "bf16"]) == 2
-    assert "--precision bf16: an exported file stays as it is" in capsys.readouterr().err
+    assert "--precision bf16: model.onnx is exported and cannot change" in capsys.readouterr().err
 
 
 def test_predict_json_to_the_output_is_json_and_nothing_else(
     run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["predict", str(run), str(photo), str(photo.parent), "--min-score", "0.1", "--json", "-"]) == 0
+    assert main(["predict", str(run), str(photo), str(photo.parent), "--threshold", "0.1", "--json", "-"]) == 0
     output = capsys.readouterr()
     images = json.loads(output.out)
     assert [image["image"] for image in images] == [str(photo), str(photo)]
@@ -371,7 +416,7 @@ def test_predict_never_overwrites_an_input(
         draw_image([("red", (10, 12, 60, 70))], seed=number).save(photos / name)
     before = contents(photos)
     for _ in range(2):
-        status = main(["predict", str(run), str(photos), "--out", str(photos), "--min-score", "0"])
+        status = main(["predict", str(run), str(photos), "--out", str(photos), "--threshold", "0"])
         assert status in (0, 2)  # an error would do as well
         after = contents(photos)
         assert {name: after[name] for name in before} == before
@@ -379,15 +424,32 @@ def test_predict_never_overwrites_an_input(
     capsys.readouterr()
 
 
+def test_numbers_and_nouns_agree() -> None:
+    assert [plural(count, "image") for count in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert [plural(count, "class", "classes") for count in (1, 2)] == ["1 class", "2 classes"]
+
+
+def test_out_of_memory_names_the_image_size_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(options: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(evaluate_command, "run", fail)
+    assert main(["evaluate", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert 0 < error.index("detector.image.shorter_side") < error.index("train.batch_size if it is above 1")
+
+
 def test_predict_by_tiles(tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "found.json"
     draw_image([("red", (10, 12, 60, 70))], size=(120, 500)).save(photo)
-    arguments = ["predict", str(run), str(photo), "--json", str(file), "--min-score", "0"]
+    arguments = ["predict", str(run), str(photo), "--json", str(file), "--threshold", "0"]
     assert main([*arguments, "--tile", "120", "--overlap", "0.3"]) == 0
     capsys.readouterr()
-    expected = predict(run, photo, min_score=0, tile=120, overlap=0.3)
-    assert json.loads(file.read_text()) == json.loads(to_json(expected))
-    assert len(expected[0].names) > len(predict(run, photo, min_score=0)[0].names)
+    expected = list(load(run).predict_iter(photo, threshold=0, tile=120, overlap=0.3))
+    assert json.loads(file.read_text()) == [each.to_dict() for each in expected]
+    assert len(expected[0]) > len(load(run).predict(photo, threshold=0))
     with Image.open(run / "predictions" / "photo-detections.jpg") as picture:
         assert picture.size == (500, 120)
     for bad in (["--tile", "10"], ["--overlap", "0.3"], ["--tile", "120", "--overlap", "1"]):
@@ -396,23 +458,47 @@ def test_predict_by_tiles(tmp_path: Path, run: Path, photo: Path, capsys: pytest
 
 
 def test_pictures_are_as_large_as_a_jpeg_can_be(run: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frcnn.cli.commands._JPEG_SIDE", 100)
+    monkeypatch.setattr("frcnn.cli.output._JPEG_SIDE", 100)
     assert main(["predict", str(run), str(photo)]) == 0
     with Image.open(run / "predictions" / "photo-detections.jpg") as picture:
         assert picture.size == (100, 75)
 
 
-def test_predict_stops_at_a_broken_photo_and_names_it(
+def test_predict_skips_a_broken_photo_and_names_it(
     tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was done until then stays; there is no JSON of a part."""
     for number in range(20):
         shutil.copy(photo, photo.parent / f"{number:02}.png")
     (photo.parent / "15.png").write_text("hello")
-    assert main(["predict", str(run), str(photo.parent), "--json", str(tmp_path / "found.json")]) == 2
-    assert "15.png: not an image" in capsys.readouterr().err
-    assert list(contents(run / "predictions")) == [f"{number:02}-detections.jpg" for number in range(15)]
-    assert not (tmp_path / "found.json").exists()
+    assert main(["predict", str(run), str(photo.parent), "--json", str(tmp_path / "found.json")]) == 1
+    assert re.search(r"error: skipped 1 of 21 images:\n.*15\.png: not an image", capsys.readouterr().err)
+    names = [*(f"{number:02}" for number in range(20)), "photo"]
+    pictures = [f"{name}-detections.jpg" for name in names if name != "15"]
+    assert list(contents(run / "predictions")) == pictures
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [Path(each["image"]).stem for each in found] == names
+    (skipped,) = [each for each in found if "detections" not in each]
+    assert skipped["image"].endswith("15.png")
+    assert "not an image" in skipped["error"]
+
+
+def test_predict_expands_patterns_where_the_shell_does_not(
+    run: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(photo, photo.parent / "[1].png")  # a name, not a pattern
+    monkeypatch.setenv("HOME", str(photo.parent))
+    assert main(["predict", str(run), "~/p*.png", "~/[1].png", "--json", "-"]) == 0
+    images = [Path(each["image"]) for each in json.loads(capsys.readouterr().out)]
+    assert images == [photo, photo.parent / "[1].png"]
+    assert main(["predict", str(run), "~/x*.png"]) == 2
+    assert "x*.png: no file matches this pattern" in capsys.readouterr().err
+
+
+def test_predict_says_first_that_it_cannot_write(run: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(run), str(photo), "--out", str(photo / "pictures")]) == 2
+    output = capsys.readouterr()
+    assert f"cannot write pictures there, {photo} is not a folder; choose a folder with --out" in output.err
+    assert output.out == ""
 
 
 # -------------------------------------------------------------------------------------------------------------- config
@@ -425,7 +511,7 @@ def test_config_prints_yaml_that_is_taken_back(tmp_path: Path, capsys: pytest.Ca
     assert values["base_model"]["name"] == "vgg16"
     assert values["train"]["epochs"] == 5
     (tmp_path / "mine.yaml").write_text(text)
-    assert merge(file=tmp_path / "mine.yaml") == merge(base_model="vgg16", overrides=["train.epochs=5"])
+    assert make_config(file=tmp_path / "mine.yaml") == make_config(base_model="vgg16", overrides=["train.epochs=5"])
     assert main(["config", "--config", str(tmp_path / "mine.yaml")]) == 0
     assert capsys.readouterr().out == text
 
@@ -433,7 +519,7 @@ def test_config_prints_yaml_that_is_taken_back(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize("score", ["abc", "2", "nan"])
 def test_a_score_that_is_none_is_named(score: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["predict", "run", "photo.jpg", "--min-score", score])
+        main(["predict", "run", "photo.jpg", "--threshold", score])
     assert f"{score} is not a number between 0 and 1" in capsys.readouterr().err
 
 
@@ -441,7 +527,7 @@ def test_a_score_that_is_none_is_named(score: str, capsys: pytest.CaptureFixture
 
 
 def test_nodes_are_listed_with_what_they_give_and_where_the_preset_cuts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["nodes", "resnet18", "--image-size", "128x256"]) == 0
+    assert main(["layers", "resnet18", "--image-size", "128x256"]) == 0
     lines = capsys.readouterr().out.splitlines()
     (layer3,) = [line for line in lines if line.startswith("layer3 ")]
     assert layer3.split() == [
@@ -459,11 +545,11 @@ def test_nodes_are_listed_with_what_they_give_and_where_the_preset_cuts(capsys: 
 
 
 def test_nodes_of_any_classifier_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["nodes", "timm:resnet10t", "--json", "-"]) == 0
+    assert main(["layers", "timm:resnet10t", "--json", "-"]) == 0
     nodes = {node["name"]: node for node in json.loads(capsys.readouterr().out)}
     assert nodes["layer3"]["stride"] == 16
     assert nodes["layer3"]["block"] is True
-    assert main(["nodes", "timm:resnet10t", "--json", str(tmp_path / "nodes.json")]) == 0
+    assert main(["layers", "timm:resnet10t", "--json", str(tmp_path / "nodes.json")]) == 0
     assert capsys.readouterr().out == ""
     assert json.loads((tmp_path / "nodes.json").read_text())[0]["shape"] == [3, 224, 224]
 
@@ -481,8 +567,8 @@ def test_base_models_are_listed_with_their_costs(capsys: pytest.CaptureFixture[s
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    """`frcnn nodes alexnet | head -1`"""
-    code = "import sys; from frcnn.cli import main; sys.exit(main(['nodes', 'alexnet']))"
+    """`frcnn layers alexnet | head -1`"""
+    code = "import sys; from frcnn.cli import main; sys.exit(main(['layers', 'alexnet']))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()
@@ -491,18 +577,24 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert process.returncode == 141
 
 
+def test_bench_measures_every_runtime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", "--base-model", str(small_base_model(tmp_path)), "--image-size", "96x128", "--rounds", "1"]
+    assert main([*arguments, "--json", "-"]) == 0
+    output = capsys.readouterr()
+    rows = json.loads(output.out)
+    fp32 = {row["runtime"] for row in rows if row["precision"] == "fp32"}
+    assert fp32 >= {"ONNX Runtime, cpu", "OpenVINO, cpu"}
+    assert len(fp32) == 3
+    assert all(row["seconds"] > 0 for row in rows)
+    assert output.err.splitlines()[0].split() == ["base", "model", "runtime", "precision", "seconds", "per", "image"]
+    assert len(output.err.splitlines()) == len(rows) + 2
+    assert main(["bench", "--rounds", "0"]) == 2
+    assert "--rounds 0: must be 1 or more" in capsys.readouterr().err
+
+
 def test_a_base_model_of_ones_own_trains_and_evaluates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As README.md shows it: the name of a classifier, and where it is cut."""
-    file = tmp_path / "my_model.yaml"
-    file.write_text(
-        "base_model:\n"
-        "  architecture: timm:resnet10t\n"
-        "  last_conv_node: layer2\n"
-        "  train_from_node: layer1\n"
-        "  last_hidden_node: layer3\n"
-        "  fc_channels: [16]\n"
-        "  roi_size: 4\n"
-    )
+    file = small_base_model(tmp_path)
     run = tmp_path / "run"
     data = write_tiny(tmp_path / "data")
     assert main(["train", str(data), "--base-model", str(file), "--out", str(run), *TRAIN]) == 0
@@ -510,5 +602,5 @@ def test_a_base_model_of_ones_own_trains_and_evaluates(tmp_path: Path, capsys: p
     capsys.readouterr()
     assert main(["evaluate", str(run)]) == 0
     assert is_table(capsys.readouterr().out)
-    settings = merge(file=run / "config.yaml").base_model
+    settings = make_config(file=run / "config.yaml").base_model
     assert (settings.name, settings.last_conv_node) == ("my_model", ("layer2",))

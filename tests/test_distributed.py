@@ -16,13 +16,13 @@ import pytest
 import torch
 from tiny import tiny_config, write_annotated, write_tiny
 
-from frcnn import processes
+from frcnn import distributed
 from frcnn.config import dump_yaml
-from frcnn.data.loader import shares_of_steps
-from frcnn.evaluation.evaluate import evaluate
+from frcnn.data.loader import plan_micro_batches
+from frcnn.detector import Detector
 from frcnn.files import write_text
-from frcnn.nn.checkpoint import load
-from frcnn.training.metrics import read_metrics
+from frcnn.nn.model_file import load_model
+from frcnn.training.loggers import read_metrics
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 Process = subprocess.Popen
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_annotated(folder / "half" / "testImages" / f"1{number}.png", [("red", (10, 10, 50, 60))], seed=number)
     write_text(
         folder / "settings.yaml",
-        dump_yaml(tiny_config("train.lr=0.0001", "train.rpn_lr=0.0001", "train.roi_lr=0.0001")),
+        dump_yaml(tiny_config("train.lr=0.0001")),
     )
     return folder
 
@@ -70,7 +70,7 @@ def run(*command: str) -> str:
 
 
 def assert_same_weights(first: Path, second: Path, *, tolerance: float) -> None:
-    torch.testing.assert_close(load(first).state_dict(), load(second).state_dict(), rtol=0, atol=tolerance)
+    torch.testing.assert_close(load_model(first).state_dict(), load_model(second).state_dict(), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(("data", "epochs"), [("tiny", 4), ("half", 10)], ids=["uneven", "no objects in one process"])
@@ -90,10 +90,10 @@ def test_two_processes_of_one_image_are_one_process_of_two(folder: Path, data: s
     assert steps == [(line["step"], line["images"]) for line in read_metrics(one)]
 
     # The evaluation is shared out, and merged to what one process finds.
-    merged, alone = json.loads((two / "evaluation.json").read_text()), evaluate(two)
+    merged, alone = json.loads((two / "evaluation.json").read_text()), Detector(load_model(two), path=two).evaluate()
     assert merged["images"] == alone.images == (2 if data == "tiny" else 5)
-    assert merged["mean_ap"] == pytest.approx(alone.mean_ap, abs=1e-6)
-    assert merged["coco_ap"] == pytest.approx(alone.coco_ap, abs=1e-6)
+    assert merged["map50"] == pytest.approx(alone.map50, abs=1e-6)
+    assert merged["map"] == pytest.approx(alone.map, abs=1e-6)
     assert merged["recall"] == {str(count): pytest.approx(share) for count, share in alone.recall.items()}
 
 
@@ -102,6 +102,8 @@ def test_alternating_and_validation_work_in_two_processes(folder: Path) -> None:
         "train.scheme=alternating",
         "train.rpn_epochs=1",
         "train.roi_epochs=2",
+        "train.rpn_lr=0.0001",
+        "train.roi_lr=0.0001",
         "train.validate_every=1",
         "data.val_fraction=0.3",
     )
@@ -114,11 +116,11 @@ def test_alternating_and_validation_work_in_two_processes(folder: Path) -> None:
         if first["event"] != "step":
             assert first["recall"] == second["recall"]
         if first["event"] == "validation":
-            assert first["mean_ap"] == pytest.approx(second["mean_ap"], abs=1e-6)
+            assert first["map50"] == pytest.approx(second["map50"], abs=1e-6)
             assert first["losses"] == pytest.approx(second["losses"], abs=1e-5)
 
 
-def test_a_process_that_dies_is_started_again_and_training_goes_on(folder: Path) -> None:
+def test_after_a_process_dies_all_restart_and_resume(folder: Path) -> None:
     settings = ("train.epochs=8", "train.checkpoint_seconds=0")
     run(*TORCHRUN, "--nproc-per-node", "2", *arguments(folder, "tiny", "undisturbed", *settings))
     command = arguments(folder, "tiny", "died", *settings)
@@ -128,12 +130,12 @@ def test_a_process_that_dies_is_started_again_and_training_goes_on(folder: Path)
         time.sleep(0.01)
     workers = [child for child in psutil.Process(process.pid).children() if "frcnn" in child.cmdline()]
     workers[-1].kill()
-    assert "goes on after step" in finish(process)
+    assert "resumes after step" in finish(process)
     assert_same_weights(folder / "died", folder / "undisturbed", tolerance=0)
     assert [line["step"] for line in read_metrics(folder / "died")] == list(range(1, 25))
 
 
-def test_other_numbers_of_processes_do_not_go_on(folder: Path) -> None:
+def test_a_run_does_not_resume_with_another_number_of_processes(folder: Path) -> None:
     settings = ("train.epochs=50", "train.checkpoint_seconds=0")
     process = start(sys.executable, *arguments(folder, "tiny", "cut", *settings))
     while not (folder / "cut" / "checkpoint.pt").is_file():
@@ -144,7 +146,7 @@ def test_other_numbers_of_processes_do_not_go_on(folder: Path) -> None:
     two = start(*TORCHRUN, "--nproc-per-node", "2", *arguments(folder, "tiny", "cut", *settings))
     text, _ = two.communicate(timeout=120)
     assert two.returncode != 0
-    assert "images a step 1 before, 2 now; start as many processes as before" in text
+    assert "images per step was 1 and is now 2" in text
 
 
 # ------------------------------------------------------------------------------------------------------- two machines
@@ -199,18 +201,18 @@ def test_two_machines_train_what_two_processes_train(folder: Path) -> None:
 MEET = """
 import os, sys, time
 from pathlib import Path
-from frcnn import processes
+from frcnn import distributed
 
 mark = Path(sys.argv[1])
-with processes.joined():
-    assert processes.gather(processes.rank()) == [0, 1]
+with distributed.process_group():
+    assert distributed.gather(distributed.rank()) == [0, 1]
     if not mark.exists():  # the first time, the second machine's process dies while the first one's is busy
-        processes.gather(None)
-        if processes.rank() == 1:
+        distributed.gather(None)
+        if distributed.rank() == 1:
             mark.touch()
             os._exit(1)
         time.sleep(4)
-    processes.gather(None)
+    distributed.gather(None)
     print("met again")
 """
 
@@ -238,11 +240,13 @@ def test_machines_meet_again_whose_counts_of_restarts_differ(tmp_path: Path) -> 
 
 SAME = """
 import sys, torch
-from frcnn import processes, train
+from frcnn import distributed, train
+from frcnn.config import parse_overrides
 
-with processes.joined():
-    detector, _ = train(sys.argv[1], config=sys.argv[2], out=sys.argv[3], offline=True, settings=sys.argv[4:])
-    states = processes.gather(detector.state_dict())
+with distributed.process_group():
+    settings = parse_overrides(sys.argv[4:])
+    result = train(sys.argv[1], config=sys.argv[2], out=sys.argv[3], offline=True, settings=settings)
+    states = distributed.gather(result.detector.model.state_dict())
     for name, tensor in states[0].items():
         torch.testing.assert_close(states[1][name], tensor, rtol=0, atol=0, msg=name)
     print("same")
@@ -256,6 +260,31 @@ def test_batch_norm_that_learns_is_the_same_in_all_processes(folder: Path) -> No
     assert "same" in run(*TORCHRUN, "--nproc-per-node", "2", *paths, *settings)
 
 
+STOP = """
+import sys
+from frcnn import Callback, distributed, train
+from frcnn.config import parse_overrides
+
+class Stop(Callback):
+    def on_step(self, report, state):
+        assert distributed.is_main_process()
+        state.should_stop = report.step == 2
+
+with distributed.process_group():
+    settings = parse_overrides(sys.argv[4:])
+    train(sys.argv[1], config=sys.argv[2], out=sys.argv[3], offline=True, settings=settings, callbacks=[Stop()])
+    print("stopped")
+"""
+
+
+def test_a_callback_of_the_main_process_stops_all_processes(folder: Path) -> None:
+    (folder / "stop.py").write_text(STOP)
+    paths = [str(folder / name) for name in ("stop.py", "tiny", "settings.yaml", "stopped")]
+    text = run(*TORCHRUN, "--nproc-per-node", "2", *paths, "train.epochs=9")
+    assert text.count("stopped\n") == 2
+    assert [line["step"] for line in read_metrics(folder / "stopped")] == [1, 2]
+
+
 # ----------------------------------------------------------------------------------------------- who takes which image
 
 
@@ -266,7 +295,7 @@ def test_every_image_is_taken_once_and_counts_the_same(
 ) -> None:
     size = batch_size * accumulate * count
     plans = [
-        list(shares_of_steps(range(images), images_per_step=size, batch_size=batch_size, rank=rank, count=count))
+        list(plan_micro_batches(range(images), images_per_step=size, batch_size=batch_size, rank=rank, count=count))
         for rank in range(count)
     ]
     assert {len(plan) for plan in plans} == {-(-images // size)}  # all take part in every step
@@ -283,8 +312,8 @@ def test_every_image_is_taken_once_and_counts_the_same(
 
 def test_alone_there_is_nothing_to_join(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with processes.joined():
-        assert (processes.count(), processes.rank(), processes.is_first()) == (1, 0, True)
-        assert processes.gather("a") == ["a"]
-        assert processes.from_first("b") == "b"
-        torch.testing.assert_close(processes.total(torch.tensor([2.0])), torch.tensor([2.0]))
+    with distributed.process_group():
+        assert (distributed.world_size(), distributed.rank(), distributed.is_main_process()) == (1, 0, True)
+        assert distributed.gather("a") == ["a"]
+        assert distributed.broadcast_object("b") == "b"
+        torch.testing.assert_close(distributed.all_reduce(torch.tensor([2.0])), torch.tensor([2.0]))

@@ -1,10 +1,10 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from pathlib import Path
 
 import pytest
 
-from frcnn.files import whole_file, write_text
+from frcnn.files import atomic_dir, atomic_write, write_text
 
 
 def test_text_is_utf_8_and_takes_the_place_of_the_old(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_text_is_utf_8_and_takes_the_place_of_the_old(tmp_path: Path) -> None:
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.write_text("old")
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -31,7 +31,7 @@ def test_an_error_leaves_everything_as_it_was(tmp_path: Path, before: str | None
         path.write_text(before)
 
     def write_half() -> None:
-        with whole_file(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("half")
             raise KeyboardInterrupt
 
@@ -43,13 +43,13 @@ def test_an_error_leaves_everything_as_it_was(tmp_path: Path, before: str | None
 def test_a_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(FileNotFoundError), whole_file(path):
+    with pytest.raises(FileNotFoundError), atomic_write(path):
         pass
     assert path.read_text() == "old"
 
 
 def test_the_partial_file_is_hidden_beside_it_with_the_same_suffix(tmp_path: Path) -> None:
-    with whole_file(tmp_path / "picture.png") as partial:
+    with atomic_write(tmp_path / "picture.png") as partial:
         assert partial.parent == tmp_path
         assert partial.name.startswith(".")
         assert partial.suffix == ".png"
@@ -65,9 +65,40 @@ def test_new_files_have_the_rights_of_new_files_and_old_ones_keep_theirs(tmp_pat
     (tmp_path / "plain").touch()
     usual = (tmp_path / "plain").stat().st_mode
     file = tmp_path / "weights"
-    with whole_file(file) as partial:
+    with atomic_write(file) as partial:
         partial.touch(mode=0o600)  # as some writers do
     assert file.stat().st_mode == usual
     file.chmod(0o640)
     write_text(file, "new")
     assert file.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_appears_when_it_is_whole(tmp_path: Path, exists: bool) -> None:
+    path = tmp_path / "deep" / "out"
+    if exists:
+        path.mkdir(parents=True)
+    with atomic_dir(path) as partial:
+        (partial / "a").write_text("x")
+        assert partial.parent == path.parent
+        assert partial.name.startswith(".")
+        assert not path.exists() or not any(path.iterdir())
+    assert [file.name for file in path.iterdir()] == ["a"]
+    assert list(path.parent.iterdir()) == [path]
+    (tmp_path / "plain").mkdir()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_an_error_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_dir(tmp_path / "out") as partial:
+        (partial / "missing").read_text()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_something_in_it_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    for path in (tmp_path / "out", tmp_path / "out" / "mine"):
+        with pytest.raises(FileExistsError, match="exists and is not overwritten"), atomic_dir(path):
+            pass
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]

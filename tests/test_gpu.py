@@ -5,17 +5,17 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from tiny import SIZE, random_inputs, tiny_detector
+from compare.ops import bench_ops
+from compare.pairs import make_pair
+from compare.predict import same_detections
+from compare.train import photo_batch, same_losses, training_step
+from tiny import SIZE, random_inputs, tiny_model
 from torch import Tensor
 from torch.testing import assert_close
 
-from frcnn.bench.ops import bench_ops
-from frcnn.bench.pairs import make_pair
-from frcnn.bench.predict import same_detections
-from frcnn.bench.train import photo_batch, same_losses, training_step
-from frcnn.ops.roi_pooling import roi_align
-from frcnn.ops.selection import nms
-from frcnn.types import Level
+from frcnn.fast.nms import blocked_nms
+from frcnn.fast.optimize import optimize
+from frcnn.fast.roi_align import roi_align_by_cells
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
@@ -41,15 +41,15 @@ def no_waiting() -> Iterator[None]:
 def test_nms_keeps_what_it_keeps_on_a_processor() -> None:
     boxes, scores = crowd(3000)
     scores[::7] = -torch.inf
-    expected = nms(boxes[None], scores[None], 0.7, 500)
-    assert_close(nms(boxes[None].to(CUDA), scores[None].to(CUDA), 0.7, 500).cpu(), expected)
+    expected = blocked_nms(boxes[None], scores[None], 0.7, 500)
+    assert_close(blocked_nms(boxes[None].to(CUDA), scores[None].to(CUDA), 0.7, 500).cpu(), expected)
 
 
 def test_of_equal_scores_the_first_is_kept_on_both() -> None:
     boxes, scores = crowd(3000)
     scores = (scores * 10).floor() / 10
-    expected = nms(boxes[None], scores[None], 0.5, 500)
-    assert_close(nms(boxes[None].to(CUDA), scores[None].to(CUDA), 0.5, 500).cpu(), expected)
+    expected = blocked_nms(boxes[None], scores[None], 0.5, 500)
+    assert_close(blocked_nms(boxes[None].to(CUDA), scores[None].to(CUDA), 0.5, 500).cpu(), expected)
 
 
 def test_roi_align_and_its_gradient_are_those_of_a_processor() -> None:
@@ -58,7 +58,7 @@ def test_roi_align_and_its_gradient_are_those_of_a_processor() -> None:
     results = []
     for device in (torch.device("cpu"), CUDA):
         features = torch.randn(1, 8, 25, 25, generator=torch.Generator().manual_seed(1)).to(device).requires_grad_()
-        pooled = roi_align(features, rois.to(device), 7, Level(16, 0.5))
+        pooled = roi_align_by_cells(features, rois.to(device), 7, 16)
         pooled.square().sum().backward()
         assert features.grad is not None
         results.append((pooled.detach().cpu(), features.grad.cpu()))
@@ -68,31 +68,31 @@ def test_roi_align_and_its_gradient_are_those_of_a_processor() -> None:
 
 @torch.no_grad()
 def test_detections_are_those_of_a_processor() -> None:
-    detector = tiny_detector()
+    model = tiny_model()
     images, sizes = random_inputs(SIZE)
-    expected = detector(images, sizes, sizes)
-    found = detector.to(CUDA)(images.to(CUDA), sizes.to(CUDA), sizes.to(CUDA))
+    expected = optimize(model)(images, sizes, sizes)
+    found = optimize(model.to(CUDA))(images.to(CUDA), sizes.to(CUDA), sizes.to(CUDA))
     assert_close(found.valid.cpu(), expected.valid)
     assert_close(found.scores.cpu(), expected.scores, atol=1e-3, rtol=1e-3)
 
 
 @torch.no_grad()
 def test_layers_do_not_wait_for_the_card() -> None:
-    detector = tiny_detector().to(CUDA)
+    model = optimize(tiny_model().to(CUDA))
     images, sizes = (one.to(CUDA) for one in random_inputs(SIZE))
     frame_size = (images.shape[-2], images.shape[-1])
     rois = torch.rand(len(images), 20, 4, device=CUDA).cumsum(dim=-1) * 20
     for _ in range(2):  # the first time, libraries are loaded
         with no_waiting() if _ else torch.no_grad():
-            features = detector.backbone(detector.normalize(images, sizes))
-            detector.rpn(features, frame_size)
-            detector.roi_head(features, rois)
+            features = model.backbone(model.normalize(images, sizes))
+            model.rpn(features, frame_size)
+            model.roi_head(features, rois)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_training_steps_lower_the_loss(dtype: torch.dtype) -> None:
     pair = make_pair("alexnet", (320, 320)).to(CUDA)
-    step, batch = training_step(pair.ours, dtype, rate=1e-4), photo_batch(pair)
+    step, batch = training_step(pair.ours, pair.settings, dtype, rate=1e-4), photo_batch(pair)
     losses = [step(batch) for _ in range(10)]
     assert all(map(torch.isfinite, losses))
     assert losses[-1] < losses[0]

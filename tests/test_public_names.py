@@ -10,18 +10,21 @@ import frcnn
 
 def test_the_public_names() -> None:
     assert frcnn.__all__ == [
-        "Evaluation",
+        "Callback",
+        "CrossvalResult",
+        "Detections",
+        "Detector",
         "Evaluator",
         "FasterRCNN",
-        "Prediction",
-        "compressed",
-        "draw",
-        "evaluate",
+        "Metrics",
+        "TrainResult",
+        "check",
+        "convert",
+        "crossval",
         "from_torchvision",
-        "keep_memory",
         "load",
-        "predict",
         "train",
+        "tune_malloc",
     ]
     assert set(dir(frcnn)) == {*frcnn.__all__, "__version__"}
 
@@ -37,8 +40,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = frcnn.fit  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    "code", ["import frcnn", "import frcnn.cli", "import frcnn.cli.parser; frcnn.cli.parser.make_parser()"]
-)
+@pytest.mark.parametrize("code", ["import frcnn", "import frcnn.cli", "import frcnn.cli; frcnn.cli.make_parser()"])
 def test_neither_the_import_nor_the_help_waits_for_torch(code: str) -> None:
     subprocess.run([sys.executable, "-c", f"{code}; import sys; assert 'torch' not in sys.modules"], check=True)

@@ -1,8 +1,8 @@
-"""A tiny data set of coloured rectangles, detectors that answer in milliseconds, and one RUN that all tests share."""
+"""A tiny data set of colored rectangles, detectors that answer in milliseconds, and one run directory for all tests."""
 
 import atexit
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,15 +15,22 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from frcnn.config import Config, merge
-from frcnn.nn.detector import FasterRCNN
-from frcnn.training.run import train
+from frcnn.config import Config, DataSettings, make_config, parse_overrides
+from frcnn.data.dataset import open_dataset
+from frcnn.data.records import Records
+from frcnn.inference.results import Detections
+from frcnn.nn.build import build_model
+from frcnn.nn.faster_rcnn import FasterRCNN
+from frcnn.training.callbacks import Callback
+from frcnn.training.reports import StepReport
+from frcnn.training.state import TrainingState
+from frcnn.training.train import TrainResult, train
 from frcnn.types import Batch, Target
 
 Box = tuple[float, float, float, float]
 
 CLASSES = ("blue", "red")
-COLOURS = {"blue": (30, 60, 220), "red": (220, 40, 30)}
+COLORS = {"blue": (30, 60, 220), "red": (220, 40, 30)}
 SIZE = (96, 128)  # (height, width)
 
 SETTINGS = (
@@ -51,7 +58,7 @@ def draw_image(objects: Sequence[tuple[str, Box]], *, seed: int = 0, size: tuple
     noise = np.random.default_rng(seed).integers(0, 60, (*size, 3), dtype=np.uint8)
     image = Image.fromarray(noise)
     for name, (x1, y1, x2, y2) in objects:
-        ImageDraw.Draw(image).rectangle((x1, y1, x2 - 1, y2 - 1), fill=COLOURS[name])
+        ImageDraw.Draw(image).rectangle((x1, y1, x2 - 1, y2 - 1), fill=COLORS[name])
     return image
 
 
@@ -62,6 +69,11 @@ def write_annotated(image: Path, objects: Sequence[tuple[str, Box]], *, seed: in
     boxes = ["\t".join(f"{value:g}" for value in box) for _, box in objects]
     image.with_name(f"{image.stem}.bboxes.tsv").write_text("\n".join(boxes) + "\n")
     image.with_name(f"{image.stem}.bboxes.labels.tsv").write_text("\n".join(name for name, _ in objects) + "\n")
+
+
+def read_split(folder: Path, split: str, settings: DataSettings) -> Records:
+    """The verified images of one split."""
+    return open_dataset(folder, settings, (split,)).records(split)
 
 
 def write_tiny(folder: Path) -> Path:
@@ -80,17 +92,25 @@ def write_tiny(folder: Path) -> Path:
 
 
 def tiny_config(*overrides: str) -> Config:
-    return merge(overrides=[*SETTINGS, *overrides])
+    return make_config(overrides=tiny_settings(*overrides))
 
 
-def tiny_detector(*overrides: str, seed: int = 0, classes: Sequence[str] = CLASSES) -> FasterRCNN:
-    """A detector with random weights; its new layers say more than those of a real start, so that outputs differ."""
+def tiny_settings(*overrides: str) -> dict[str, Any]:
+    """SETTINGS and more; the alternating scheme has epochs of its own."""
+    settings = parse_overrides([*SETTINGS, *overrides])
+    if settings.get("train.scheme") == "alternating":
+        del settings["train.epochs"]
+    return settings
+
+
+def tiny_model(*overrides: str, seed: int = 0, classes: Sequence[str] = CLASSES) -> FasterRCNN:
+    """A model with random weights; its new layers say more than those of a real start, so that outputs differ."""
     torch.manual_seed(seed)
-    detector = FasterRCNN(tiny_config(*overrides), classes)
+    model = build_model(tiny_config(*overrides).model, classes)
     with torch.no_grad():
-        for layer in (detector.rpn.objectness, detector.rpn.deltas, detector.roi_head.logits, detector.roi_head.deltas):
+        for layer in (model.rpn.objectness, model.rpn.deltas, model.roi_head.logits, model.roi_head.deltas):
             layer.weight.normal_(std=0.2)
-    return detector
+    return model
 
 
 def random_inputs(*sizes: tuple[int, int], frame: tuple[int, int] = SIZE, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -100,6 +120,18 @@ def random_inputs(*sizes: tuple[int, int], frame: tuple[int, int] = SIZE, seed: 
     for image, (height, width) in zip(images, sizes, strict=True):
         image[:, :height, :width] = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
     return images, torch.tensor(sizes, dtype=torch.float32)
+
+
+def detections_of(*found: tuple[str, float, Sequence[float]], path: str = "photo.jpg") -> Detections:
+    """Detections as (class, confidence, box)."""
+    classes = sorted({name for name, _, _ in found})
+    return Detections(
+        np.array([box for _, _, box in found], np.float32).reshape(-1, 4),
+        np.array([score for _, score, _ in found], np.float32),
+        np.array([classes.index(name) for name, _, _ in found], np.int64),
+        tuple(classes),
+        path,
+    )
 
 
 Found = tuple[Tensor, Tensor, Tensor]
@@ -122,29 +154,54 @@ def tiny_batch(*targets: Target, seed: int = 0) -> Batch:
     return Batch(images, sizes, sizes, list(targets), [f"{number}.png" for number in range(len(targets))])
 
 
-def target(*objects: tuple[int, Box], difficult: Sequence[bool] | None = None) -> Target:
+def target(*objects: tuple[int, Box], ignore: Sequence[bool] | None = None) -> Target:
     """Objects as (label, box)."""
     return Target(
         torch.tensor([box for _, box in objects], dtype=torch.float32).reshape(-1, 4),
         torch.tensor([label for label, _ in objects], dtype=torch.int64),
-        torch.tensor(difficult if difficult is not None else [False] * len(objects), dtype=torch.bool),
+        torch.tensor(ignore if ignore is not None else [False] * len(objects), dtype=torch.bool),
     )
 
 
 # ----------------------------------------------------------------------------------------------------------- training
 
 
-def train_tiny(data: Path, out: Path | None, *settings: str, **arguments: Any) -> tuple[FasterRCNN, Path]:
-    return train(data, out=out, weights="none", settings=[*SETTINGS, *settings], offline=True, **arguments)
+class OnStep(Callback):
+    """Calls a function with every step's report."""
+
+    def __init__(self, call: Callable[[StepReport], object]) -> None:
+        self.call = call
+
+    def on_step(self, report: StepReport, state: TrainingState) -> None:
+        self.call(report)
+
+
+def train_tiny(
+    data: Path,
+    out: Path | None,
+    *settings: str,
+    on_step: Callable[[StepReport], object] = lambda report: None,
+    callbacks: Sequence[Callback] = (),
+    weights: str | Path = "none",
+    **arguments: Any,
+) -> TrainResult:
+    return train(
+        data,
+        out=out,
+        weights=weights,
+        settings=tiny_settings(*settings),
+        offline=True,
+        callbacks=[OnStep(on_step), *callbacks],
+        **arguments,
+    )
 
 
 @cache
 def trained_run() -> Path:
-    """A RUN on the tiny data set, trained once for all tests; copy it before writing into it."""
+    """A run directory on the tiny data set, trained once for all tests; copy it before writing into it."""
     folder = Path(mkdtemp(prefix="frcnn-tiny-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    _, run = train_tiny(write_tiny(folder / "data"), folder / "run")
-    return run
+    return train_tiny(write_tiny(folder / "data"), folder / "run").run_dir
 
 
 @contextmanager

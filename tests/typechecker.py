@@ -15,7 +15,7 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
-        recording = torch.compiler.is_exporting()  # sizes are symbols then, not numbers
-        return (function if recording else checked)(*arguments, **keywords)
+        exporting = torch.compiler.is_exporting()  # sizes are symbols then, not numbers
+        return (function if exporting else checked)(*arguments, **keywords)
 
     return call

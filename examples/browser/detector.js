@@ -7,9 +7,9 @@ export class Detector {
   static async load(ort, bytes) {
     const description = metadata(bytes);
     if (description.format !== "frcnn") throw new Error("not a file that `frcnn export` wrote");
-    if (Number(description.format_version) > 1) throw new Error("a file of a newer format; update this program");
-    if (description["image.interpolation"] !== "antialias") {
-      throw new Error(`resizing by '${description["image.interpolation"]}' is not there in this program`);
+    if (Number(description.format_version) > 2) throw new Error("a file of a newer format; update this program");
+    if (description["image.antialias"] !== "true") {
+      throw new Error("resizing without antialiasing is not there in this program");
     }
     return new Detector(ort, await ort.InferenceSession.create(bytes), description);
   }
@@ -95,7 +95,7 @@ function roundHalfEven(value) {
 
 // Bilinear, with a triangle as wide as the shrinking asks for, in 22-bit fixed point, first along the rows, then along the
 // columns: to the bit what Pillow does. (Newer ones begin with the columns where photos are more than twice as tall as
-// wide, which gives one grey level more or less.)
+// wide, which gives one gray level more or less.)
 export function resize(rgb, height, width, newHeight, newWidth) {
   const narrow = new Uint8Array(height * newWidth * 3);
   filter(rgb, narrow, weights(width, newWidth), height, width * 3, 3, newWidth * 3);
@@ -109,11 +109,11 @@ function weights(size, newSize) {
   const scale = size / newSize;
   const support = Math.max(scale, 1);
   return Array.from({ length: newSize }, (_, place) => {
-    const centre = (place + 0.5) * scale;
-    const first = Math.max(0, Math.trunc(centre - support + 0.5));
-    const last = Math.min(size, Math.trunc(centre + support + 0.5));
+    const center = (place + 0.5) * scale;
+    const first = Math.max(0, Math.trunc(center - support + 0.5));
+    const last = Math.min(size, Math.trunc(center + support + 0.5));
     const parts = [];
-    for (let i = first; i < last; i++) parts.push(Math.max(0, 1 - Math.abs((i - centre + 0.5) / support)));
+    for (let i = first; i < last; i++) parts.push(Math.max(0, 1 - Math.abs((i - center + 0.5) / support)));
     const total = parts.reduce((sum, part) => sum + part, 0);
     return { first, parts: parts.map((part) => Math.trunc((part / total) * (1 << 22) + 0.5)) };
   });
@@ -172,7 +172,7 @@ function* fields(bytes) {
     const [field, type] = [Math.floor(tag / 8), tag % 8];
     if (type === 2) {
       const length = number();
-      if (at + length > bytes.length) throw new Error("damaged, it was cut off");
+      if (at + length > bytes.length) throw new Error("damaged: the file is truncated");
       yield [field, bytes.subarray(at, at + length)];
       at += length;
     } else if (type === 0) number();

@@ -33,7 +33,7 @@ async function look(file) {
   if (detector === null) return say("First a model: drop a .onnx file that `frcnn export` wrote.");
   try {
     say(`Looking at ${file.name} …`);
-    // The file's own colours, turned as its EXIF tag says.
+    // The file's own colors, turned as its EXIF tag says.
     const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
     const start = performance.now();
     const detections = await detector.detect(pixels(bitmap), bitmap.height, bitmap.width, 0.05);
@@ -75,7 +75,7 @@ function show() {
   pen.textBaseline = "top";
   for (const { class: name, score, box } of sure.toReversed()) {
     const [x1, y1, x2, y2] = box;
-    pen.strokeStyle = pen.fillStyle = colour(name);
+    pen.strokeStyle = pen.fillStyle = color(name);
     pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
     const text = `${name} ${score.toFixed(2)}`;
     const [width, height] = [pen.measureText(text).width + 4 * unit, 13 * unit];
@@ -91,7 +91,7 @@ function show() {
 
 function row({ class: name, score, box }) {
   const swatch = Object.assign(document.createElement("span"), { className: "swatch" });
-  swatch.style.background = colour(name);
+  swatch.style.background = color(name);
   const cells = [[swatch, name], [score.toFixed(3)], [box.map((value) => value.toFixed(1)).join(" ")]];
   const line = document.createElement("tr");
   line.append(...cells.map((content) => {
@@ -103,7 +103,7 @@ function row({ class: name, score, box }) {
 }
 
 // Turning by the golden ratio spreads any number of hues; dark enough for white letters.
-function colour(name) {
+function color(name) {
   const hue = (detector.classes.indexOf(name) * 0.618034 * 360) % 360;
   return `hsl(${hue} 85% 32%)`;
 }

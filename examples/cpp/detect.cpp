@@ -1,4 +1,4 @@
-// detect MODEL PHOTO.jpg... [--min-score 0.5]: detections as JSON, as `frcnn predict --json -` prints them.
+// detect MODEL PHOTO.jpg... [--threshold 0.5]: detections as JSON, as `frcnn predict --json -` prints them.
 //
 // MODEL is a file that `frcnn export --to openvino` (FILE.xml) or `--to onnx` (FILE.onnx) wrote; everything that is needed
 // besides (class names, how to resize a photo) is in it. The runtime is OpenVINO, the decoder libjpeg.
@@ -128,17 +128,17 @@ struct Place {
 };
 
 // Bilinear, with a triangle as wide as the shrinking asks for: to the bit what Pillow does. (Newer ones begin with the
-// columns where photos are more than twice as tall as wide, which gives one grey level more or less.)
+// columns where photos are more than twice as tall as wide, which gives one gray level more or less.)
 std::vector<Place> weights(int size, int new_size) {
   const double scale = double(size) / new_size, support = std::max(scale, 1.0);
   std::vector<Place> places(new_size);
   for (int place = 0; place < new_size; place++) {
-    const double centre = (place + 0.5) * scale;
-    const int first = std::max(0, int(centre - support + 0.5)), last = std::min(size, int(centre + support + 0.5));
+    const double center = (place + 0.5) * scale;
+    const int first = std::max(0, int(center - support + 0.5)), last = std::min(size, int(center + support + 0.5));
     std::vector<double> parts;
     double total = 0;
     for (int i = first; i < last; i++) {
-      parts.push_back(std::max(0.0, 1 - std::abs((i - centre + 0.5) / support)));
+      parts.push_back(std::max(0.0, 1 - std::abs((i - center + 0.5) / support)));
       total += parts.back();
     }
     places[place].first = first;
@@ -181,8 +181,8 @@ class Detector {
     auto model = core.read_model(path);
     if (model->has_rt_info("framework")) description_ = model->get_rt_info<ov::AnyMap>("framework");
     if (say("format") != "frcnn") throw std::runtime_error("`frcnn export` did not write this file");
-    if (number("format_version") > 1) throw std::runtime_error("a file of a newer format; update this program");
-    if (say("image.interpolation") != "antialias") throw std::runtime_error("resizing at points is not there");
+    if (number("format_version") > 2) throw std::runtime_error("a file of a newer format; update this program");
+    if (say("image.antialias") != "true") throw std::runtime_error("resizing without antialiasing is not there");
     std::istringstream names(say("classes"));
     for (std::string name; std::getline(names, name);) classes_.push_back(name);
     // Left alone, OpenVINO computes in bfloat16 wherever a processor can, also what was exported as float32. Told to, it does
@@ -193,7 +193,7 @@ class Detector {
     request_ = core.compile_model(model, "CPU", ov::hint::inference_precision(precision)).create_infer_request();
   }
 
-  std::vector<Detection> operator()(const Image& photo, float min_score) {
+  std::vector<Detection> operator()(const Image& photo, float score_threshold) {
     const bool fit = say("image.resize") == "fit";
     const double longer = std::max(photo.height, photo.width), shorter = std::min(photo.height, photo.width);
     const double scale =
@@ -221,7 +221,7 @@ class Detector {
     std::vector<Detection> found;
     for (size_t i = 0; i < scores.get_shape()[1]; i++) {
       const float score = scores.data<float>()[i];
-      if (!static_cast<const char*>(valid.data())[i] || score < min_score) break;  // scores fall
+      if (!static_cast<const char*>(valid.data())[i] || score < score_threshold) break;  // scores fall
       Detection one{classes_.at(labels.data<int64_t>()[i] - 1), score, {}};  // 0 is background
       std::copy_n(boxes.data<float>() + 4 * i, 4, one.box);
       found.push_back(one);
@@ -286,14 +286,14 @@ std::string quoted(const std::string& text) {
 
 int main(int count, char** arguments) {
   std::vector<std::string> words(arguments + 1, arguments + count);
-  float min_score = 0.5f;
-  const auto option = std::find(words.begin(), words.end(), "--min-score");
+  float score_threshold = 0.5f;
+  const auto option = std::find(words.begin(), words.end(), "--threshold");
   if (words.end() - option >= 2) {
-    min_score = std::strtof(option[1].c_str(), nullptr);
+    score_threshold = std::strtof(option[1].c_str(), nullptr);
     words.erase(option, option + 2);
   }
   if (words.size() < 2) {
-    std::cerr << "usage: detect MODEL PHOTO.jpg... [--min-score 0.5]\n";
+    std::cerr << "usage: detect MODEL PHOTO.jpg... [--threshold 0.5]\n";
     return 2;
   }
   std::string path = words[0];
@@ -304,7 +304,7 @@ int main(int count, char** arguments) {
       path = words[i];
       std::cout << (i > 1 ? ",\n " : "\n ") << "{\"image\": " << quoted(path) << ", \"detections\": [";
       const char* comma = "";
-      for (const auto& one : detect(read_jpeg(path), min_score)) {
+      for (const auto& one : detect(read_jpeg(path), score_threshold)) {
         std::cout << comma << "\n  {\"class\": " << quoted(one.name) << ", \"score\": " << std::setprecision(6) << one.score
                   << std::setprecision(3) << ", \"box\": [" << one.box[0] << ", " << one.box[1] << ", " << one.box[2] << ", "
                   << one.box[3] << "]}";

@@ -13,6 +13,7 @@ if (args.Length < 2)
     Console.Error.WriteLine("usage: dotnet run -- MODEL.onnx PHOTO...");
     return 2;
 }
+OrtEnv.Instance().DisableTelemetryEvents(); // those that Windows collects
 using var detector = new Detector(args[0]);
 var results = args.Skip(1).Select(path => new { image = path, detections = detector.Detect(Photo.Read(path)) });
 Console.WriteLine(JsonSerializer.Serialize(results, new JsonSerializerOptions { WriteIndented = true }));
@@ -35,8 +36,8 @@ sealed class Detector : IDisposable
         session = new InferenceSession(path);
         description = session.ModelMetadata.CustomMetadataMap;
         if (description.GetValueOrDefault("format") != "frcnn") throw new InvalidDataException($"{path}: not of frcnn");
-        if (int.Parse(description["format_version"]) > 1) throw new InvalidDataException($"{path}: a newer format");
-        if (description["image.interpolation"] != "antialias" || description["input"] != "uint8")
+        if (int.Parse(description["format_version"]) > 2) throw new InvalidDataException($"{path}: a newer format");
+        if (description["image.antialias"] != "true" || description["input"] != "uint8")
             throw new NotSupportedException($"{path}: this program takes bytes, resized with antialiasing");
         classes = description["classes"].Split('\n');
     }
@@ -118,7 +119,7 @@ sealed record Photo(int Height, int Width, byte[] Rgb)
     }
 
     // Bilinear, with a triangle as wide as the shrinking asks for, in 22-bit fixed point: to the bit what Pillow does. (Newer
-    // ones begin with the columns where photos are more than twice as tall as wide, which gives one grey level more or less.)
+    // ones begin with the columns where photos are more than twice as tall as wide, which gives one gray level more or less.)
     public Photo Resize(int height, int width)
     {
         var narrow = new byte[3 * Height * width];
@@ -135,10 +136,10 @@ sealed record Photo(int Height, int Width, byte[] Rgb)
         var support = Math.Max(scale, 1);
         return Enumerable.Range(0, newSize).Select(place =>
         {
-            var centre = (place + 0.5) * scale;
-            int first = Math.Max(0, (int)(centre - support + 0.5)), last = Math.Min(size, (int)(centre + support + 0.5));
+            var center = (place + 0.5) * scale;
+            int first = Math.Max(0, (int)(center - support + 0.5)), last = Math.Min(size, (int)(center + support + 0.5));
             var parts = Enumerable.Range(first, last - first)
-                .Select(i => Math.Max(0, 1 - Math.Abs((i - centre + 0.5) / support))).ToArray();
+                .Select(i => Math.Max(0, 1 - Math.Abs((i - center + 0.5) / support))).ToArray();
             var total = parts.Sum();
             return (first, parts.Select(part => (int)(part / total * (1 << 22) + 0.5)).ToArray());
         }).ToArray();

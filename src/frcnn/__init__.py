@@ -1,59 +1,73 @@
-"""Faster R-CNN that trains on a few labelled photos, on an ordinary computer.
+"""Faster R-CNN that trains on a few labeled photos, on an ordinary computer.
 
 import frcnn
 
-detector, run = frcnn.train("my_photos")
-print(frcnn.evaluate(run).table())
-for prediction in frcnn.predict(run, "new.jpg"):
-    frcnn.draw("new.jpg", prediction).save("new-detections.png")
+result = frcnn.train("my_photos", split=(0.8, 0, 0.2))
+print(result.metrics)
+detections = result.detector.predict("new.jpg")
+detections.save("new-detections.png")
 """
 
+import os
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from frcnn.drawing import draw
-    from frcnn.evaluation.evaluate import evaluate
-    from frcnn.evaluation.report import Evaluation
-    from frcnn.evaluator import Evaluator
-    from frcnn.memory import keep_memory
-    from frcnn.nn.checkpoint import from_torchvision, load
-    from frcnn.nn.compression import compressed
-    from frcnn.nn.detector import FasterRCNN
-    from frcnn.prediction import predict
-    from frcnn.training.run import train
-    from frcnn.types import Prediction
+    from frcnn.detector import Detector, load
+    from frcnn.evaluation.metrics import Metrics
+    from frcnn.fast.malloc import tune_malloc
+    from frcnn.inference.evaluator import Evaluator
+    from frcnn.inference.results import Detections
+    from frcnn.nn.faster_rcnn import FasterRCNN
+    from frcnn.nn.model_file import from_torchvision
+    from frcnn.tools.check.check import check
+    from frcnn.tools.convert import convert
+    from frcnn.training.callbacks import Callback
+    from frcnn.training.crossval import CrossvalResult, crossval
+    from frcnn.training.train import TrainResult, train
+
+# frcnn sends nothing over the network. ONNX Runtime reports to Microsoft, and `import openvino` to Google Analytics.
+# Both write an identifier into the home folder. They must be switched off before they are imported: here.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO takes it for not installed
 
 # Imported at first use: `import frcnn` and `frcnn --help` do not wait for torch.
 _HOMES = {
-    "Evaluation": "frcnn.evaluation.report",
-    "Evaluator": "frcnn.evaluator",
-    "FasterRCNN": "frcnn.nn.detector",
-    "Prediction": "frcnn.types",
-    "compressed": "frcnn.nn.compression",
-    "draw": "frcnn.drawing",
-    "evaluate": "frcnn.evaluation.evaluate",
-    "from_torchvision": "frcnn.nn.checkpoint",
-    "keep_memory": "frcnn.memory",
-    "load": "frcnn.nn.checkpoint",
-    "predict": "frcnn.prediction",
-    "train": "frcnn.training.run",
+    "Callback": "frcnn.training.callbacks",
+    "CrossvalResult": "frcnn.training.crossval",
+    "Detections": "frcnn.inference.results",
+    "Detector": "frcnn.detector",
+    "Evaluator": "frcnn.inference.evaluator",
+    "FasterRCNN": "frcnn.nn.faster_rcnn",
+    "Metrics": "frcnn.evaluation.metrics",
+    "TrainResult": "frcnn.training.train",
+    "check": "frcnn.tools.check.check",
+    "convert": "frcnn.tools.convert",
+    "crossval": "frcnn.training.crossval",
+    "from_torchvision": "frcnn.nn.model_file",
+    "load": "frcnn.detector",
+    "train": "frcnn.training.train",
+    "tune_malloc": "frcnn.fast.malloc",
 }
 
 __all__ = [
-    "Evaluation",
+    "Callback",
+    "CrossvalResult",
+    "Detections",
+    "Detector",
     "Evaluator",
     "FasterRCNN",
-    "Prediction",
-    "compressed",
-    "draw",
-    "evaluate",
+    "Metrics",
+    "TrainResult",
+    "check",
+    "convert",
+    "crossval",
     "from_torchvision",
-    "keep_memory",
     "load",
-    "predict",
     "train",
+    "tune_malloc",
 ]
 
 __version__ = version("frcnn")

@@ -1,43 +1,46 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+CONFIG_FILE, LOCAL_FILE = "config.yaml", "local.yaml"
+"""Of a run directory: its settings, and the paths of this machine."""
 PARTIAL = ".partial-"
-"""Begins the names of files that are being written."""
+"""Prefix of the hidden files and folders that are being written."""
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` when the block ends without an error. The
-    folder is made if it is missing.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Write a file whole or not at all. The block writes to the path it is given: a hidden file beside `path`, which
+    replaces `path` when the block ends without an error. Missing folders are made.
 
-    The suffix is kept, since some writers go by it. A killed process leaves at most the hidden partial file. The file
-    is on the disk before it takes its place, so a machine that stops leaves the old one or the new one.
+    The hidden file has the suffix of `path`, because some writers choose the format by it. A process that is killed
+    leaves at most the hidden file. The file is flushed to the disk before it replaces `path`, so that a power failure
+    leaves the old file or the new one.
     """
-    with whole_files(path) as (partial,):
+    with atomic_write_all(path) as (partial,):
         yield partial
 
 
 @contextmanager
-def whole_files(*paths: Path) -> Iterator[list[Path]]:
-    """The same for files that belong together: all are on the disk before the first takes its place."""
-    paths = tuple(path.resolve() for path in paths)  # what a link leads to is written, not the link
-    partials = []
+def atomic_write_all(*paths: Path) -> Iterator[list[Path]]:
+    """`atomic_write` for files that belong together: all are on the disk before the first one is replaced."""
+    paths = tuple(path.resolve() for path in paths)  # a symbolic link stays, and its target is written
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partials.append(path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(3)}-{path.name}"))
+    partials = [_partial(path) for path in paths]
     try:
-        rights = [_usual_rights(partial) for partial in partials]
+        modes = [_default_mode(partial) for partial in partials]
         yield partials
         for partial in partials:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
-        for partial, path, mode in zip(partials, paths, rights, strict=True):
+        for partial, path, mode in zip(partials, paths, modes, strict=True):
             partial.chmod(path.stat().st_mode if path.is_file() else mode)
             os.replace(partial, path)
     finally:
@@ -45,28 +48,76 @@ def whole_files(*paths: Path) -> Iterator[list[Path]]:
             partial.unlink(missing_ok=True)
 
 
-def _usual_rights(path: Path) -> int:
-    """Of a new file there; some writers give others."""
+@contextmanager
+def atomic_dir(path: Path) -> Iterator[Path]:
+    """Write a folder whole or not at all. The block fills the folder it is given: a hidden one beside `path`, which is
+    renamed to `path` when the block ends without an error.
+
+    Raises:
+        FileExistsError: `path` is a file, or a folder that is not empty.
+    """
+    path = path.resolve()
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise FileExistsError(f"{path}: exists and is not overwritten; choose another folder, or delete it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    partial.mkdir()
+    try:
+        yield partial
+        if path.exists():
+            path.rmdir()  # Windows renames no folder onto another, not even onto an empty one
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(3)}-{path.name}")
+
+
+def _default_mode(path: Path) -> int:
+    """The mode that a new file gets here; some writers set another one."""
     path.touch()
-    rights = path.stat().st_mode
+    mode = path.stat().st_mode
     path.unlink()
-    return rights
+    return mode
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what killed processes have left of files that they were writing."""
+    """Remove the hidden files that killed processes left behind."""
     for file in folder.glob(f"{PARTIAL}*"):
         file.unlink(missing_ok=True)
 
 
 def write_all(file: BinaryIO, content: bytes) -> None:
-    """To an unbuffered file, which on a disk that fills up takes a part before it raises."""
+    """Write everything to an unbuffered file. On a disk that fills up, such a file takes a part before it raises."""
     rest = memoryview(content)
     while rest:
         rest = rest[file.write(rest) :]
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8, whole or not at all."""
-    with whole_file(path) as partial:
+    """Write a UTF-8 file, whole or not at all."""
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def require_format(metadata: Mapping[str, str], path: Path, version: int, remedy: str) -> None:
+    """Check that this version of frcnn reads a model file or an exported file.
+
+    Args:
+        metadata: of the file; "format_version" is its version.
+        version: the one that this frcnn reads and writes.
+        remedy: what to do with an older file, e.g. "export it again".
+
+    Raises:
+        ValueError: the file is older, newer or damaged.
+    """
+    try:
+        stored = int(metadata["format_version"])
+    except (KeyError, ValueError):
+        raise ValueError(f"{path}: damaged, its format_version cannot be read; {remedy}") from None
+    if stored > version:
+        raise ValueError(f"{path}: has format {stored}, this frcnn reads format {version}; install a newer frcnn")
+    if stored < version:
+        raise ValueError(f"{path}: has format {stored} of an older frcnn, this one reads format {version}; {remedy}")

@@ -14,15 +14,15 @@ from hypothesis import given
 from PIL import Image
 from tiny import write_tiny
 
-from frcnn.config import DataSettings, ImageSettings
-from frcnn.data.ahead import read_ahead
+from frcnn.config import DataSettings
 from frcnn.data.dataset import open_dataset
 from frcnn.data.loader import batched, epoch_order, load_batch
-from frcnn.types import Batch, Record
+from frcnn.data.prefetch import prefetch
+from frcnn.types import Batch, Record, Resizing
 
 CLASSES = ("cat", "dog")
-SHORTER = ImageSettings(resize="shorter_side", shorter_side=120, longer_side=200)
-SMALL = ImageSettings(resize="shorter_side", shorter_side=60, longer_side=90)
+SHORTER = Resizing(resize="shorter_side", shorter_side=120, longer_side=200)
+SMALL = Resizing(resize="shorter_side", shorter_side=60, longer_side=90)
 
 
 def record(path: Path, size: tuple[int, int], box: tuple[int, int, int, int], name: str = "dog") -> Record:
@@ -38,14 +38,14 @@ def record(path: Path, size: tuple[int, int], box: tuple[int, int, int, int], na
     size=st.tuples(st.integers(40, 300), st.integers(40, 300)),
     corner=st.tuples(st.floats(0, 0.6), st.floats(0, 0.6)),
     flip=st.booleans(),
-    settings=st.sampled_from((SHORTER, ImageSettings(resize="fit", width=150, height=100))),
+    settings=st.sampled_from((SHORTER, Resizing(resize="fit", width=150, height=100))),
 )
 def test_a_bright_rectangle_stays_in_its_box(
     tmp_path_factory: pytest.TempPathFactory,
     size: tuple[int, int],
     corner: tuple[float, float],
     flip: bool,
-    settings: ImageSettings,
+    settings: Resizing,
 ) -> None:
     height, width = size
     x, y = int(corner[0] * width), int(corner[1] * height)
@@ -78,16 +78,16 @@ def test_boxes_follow_a_photo_that_is_decoded_at_reduced_size(tmp_path: Path) ->
 def test_a_batch_says_what_is_in_each_image(tmp_path: Path) -> None:
     one = record(tmp_path / "one.png", (60, 120), (10, 10, 40, 50), "dog")
     none = record(tmp_path / "none.png", (240, 120), (0, 0, 1, 1))._replace(
-        boxes=np.zeros((0, 4), np.float32), names=(), difficult=np.zeros(0, bool)
+        boxes=np.zeros((0, 4), np.float32), class_names=(), ignore=np.zeros(0, bool)
     )
     batch = load_batch([one, none], CLASSES, SHORTER)
-    assert batch.names == [str(one.image), str(none.image)]
+    assert batch.image_names == [str(one.image), str(none.image)]
     torch.testing.assert_close(batch.original_sizes, torch.tensor([[60.0, 120], [240, 120]]))
     torch.testing.assert_close(batch.image_sizes, torch.tensor([[100.0, 200], [200, 100]]))
     assert batch.images.shape == (2, 3, 200, 200)
     assert batch.targets[0].labels.tolist() == [2]
     assert batch.targets[1].boxes.shape == (0, 4)
-    assert batch.targets[1].labels.shape == batch.targets[1].difficult.shape == (0,)
+    assert batch.targets[1].labels.shape == batch.targets[1].ignore.shape == (0,)
 
 
 def test_any_number_of_workers_gives_the_same_batches_in_the_same_order(tmp_path: Path) -> None:
@@ -97,13 +97,13 @@ def test_any_number_of_workers_gives_the_same_batches_in_the_same_order(tmp_path
         def make(records: list[Record]) -> Batch:
             return load_batch(records, dataset.classes, SHORTER)
 
-        return list(read_ahead(make, batched(dataset.train, 2), workers=workers))  # type: ignore[arg-type]
+        return list(prefetch(make, batched(dataset.train, 2), workers=workers))  # type: ignore[arg-type]
 
     expected = batches(0)
     assert [len(batch.images) for batch in expected] == [2, 2, 1]
     for workers in (1, 3):
         found = batches(workers)
-        assert [batch.names for batch in found] == [batch.names for batch in expected]
+        assert [batch.image_names for batch in found] == [batch.image_names for batch in expected]
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one.images, other.images, rtol=0, atol=0)
             for a, b in zip(one.targets, other.targets, strict=True):
@@ -112,8 +112,8 @@ def test_any_number_of_workers_gives_the_same_batches_in_the_same_order(tmp_path
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_read_ahead_is_map(workers: int) -> None:
-    assert list(read_ahead(lambda x: x * x, iter(range(20)), workers=workers)) == [x * x for x in range(20)]
-    assert list(read_ahead(lambda x: x, iter([]), workers=workers)) == []
+    assert list(prefetch(lambda x: x * x, iter(range(20)), workers=workers)) == [x * x for x in range(20)]
+    assert list(prefetch(lambda x: x, iter([]), workers=workers)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -123,7 +123,7 @@ def test_an_error_in_a_worker_reaches_the_caller(workers: int) -> None:
             raise ValueError("image 2 is damaged")
         return number
 
-    results = read_ahead(make, iter(range(5)), workers=workers)
+    results = prefetch(make, iter(range(5)), workers=workers)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="image 2 is damaged"):
         next(results)
@@ -135,7 +135,7 @@ def test_an_error_of_the_items_comes_after_what_was_made_of_those_before(workers
         yield from range(3)
         raise ValueError("image 3 is damaged")
 
-    results = read_ahead(lambda x: x, read_ahead(lambda x: x, items(), workers=workers), workers=workers)
+    results = prefetch(lambda x: x, prefetch(lambda x: x, items(), workers=workers), workers=workers)
     assert list(islice(results, 3)) == [0, 1, 2]
     with pytest.raises(ValueError, match="image 3 is damaged"):
         next(results)
@@ -151,10 +151,12 @@ def test_it_reads_only_a_few_items_ahead_and_stops_when_the_caller_does(workers:
             taken.append(number)
             yield number
 
-    results = read_ahead(lambda x: x, items(), workers=workers)
+    results = prefetch(lambda x: x, items(), workers=workers)
     assert list(islice(results, 3)) == [0, 1, 2]
     assert len(taken) <= 3 + 2 * workers
     results.close()  # type: ignore[attr-defined]
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
     assert set(threading.enumerate()) <= before
 
 
@@ -172,3 +174,22 @@ def test_another_epoch_or_seed_is_another_order() -> None:
 
 def test_the_last_batch_may_be_shorter() -> None:
     assert list(batched([1, 2, 3, 4, 5], 2)) == [[1, 2], [3, 4], [5]]
+
+
+def test_an_abandoned_iterator_does_not_wait_for_its_threads() -> None:
+    """The garbage collector may close it in a thread that holds a lock of `threading`."""
+    release = threading.Event()
+
+    def make(number: int) -> int:
+        if number:
+            release.wait(30)
+        return number
+
+    results = prefetch(make, iter(range(4)), workers=1)
+    assert next(results) == 0
+    closing = threading.Thread(target=results.close, daemon=True)  # type: ignore[attr-defined]
+    closing.start()
+    closing.join(10)
+    is_closed = not closing.is_alive()
+    release.set()
+    assert is_closed

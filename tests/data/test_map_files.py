@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import draw_image, train_tiny
+from tiny import draw_image, read_split, train_tiny
 
 from frcnn.config import DataSettings
-from frcnn.data.dataset import read_split
 
 GOOD = {
     "class_map.txt": "__background__\t0\nred\t1\nblue\t2\n",
@@ -32,12 +31,12 @@ def data(tmp_path: Path) -> Path:
 def test_images_boxes_and_classes_find_together(data: Path) -> None:
     records = read_split(data, "train", DataSettings())
     assert [record.image for record in records] == [data / "images" / f"{name}.png" for name in "abc"]
-    assert [record.names for record in records] == [("red", "blue"), (), ("blue",)]
+    assert [record.class_names for record in records] == [("red", "blue"), (), ("blue",)]
     np.testing.assert_array_equal(records[0].boxes, [[10, 12, 50, 60], [60.5, 20, 100, 70]])
     assert records[1].boxes.shape == (0, 4)
 
     (test,) = read_split(data, "test", DataSettings())
-    assert (test.image.name, test.names, test.boxes.tolist()) == ("c.png", ("blue",), [[5, 5, 40, 40]])
+    assert (test.image.name, test.class_names, test.boxes.tolist()) == ("c.png", ("blue",), [[5, 5, 40, 40]])
 
 
 def test_a_set_without_test_files_has_no_test_images(data: Path) -> None:
@@ -53,7 +52,11 @@ def test_files_may_have_other_names(data: Path) -> None:
 def test_windows_line_ends_are_read(data: Path) -> None:
     for file, text in GOOD.items():
         (data / file).write_bytes(text.replace("\n", "\r\n").encode())
-    assert [record.names for record in read_split(data, "train", DataSettings())] == [("red", "blue"), (), ("blue",)]
+    assert [record.class_names for record in read_split(data, "train", DataSettings())] == [
+        ("red", "blue"),
+        (),
+        ("blue",),
+    ]
 
 
 BAD = {
@@ -85,22 +88,22 @@ BAD = {
     "missing image": (
         "train_img_file.txt",
         "0\timages/z.png\t0\n1\timages/b.png\t0\n2\timages/c.png\t0\n",
-        r"z\.png: no such image",
+        r"train_img_file\.txt, index 0: there is no image images/z\.png",
     ),
     "box outside": (
         "train_roi_file.txt",
         "0 |roiAndLabel 1 2 300 40 1\n1 |roiAndLabel\n2 |roiAndLabel\n",
-        r"a\.png, object 1 \('red'\): box \(1, 2, 300, 40\) must lie inside the image",
+        r"a\.png, object 1 \('red'\): box \(1, 2, 300, 40\) leaves the image \(128 x 96 pixels\)",
     ),
     "not a number": (
         "train_roi_file.txt",
         "0 |roiAndLabel nan 2 30 40 1\n1 |roiAndLabel\n2 |roiAndLabel\n",
-        r"not a finite number",
+        r"box \(nan, 2, 30, 40\) is not finite",
     ),
     "inverted": (
         "train_roi_file.txt",
         "0 |roiAndLabel 30 2 1 40 1\n1 |roiAndLabel\n2 |roiAndLabel\n",
-        r"x2 \(1\) must be greater than x1 \(30\)",
+        r"the corners of box \(30, 2, 1, 40\) are in the wrong order",
     ),
 }
 
@@ -113,7 +116,7 @@ def test_a_bad_file_stops_training_before_anything_is_written(
     if content is not None:
         (data / file).write_text(content)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        train_tiny(data, data.parent / "run")
+        train_tiny(data, data.parent / "run", "data.strict=true")
     assert not (data.parent / "run").exists()
 
 
@@ -132,5 +135,16 @@ def test_two_lines_of_boxes_for_one_image_are_an_error(data: Path) -> None:
 
 
 def test_a_set_of_map_files_trains(data: Path) -> None:
-    detector, _ = train_tiny(data, data.parent / "run", "train.epochs=1")
+    detector = train_tiny(data, data.parent / "run", "train.epochs=1").detector.model
     assert detector.classes == ("blue", "red")
+
+
+def test_paths_of_another_computer(data: Path) -> None:
+    lines = GOOD["train_img_file.txt"].replace("images/", "C:\\Users\\me\\data\\images\\")
+    (data / "train_img_file.txt").write_text(lines)
+    records = read_split(data, "train", DataSettings())
+    assert [record.image for record in records] == [data / "images" / f"{name}.png" for name in "abc"]
+
+
+def test_map_files_in_a_folder_below(data: Path) -> None:
+    assert len(read_split(data.parent, "train", DataSettings())) == 3

@@ -29,9 +29,9 @@ def records(draw: st.DrawFn) -> Record:
 
 
 def assert_same(first: Record, second: Record) -> None:
-    assert (first.image, first.names, first.size) == (second.image, second.names, second.size)
+    assert (first.image, first.class_names, first.size) == (second.image, second.class_names, second.size)
     np.testing.assert_array_equal(first.boxes, second.boxes, strict=True)
-    np.testing.assert_array_equal(first.difficult, second.difficult, strict=True)
+    np.testing.assert_array_equal(first.ignore, second.ignore, strict=True)
 
 
 @given(st.lists(records(), max_size=6))
@@ -74,21 +74,21 @@ def test_a_hundred_thousand_images_cost_a_few_megabytes() -> None:
 def test_counts_are_those_of_the_chosen(originals: list[Record], random) -> None:
     chosen = random.sample(range(len(originals)), k=len(originals) // 2)
     kept = Records.of(originals).take(chosen)
-    assert kept.box_counts.tolist() == [len(originals[place].names) for place in chosen]
-    expected = Counter(name for place in chosen for name in originals[place].names)
+    assert kept.box_counts.tolist() == [len(originals[place].class_names) for place in chosen]
+    expected = Counter(name for place in chosen for name in originals[place].class_names)
     assert kept.class_counts == dict(sorted(expected.items()))
 
 
 @given(st.lists(records(), max_size=6))
 def test_records_of_arrays_are_the_same(originals: list[Record]) -> None:
-    names = sorted({name for record in originals for name in record.names})
+    names = sorted({name for record in originals for name in record.class_names})
     kept = Records.of_arrays(
         [str(record.image) for record in originals],
         np.concatenate([np.zeros((0, 4), np.float32), *(record.boxes for record in originals)]),
-        np.array([names.index(name) for record in originals for name in record.names], np.int64),
+        np.array([names.index(name) for record in originals for name in record.class_names], np.int64),
         names,
-        np.array([len(record.names) for record in originals], np.int64),
-        difficult=np.concatenate([np.zeros(0, bool), *(record.difficult for record in originals)]),
+        np.array([len(record.class_names) for record in originals], np.int64),
+        ignore=np.concatenate([np.zeros(0, bool), *(record.ignore for record in originals)]),
         sizes=np.array([record.size or (0, 0) for record in originals], np.int64).reshape(-1, 2),
     )
     for record, original in zip(kept, originals, strict=True):

@@ -1,4 +1,4 @@
-"""How images are shared out, and which of them are alike."""
+"""How splits are drawn, and which images are near-duplicates."""
 
 import itertools
 from pathlib import Path
@@ -13,7 +13,8 @@ from tiny import draw_image, write_tiny
 
 from frcnn.config import DataSettings
 from frcnn.data.dataset import open_dataset, read_annotations
-from frcnn.data.likeness import MAX_DIFFERENCE, Look, alike, groups, look_at
+from frcnn.data.discover import discover
+from frcnn.data.near_duplicates import MAX_DIFFERENCE, ImageHash, connected_groups, hash_image, near_duplicate_pairs
 from frcnn.data.split import stratified
 
 FRACTIONS = (0.8, 0.1, 0.1)
@@ -81,10 +82,10 @@ def test_copies_are_alike_and_others_are_not(tmp_path: Path, photo: Image.Image)
     draw_image([("red", (70, 12, 120, 70)), ("blue", (5, 30, 50, 80))]).save(tmp_path / "5.png")
     photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "6.png")
     (tmp_path / "7.png").write_text("no image")
-    looks = [look_at(path) for path in sorted(tmp_path.iterdir())]
+    looks = [hash_image(path) for path in sorted(tmp_path.iterdir())]
     assert looks[7] is None
     assert looks[0].digest == looks[1].digest != looks[2].digest  # type: ignore[union-attr]
-    assert alike(looks) == list(itertools.combinations(range(5), 2))
+    assert near_duplicate_pairs(looks) == list(itertools.combinations(range(5), 2))
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 6), st.integers(0, 40))
@@ -93,13 +94,13 @@ def test_none_that_are_alike_are_missed(seed: int, spread: float, base: int) -> 
     random = np.random.default_rng(seed)
     first = random.integers(0, 256 - base, (16, 16)) + base
     images = [(first + random.normal(random.normal(0, spread), spread, (16, 16))).clip(0, 255) for _ in range(9)]
-    looks = [Look(b"", image.astype(np.uint8)) for image in images]
+    looks = [ImageHash(b"", image.astype(np.uint8)) for image in images]
     expected = [
         (one, other)
         for one, other in itertools.combinations(range(9), 2)
-        if np.abs(looks[one].grey.astype(int) - looks[other].grey).mean() <= MAX_DIFFERENCE
+        if np.abs(looks[one].gray.astype(int) - looks[other].gray).mean() <= MAX_DIFFERENCE
     ]
-    assert alike([*looks, None]) == expected
+    assert near_duplicate_pairs([*looks, None]) == expected
 
 
 def test_flat_images_must_be_closer() -> None:
@@ -107,13 +108,13 @@ def test_flat_images_must_be_closer() -> None:
     ground = np.full((16, 16), 100, np.uint8)
     here, there = ground.copy(), ground.copy()
     here[2:4, 2:4], there[10:12, 10:12] = 160, 160
-    assert alike([Look(b"", here), Look(b"", there)]) == []
-    assert alike([Look(b"", here), Look(b"", here + 1)]) == [(0, 1)]
+    assert near_duplicate_pairs([ImageHash(b"", here), ImageHash(b"", there)]) == []
+    assert near_duplicate_pairs([ImageHash(b"", here), ImageHash(b"", here + 1)]) == [(0, 1)]
 
 
 def test_chains_are_groups() -> None:
-    assert groups(6, [(0, 1), (4, 5), (1, 3)]).tolist() == [0, 0, 2, 0, 4, 4]
-    assert groups(2, []).tolist() == [0, 1]
+    assert connected_groups(6, [(0, 1), (4, 5), (1, 3)]).tolist() == [0, 0, 2, 0, 4, 4]
+    assert connected_groups(2, []).tolist() == [0, 1]
 
 
 # ---------------------------------------------------------------------------------------------------------- data sets
@@ -129,7 +130,8 @@ def test_images_that_are_alike_are_never_on_both_sides(tmp_path: Path) -> None:
             draw_image([("red", box)], seed=copy).save(data / f"{number}-{copy}.png")
             rows.append(f"{number}-{copy}.png,{','.join(map(str, box))},red")
     (data / "boxes.csv").write_text("\n".join(rows))
-    splits = read_annotations(data, DataSettings(split=(0.5, 0.25, 0.25)), lambda problem: None)
+    settings = DataSettings(split=(0.5, 0.25, 0.25))
+    splits = read_annotations(discover(data, settings), settings, lambda problem: None)
     motifs = [{record.image.stem[0] for record in records} for records in splits.values()]
     assert [len(records) for records in splits.values()] == [12, 6, 6]
     assert [len(motif) for motif in motifs] == [4, 2, 2]
@@ -137,10 +139,10 @@ def test_images_that_are_alike_are_never_on_both_sides(tmp_path: Path) -> None:
 
 def test_a_split_is_for_data_that_has_none(tmp_path: Path) -> None:
     data = write_tiny(tmp_path / "data")
-    with pytest.raises(ValueError, match=r"has sets of its own \(train, test\); leave out data\.split"):
+    with pytest.raises(ValueError, match=r"the data has splits \(train, test\); leave out data\.split"):
         open_dataset(data, DataSettings(split=FRACTIONS))
     for shares in ((0.5, 0.1, 0.1), (0.0, 0.5, 0.5)):
-        with pytest.raises(ValueError, match=r"data\.split .*must sum to 1, and that for training must not be 0"):
+        with pytest.raises(ValueError, match=r"data\.split .*must sum to 1, and the one for train must not be 0"):
             DataSettings(split=shares)
 
 
@@ -150,5 +152,5 @@ def test_images_that_are_all_alike_cannot_be_shared_out(tmp_path: Path) -> None:
         draw_image([("red", (10, 10, 60, 80))], seed=number).save(tmp_path / f"{number}.png")
         rows.append(f"{number}.png,10,10,60,80,red")
     (tmp_path / "boxes.csv").write_text("\n".join(rows))
-    with pytest.raises(ValueError, match=r"10 images cannot be shared out to 3 parts, since those that are nearly"):
+    with pytest.raises(ValueError, match=r"10 images cannot be split into 3 parts, because near-duplicates"):
         open_dataset(tmp_path, DataSettings(split=FRACTIONS))

@@ -12,9 +12,11 @@ import strategies
 from hypothesis import assume, given
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from tiny import detections_of
 
-from frcnn.evaluation.coco_ap import coco_ap
-from frcnn.types import Prediction, Record
+from frcnn.evaluation.average_precision import coco_ap
+from frcnn.inference.results import Detections
+from frcnn.types import Record
 
 CLASSES = ("cat", "dog", "emu")
 
@@ -28,24 +30,19 @@ def record(*objects: tuple[str, Sequence[float], bool]) -> Record:
     )
 
 
-def prediction(*detections: tuple[str, Sequence[float], float]) -> Prediction:
+def prediction(*detections: tuple[str, Sequence[float], float]) -> Detections:
     ordered = sorted(detections, key=lambda one: -one[2])
-    return Prediction(
-        "photo.jpg",
-        np.array([box for _, box, _ in ordered], np.float32).reshape(-1, 4),
-        np.array([score for _, _, score in ordered], np.float32),
-        tuple(name for name, _, _ in ordered),
-    )
+    return detections_of(*[(name, score, box) for name, box, score in ordered])
 
 
-def oracle(predictions: list[Prediction], records: list[Record]) -> dict[str, float]:
+def oracle(predictions: list[Detections], records: list[Record]) -> dict[str, float]:
     def xywh(box: np.ndarray) -> list[float]:
         x1, y1, x2, y2 = (float(value) for value in box)
         return [x1, y1, x2 - x1, y2 - y1]
 
     annotations, results = [], []
     for image, (found, truth) in enumerate(zip(predictions, records, strict=True), start=1):
-        for box, name, crowd in zip(truth.boxes, truth.names, truth.difficult, strict=True):
+        for box, name, crowd in zip(truth.boxes, truth.class_names, truth.ignore, strict=True):
             x, y, w, h = xywh(box)
             annotations.append(
                 {
@@ -57,7 +54,7 @@ def oracle(predictions: list[Prediction], records: list[Record]) -> dict[str, fl
                     "iscrowd": int(crowd),
                 }
             )
-        for box, name, score in zip(found.boxes, found.names, found.scores, strict=True):
+        for box, name, score in zip(found.xyxy, found.class_name, found.confidence, strict=True):
             category = CLASSES.index(name) + 1
             results.append({"image_id": image, "category_id": category, "bbox": xywh(box), "score": float(score)})
     truth = COCO()
@@ -108,7 +105,7 @@ def test_it_equals_pycocotools(seed: int) -> None:
 
 @given(strategies.evaluations())
 def test_it_equals_pycocotools_where_scores_and_overlaps_are_equal(
-    images: tuple[list[Prediction], list[Record]],
+    images: tuple[list[Detections], list[Record]],
 ) -> None:
     assume(images[0])  # pycocotools needs a detection
     np.testing.assert_allclose(list(coco_ap(*images, CLASSES).values()), list(oracle(*images).values()), atol=1e-9)
@@ -146,7 +143,7 @@ def test_a_crowd_swallows_what_lies_in_it() -> None:
 
 
 def test_predictions_and_records_must_pair_up() -> None:
-    with pytest.raises(ValueError, match="0 predictions of 1 images; there must be one for each image"):
+    with pytest.raises(ValueError, match="0 detections of 1 images; there must be one for each image"):
         coco_ap([], [record()], CLASSES)
 
 

@@ -6,42 +6,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 import strategies
+from compare.eval import random_detections
+from compare.voc_loop import voc_ap_by_loop
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import detections_of as detections
 
-from frcnn.bench.eval import random_detections
-from frcnn.bench.voc_loop import voc_ap_by_loop
-from frcnn.evaluation.voc_ap import mean_ap, voc_ap
-from frcnn.types import Prediction, Record
+from frcnn.evaluation.average_precision import mean_ap, voc_ap
+from frcnn.inference.results import Detections
+from frcnn.types import Record
 
 Box = list[float]
 
 
-def objects(*of_image: tuple[str, Box], difficult: tuple[int, ...] = ()) -> Record:
+def objects(*of_image: tuple[str, Box], ignore: tuple[int, ...] = ()) -> Record:
     return Record(
         Path("photo.jpg"),
         np.array([box for _, box in of_image], np.float32).reshape(-1, 4),
         tuple(name for name, _ in of_image),
-        np.array([number in difficult for number in range(len(of_image))], bool),
-    )
-
-
-def detections(*of_image: tuple[str, float, Box]) -> Prediction:
-    """By falling score."""
-    return Prediction(
-        "photo.jpg",
-        np.array([box for _, _, box in of_image], np.float32).reshape(-1, 4),
-        np.array([score for _, score, _ in of_image], np.float32),
-        tuple(name for name, _, _ in of_image),
+        np.array([number in ignore for number in range(len(of_image))], bool),
     )
 
 
 A, B, C, D = [0.0, 0, 10, 10], [20.0, 20, 30, 30], [0.0, 0, 10, 10], [50.0, 50, 60, 60]
 
-# Cats: A is found (0.9), found again (0.8: wrong), the difficult D is found (0.7: does not count), B is found (0.6),
+# Cats: A is found (0.9), found again (0.8: wrong), the ignore D is found (0.7: does not count), B is found (0.6),
 # C is missed. So of 3 objects: right, wrong, right; recall 1/3, 1/3, 2/3; precision 1, 1/2, 2/3.
 # A dog is missed; there is no bird, but one is detected.
-RECORDS = [objects(("cat", A), ("cat", B)), objects(("cat", C), ("cat", D), ("dog", A), difficult=(1,))]
+RECORDS = [objects(("cat", A), ("cat", B)), objects(("cat", C), ("cat", D), ("dog", A), ignore=(1,))]
 PREDICTIONS = [
     detections(("cat", 0.9, A), ("cat", 0.8, [0, 0, 10, 9]), ("cat", 0.6, B)),
     detections(("bird", 0.95, A), ("cat", 0.7, D)),
@@ -54,9 +46,9 @@ def test_area_under_the_curve_by_hand() -> None:
     np.testing.assert_allclose([ap[name] for name in CLASSES], [1 / 3 * 1 + 1 / 3 * 2 / 3, 0, math.nan])
 
 
-def test_eleven_points_by_hand() -> None:
+def test_use_07_metrics_by_hand() -> None:
     # Recall 0, 0.1, 0.2, 0.3: precision 1. Recall 0.4, 0.5, 0.6: 2/3. Beyond: 0.
-    ap = voc_ap(PREDICTIONS, RECORDS, CLASSES, eleven_point=True)
+    ap = voc_ap(PREDICTIONS, RECORDS, CLASSES, use_07_metric=True)
     np.testing.assert_allclose([ap[name] for name in CLASSES], [(4 * 1 + 3 * 2 / 3) / 11, 0, math.nan])
 
 
@@ -76,14 +68,14 @@ def test_iou_exactly_at_the_threshold_is_right(threshold: float) -> None:
     assert ap == {"cat": 0.0}
 
 
-@pytest.mark.parametrize("eleven_point", [False, True])
-def test_perfect_detections_have_ap_1(eleven_point: bool) -> None:
+@pytest.mark.parametrize("use_07_metric", [False, True])
+def test_perfect_detections_have_ap_1(use_07_metric: bool) -> None:
     records = [objects(("cat", A), ("dog", B), ("cat", D)), objects(("dog", C))]
     predictions = [
-        detections(*[(name, 0.9, box.tolist()) for name, box in zip(record.names, record.boxes, strict=True)])
+        detections(*[(name, 0.9, box.tolist()) for name, box in zip(record.class_names, record.boxes, strict=True)])
         for record in records
     ]
-    assert voc_ap(predictions, records, ["cat", "dog"], eleven_point=eleven_point) == {"cat": 1.0, "dog": 1.0}
+    assert voc_ap(predictions, records, ["cat", "dog"], use_07_metric=use_07_metric) == {"cat": 1.0, "dog": 1.0}
 
 
 def test_the_surest_detection_takes_the_object_across_images_and_ranks() -> None:
@@ -107,13 +99,13 @@ def test_another_classs_object_is_no_match() -> None:
 
 
 def test_detections_of_a_difficult_object_do_not_count_however_many() -> None:
-    records = [objects(("cat", A), ("cat", D), difficult=(1,))]
+    records = [objects(("cat", A), ("cat", D), ignore=(1,))]
     predictions = [detections(("cat", 0.9, D), ("cat", 0.8, D), ("cat", 0.7, A))]
     assert voc_ap(predictions, records, ["cat"]) == {"cat": 1.0}
 
 
 def test_a_class_of_difficult_objects_only_has_no_ap() -> None:
-    assert math.isnan(voc_ap([detections(("cat", 0.9, A))], [objects(("cat", A), difficult=(0,))], ["cat"])["cat"])
+    assert math.isnan(voc_ap([detections(("cat", 0.9, A))], [objects(("cat", A), ignore=(0,))], ["cat"])["cat"])
 
 
 def test_precision_at_a_recall_is_the_best_there_or_beyond() -> None:
@@ -121,11 +113,11 @@ def test_precision_at_a_recall_is_the_best_there_or_beyond() -> None:
     records = [objects(("cat", A), ("cat", B))]
     predictions = [detections(("cat", 0.9, D), ("cat", 0.8, A), ("cat", 0.7, B))]
     np.testing.assert_allclose(voc_ap(predictions, records, ["cat"])["cat"], 2 / 3)
-    np.testing.assert_allclose(voc_ap(predictions, records, ["cat"], eleven_point=True)["cat"], 2 / 3)
+    np.testing.assert_allclose(voc_ap(predictions, records, ["cat"], use_07_metric=True)["cat"], 2 / 3)
 
 
 def test_a_detection_that_only_touches_a_difficult_object_is_wrong() -> None:
-    records = [objects(("cat", A), ("cat", D), difficult=(1,))]
+    records = [objects(("cat", A), ("cat", D), ignore=(1,))]
     predictions = [detections(("cat", 0.9, [50, 57, 60, 67]), ("cat", 0.7, A))]
     assert voc_ap(predictions, records, ["cat"]) == {"cat": 0.5}
 
@@ -143,17 +135,17 @@ def test_nothing_detected_and_nothing_there() -> None:
 
 
 def test_predictions_and_records_must_pair_up() -> None:
-    with pytest.raises(ValueError, match="1 predictions of 2 images; there must be one for each image"):
+    with pytest.raises(ValueError, match="1 detections of 2 images; there must be one for each image"):
         voc_ap([detections()], [objects(), objects()], ["cat"])
 
 
 @settings(max_examples=200)
 @given(strategies.evaluations(), st.sampled_from((0.25, 0.5, 0.6, 1.0)), st.booleans())
 def test_ap_equals_a_loop_over_detections(
-    images: tuple[list[Prediction], list[Record]], threshold: float, eleven_point: bool
+    images: tuple[list[Detections], list[Record]], threshold: float, use_07_metric: bool
 ) -> None:
     predictions, records = images
-    rules = {"iou_threshold": threshold, "eleven_point": eleven_point}
+    rules = {"iou_threshold": threshold, "use_07_metric": use_07_metric}
     ap = voc_ap(predictions, records, strategies.CLASSES, **rules)
     expected = voc_ap_by_loop(predictions, records, strategies.CLASSES, **rules)
     assert ap == pytest.approx(expected, abs=1e-12, nan_ok=True)

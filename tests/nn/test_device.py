@@ -26,7 +26,7 @@ def test_auto_is_cuda_where_there_is_one(
 
 def test_cuda_where_there_is_none_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, cuda=False)
-    with pytest.raises(ValueError, match=r"device cuda: this machine has no CUDA card .*; take --device cpu"):
+    with pytest.raises(ValueError, match=r"PyTorch finds no CUDA GPU; use device 'cpu' \(--device cpu\)"):
         choose_device("cuda")
 
 
@@ -36,13 +36,13 @@ def test_precision_can_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize("feature", ["avx512_bf16", "amx_bf16", "arm_bf16", "avx512_f", None])
-def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch, feature: str | None) -> None:
+def test_auto_is_bfloat16_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch, feature: str | None) -> None:
     machine(monkeypatch, cpu_has=feature)
     native = feature is not None and "bf16" in feature
     assert choose_precision("auto", CPU) == (torch.bfloat16 if native else torch.float32)
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_auto_asks_the_card_that_is_used(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+def test_auto_depends_on_the_gpu(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
     machine(monkeypatch, cuda=True, cuda_bf16=native, cpu_has=None if native else "amx_bf16")
     assert choose_precision("auto", CUDA) == (torch.bfloat16 if native else torch.float32)

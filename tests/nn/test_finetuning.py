@@ -5,16 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import SETTINGS, draw_image, no_connections, random_inputs, tiny_detector, train_tiny, write_tiny
+from tiny import SETTINGS, draw_image, no_connections, random_inputs, tiny_model, train_tiny, write_tiny
 from torch import Tensor
 from torchvision.models import detection
 
 from frcnn.cli import main
-from frcnn.config import merge
-from frcnn.nn.checkpoint import from_torchvision, load, save
-from frcnn.nn.detector import FasterRCNN
-from frcnn.nn.translation import MARK, coco_classes, from_torchvision_keys
-from frcnn.nn.weights import DetectorWeights, find_weights
+from frcnn.config import make_config, parse_overrides
+from frcnn.nn.build import build_model
+from frcnn.nn.model_file import from_torchvision, load_model, save_model
+from frcnn.nn.torchvision_keys import DETECTOR_KEY, coco_classes, from_torchvision_keys
+from frcnn.nn.weights import DetectorWeights, coco_url, find_weights
+from frcnn.training.callbacks import Callback
+from frcnn.training.reports import InitialWeights, StartReport
+from frcnn.training.state import TrainingState
 
 MOBILE = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
@@ -28,10 +31,10 @@ def theirs() -> dict[str, Tensor]:
 
 @pytest.fixture
 def coco_file(theirs: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """As the download would lie in the cache."""
+    """As the download would be in the cache."""
     monkeypatch.setenv("FRCNN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir()
-    file = tmp_path / "cache" / str(merge(base_model=MOBILE).base_model.coco_url).rsplit("/", 1)[-1]
+    file = tmp_path / "cache" / str(coco_url(make_config(base_model=MOBILE).base_model)).rsplit("/", 1)[-1]
     torch.save(theirs, file)
     return file
 
@@ -39,13 +42,13 @@ def coco_file(theirs: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.Mon
 # ------------------------------------------------------------------------------------------------------ classes by name
 
 
-def test_rows_of_classes_that_both_know_are_kept_and_all_others_start_fresh() -> None:
-    old = tiny_detector(classes=("cat", "dog", "cow"), seed=1)
+def test_rows_of_classes_that_both_know_are_kept_and_all_others_are_newly_initialized() -> None:
+    old = tiny_model(classes=("cat", "dog", "cow"), seed=1)
     weights = DetectorWeights(old.state_dict(), old.classes, "old.safetensors")
     torch.manual_seed(2)
-    untouched = FasterRCNN(old.config, ("dog", "bird", "cat"))
+    untouched = build_model(old.settings, ("dog", "bird", "cat"))
     torch.manual_seed(2)
-    new = FasterRCNN(old.config, ("dog", "bird", "cat"), weights)
+    new = build_model(old.settings, ("dog", "bird", "cat"), weights)
     for layer, rows in (("logits", 1), ("deltas", 4)):
         for kind in ("weight", "bias"):
             before, fresh, after = (
@@ -55,60 +58,64 @@ def test_rows_of_classes_that_both_know_are_kept_and_all_others_start_fresh() ->
                 torch.testing.assert_close(after[label], before[known], rtol=0, atol=0)
             torch.testing.assert_close(after[2], fresh[2], rtol=0, atol=0)  # bird
     torch.testing.assert_close(new.rpn.objectness.weight, old.rpn.objectness.weight, rtol=0, atol=0)
-    assert new.fresh == {f"roi_head.{layer}.{kind}" for layer in ("logits", "deltas") for kind in ("weight", "bias")}
+    assert new.newly_initialized == {
+        f"roi_head.{layer}.{kind}" for layer in ("logits", "deltas") for kind in ("weight", "bias")
+    }
 
 
 @torch.no_grad()
 def test_with_the_same_classes_it_is_the_same_detector(tmp_path: Path) -> None:
-    old = tiny_detector(seed=1)
-    save(old, tmp_path / "model.safetensors")
-    weights = find_weights(old.config.base_model, str(tmp_path), offline=True)
-    new = FasterRCNN(old.config, old.classes, weights)
+    old = tiny_model(seed=1)
+    save_model(old, tmp_path / "model.safetensors")
+    weights = find_weights(old.settings.base_model, str(tmp_path), offline=True)
+    new = build_model(old.settings, old.classes, weights)
     images, sizes = random_inputs((96, 128))
     for one, other in zip(old(images, sizes, sizes), new(images, sizes, sizes), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
-    assert new.fresh == frozenset()
+    assert new.newly_initialized == frozenset()
 
 
 def test_weights_of_another_detector_are_an_error() -> None:
-    old = tiny_detector("base_model.rpn_channels=8", seed=1)
+    old = tiny_model("base_model.rpn_channels=8", seed=1)
     weights = DetectorWeights(old.state_dict(), old.classes, "old.safetensors")
     with pytest.raises(
         ValueError,
         match=r"old\.safetensors: weights of another detector: rpn\.convs\.0\.weight is .*, not .*choose its",
     ):
-        FasterRCNN(tiny_detector().config, old.classes, weights)
+        build_model(tiny_model().settings, old.classes, weights)
     lacking = DetectorWeights({}, old.classes, "old.safetensors")
     with pytest.raises(ValueError, match=r"another detector: they lack backbone\."):
-        FasterRCNN(old.config, old.classes, lacking)
+        build_model(old.settings, old.classes, lacking)
 
 
 def test_training_says_which_classes_are_kept(tmp_path: Path) -> None:
-    old = tiny_detector(classes=("red", "green"))
-    save(old, tmp_path / "old.safetensors")
-    log: list[str] = []
-    train_tiny(write_tiny(tmp_path / "data"), tmp_path / "none", "train.fast=true", log=log.append)
-    assert any("starts from random weights" in line for line in log)
+    old = tiny_model(classes=("red", "green"))
+    save_model(old, tmp_path / "old.safetensors")
+    seen: list[InitialWeights] = []
 
-    from frcnn.training.run import train
+    class Start(Callback):
+        def on_start(self, report: StartReport, state: TrainingState) -> None:
+            seen.append(report.weights)
 
-    log.clear()
+    train_tiny(write_tiny(tmp_path / "data"), tmp_path / "none", "train.smoke_test=true", callbacks=[Start()])
+
+    from frcnn.training.train import train
+
     train(
         tmp_path / "data",
         out=tmp_path / "run",
         weights=str(tmp_path / "old.safetensors"),
-        settings=[*SETTINGS, "train.fast=true"],
+        settings=parse_overrides([*SETTINGS, "train.smoke_test=true"]),
         offline=True,
-        log=log.append,
+        callbacks=[Start()],
     )
-    assert "classes that the weights know, kept: red" in log
-    assert "new classes, which start fresh: blue" in log
+    assert seen == [InitialWeights(None, None, ()), InitialWeights(str(tmp_path / "old.safetensors"), ("red",), ())]
 
 
 # ------------------------------------------------------------------------------------------------- torchvision's files
 
 
-def test_every_key_of_torchvisions_has_a_place_of_its_own(theirs: dict[str, Tensor]) -> None:
+def test_every_key_of_torchvisions_has_its_own_key_here(theirs: dict[str, Tensor]) -> None:
     ours = from_torchvision_keys(theirs)
     expected = from_torchvision(theirs, MOBILE).state_dict()
     assert len(ours) == len(theirs)
@@ -125,13 +132,13 @@ def test_files_from_before_2022_name_some_layers_without_their_number(theirs: di
 
     old_style = {older(key): tensor for key, tensor in theirs.items()}
     assert sum(key not in theirs for key in old_style) == 2 + 4 * 2
-    found, expected = (from_torchvision(state, MOBILE).state_dict() for state in (old_style, theirs))
+    actual, expected = (from_torchvision(state, MOBILE).state_dict() for state in (old_style, theirs))
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
+        torch.testing.assert_close(actual[name], tensor, rtol=0, atol=0)
 
 
 def test_a_file_of_torchvisions_is_known_by_what_is_in_it(coco_file: Path) -> None:
-    weights = find_weights(merge(base_model=MOBILE).base_model, str(coco_file), offline=True)
+    weights = find_weights(make_config(base_model=MOBILE).base_model, str(coco_file), offline=True)
     assert isinstance(weights, DetectorWeights)
     assert weights.classes[:3] == ("person", "bicycle", "car")
     assert weights.classes[11] == "unused 12"
@@ -148,31 +155,31 @@ def test_a_file_that_does_not_say_its_classes_keeps_all_but_their_rows(
         for key, tensor in theirs.items()
     }
     torch.save(few, tmp_path / "few.pth")
-    weights = find_weights(merge(base_model=MOBILE).base_model, str(tmp_path / "few.pth"), offline=True)
+    weights = find_weights(make_config(base_model=MOBILE).base_model, str(tmp_path / "few.pth"), offline=True)
     assert isinstance(weights, DetectorWeights)
     assert weights.classes == ("label 1", "label 2", "label 3")
-    detector = FasterRCNN(merge(base_model=MOBILE), ["dog"], weights)
+    detector = build_model(make_config(base_model=MOBILE).model, ["dog"], weights)
     expected = from_torchvision(few, MOBILE, classes=["a", "b", "c"]).state_dict()
     for name, tensor in detector.state_dict().items():
         if not name.startswith(("roi_head.logits", "roi_head.deltas")):
             torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
 
 
-def test_what_is_wrong_with_torchvisions_weights_is_said(theirs: dict[str, Tensor]) -> None:
-    with pytest.raises(ValueError, match=rf"not one of a torchvision Faster R-CNN: it lacks {MARK}"):
+def test_messages_name_the_error_in_torchvisions_weights(theirs: dict[str, Tensor]) -> None:
+    with pytest.raises(ValueError, match=rf"not one of a torchvision Faster R-CNN: it lacks {DETECTOR_KEY}"):
         from_torchvision({}, MOBILE)
-    with pytest.raises(ValueError, match=r"classes: 2 names, but the weights tell 90 apart"):
+    with pytest.raises(ValueError, match=r"classes: 2 names, but the weights have 90 classes"):
         from_torchvision(theirs, MOBILE, classes=["a", "b"])
     with pytest.raises(ValueError, match=r"unknown base model 'fasterrcnn_resnet51_fpn'\. Did you mean"):
         from_torchvision(theirs, "fasterrcnn_resnet51_fpn")
     with pytest.raises(ValueError, match=r"weights of fasterrcnn_resnet50_fpn: weights of another detector"):
         from_torchvision(theirs, "fasterrcnn_resnet50_fpn")
-    with pytest.raises(ValueError, match=r"the weights tell 7 classes apart, COCO's do 90"):
+    with pytest.raises(ValueError, match=r"the weights have 7 classes, COCO has 90"):
         coco_classes(7)
 
 
 def test_classes_of_ones_own_are_named_in_order(theirs: dict[str, Tensor]) -> None:
-    names = [f"thing {label}" for label in range(1, 91)]
+    names = [f"object {label}" for label in range(1, 91)]
     assert from_torchvision(theirs, MOBILE, classes=names).classes == tuple(names)
 
 
@@ -181,8 +188,8 @@ def test_classes_of_ones_own_are_named_in_order(theirs: dict[str, Tensor]) -> No
 
 def test_coco_is_found_in_the_cache(coco_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with no_connections(monkeypatch):
-        weights = find_weights(merge(base_model=MOBILE).base_model, "coco", offline=False)
-        automatic = find_weights(merge(base_model=MOBILE).base_model, "auto", offline=True)
+        weights = find_weights(make_config(base_model=MOBILE).base_model, "coco", offline=False)
+        automatic = find_weights(make_config(base_model=MOBILE).base_model, "auto", offline=True)
     assert isinstance(weights, DetectorWeights)
     assert isinstance(automatic, DetectorWeights)
     assert weights.source == automatic.source == str(coco_file)
@@ -191,25 +198,25 @@ def test_coco_is_found_in_the_cache(coco_file: Path, monkeypatch: pytest.MonkeyP
 def test_coco_offline_says_what_was_tried(coco_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     coco_file.unlink()
     with no_connections(monkeypatch), pytest.raises(FileNotFoundError, match=r"not allowed by --offline") as error:
-        find_weights(merge(base_model=MOBILE).base_model, "coco", offline=True)
+        find_weights(make_config(base_model=MOBILE).base_model, "coco", offline=True)
     assert str(coco_file) in str(error.value)
 
 
 def test_a_base_model_without_coco_weights_says_so() -> None:
     with pytest.raises(ValueError, match=r"'alexnet' has no weights trained on COCO; `frcnn base-models` shows"):
-        find_weights(merge(base_model="alexnet").base_model, "coco", offline=True)
+        find_weights(make_config(base_model="alexnet").base_model, "coco", offline=True)
 
 
 @torch.no_grad()
 def test_a_detector_trained_on_coco_is_loaded_by_name(coco_file: Path, theirs: dict[str, Tensor]) -> None:
-    found, expected = load(f"coco:{MOBILE}", device="cpu"), from_torchvision(theirs, MOBILE)
+    actual, expected = load_model(f"coco:{MOBILE}", device="cpu"), from_torchvision(theirs, MOBILE)
     assert coco_file.is_file()
-    assert found.classes == coco_classes(90)
+    assert actual.classes == coco_classes(90)
     for name, tensor in expected.state_dict().items():
-        torch.testing.assert_close(found.state_dict()[name], tensor, rtol=0, atol=0)
+        torch.testing.assert_close(actual.state_dict()[name], tensor, rtol=0, atol=0)
 
 
-def test_a_detector_trained_on_coco_is_measured_by_name(
+def test_a_detector_trained_on_coco_is_evaluated_by_name(
     coco_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`frcnn evaluate coco:NAME --data COCO`"""
@@ -226,5 +233,5 @@ def test_a_detector_trained_on_coco_is_measured_by_name(
     assert main(["evaluate", f"coco:{MOBILE}", "--data", str(data), "--json", str(tmp_path / "found.json")]) == 0
     assert coco_file.is_file()
     assert "AP for             dog = 0." in capsys.readouterr().out
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert {name: count for name, count in found["objects"].items() if count} == {"dog": 1}
+    actual = json.loads((tmp_path / "found.json").read_text())
+    assert {name: each["objects"] for name, each in actual["per_class"].items() if each["objects"]} == {"dog": 1}

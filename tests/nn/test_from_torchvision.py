@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torchvision.models import detection, get_model_weights
 from torchvision.models.resnet import Bottleneck
 
-from frcnn.config import merge
+from frcnn.config import make_config
 from frcnn.data.images import read_image
 from frcnn.data.transforms import frame, resize
-from frcnn.nn.checkpoint import from_torchvision
-from frcnn.nn.detector import FasterRCNN
-from frcnn.types import Detections
+from frcnn.nn.faster_rcnn import FasterRCNN
+from frcnn.nn.model_file import from_torchvision
+from frcnn.nn.weights import coco_url
+from frcnn.types import DetectionTensors
 
 NAMES = (
     "fasterrcnn_resnet50_fpn",
@@ -93,10 +94,10 @@ def channels(out: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def detect(detector: FasterRCNN, photos: list[Image.Image]) -> Detections:
-    settings = detector.config.detector.image
+def detect(model: FasterRCNN, photos: list[Image.Image]) -> DetectionTensors:
+    settings = model.settings.detector.resizing
     sizes = [(photo.height, photo.width) for photo in photos]
-    return detector(*map(torch.from_numpy, frame([resize(photo, settings) for photo in photos], sizes, settings)))
+    return model(*map(torch.from_numpy, frame([resize(photo, settings) for photo in photos], sizes, settings)))
 
 
 @torch.no_grad()
@@ -106,15 +107,15 @@ def test_detections_are_torchvisions(
 ) -> None:
     theirs, ours = pair
     batch = [photos[i] for i in chosen]
-    found = detect(ours, batch)
+    actual = detect(ours, batch)
     for i, expected in enumerate(theirs([tensor(photo) for photo in batch])):
-        assert len(expected["boxes"]) == found.valid[i].sum() == 100
+        assert len(expected["boxes"]) == actual.valid[i].sum() == 100
         assert len(expected["labels"].unique()) > 5
         assert expected["scores"].std() > 0.01
         sure = expected["scores"] > expected["scores"][-1] + SCORE_TOLERANCE  # the last ones may just miss the hundred
         assert sure.sum() > 90
         same = same_detections(
-            (found.boxes[i], found.scores[i], found.labels[i]),
+            (actual.boxes[i], actual.scores[i], actual.labels[i]),
             (expected["boxes"], expected["scores"], expected["labels"]),
             pixels=BOX_TOLERANCE,
             score=SCORE_TOLERANCE,
@@ -127,14 +128,14 @@ def test_detections_are_torchvisions(
 def test_proposals_are_torchvisions(pair: tuple[nn.Module, FasterRCNN], photos: list[Image.Image]) -> None:
     """Hundreds of boxes: more than the detections, of which there are at most 100."""
     theirs, ours = pair
-    settings = ours.config.detector.image
+    settings = ours.settings.detector.resizing
     arrays = frame([resize(photos[1], settings)], [(photos[1].height, photos[1].width)], settings)
     inputs = map(torch.from_numpy, arrays)
-    found, _ = ours.propose_and_classify(*inputs)
+    actual, _ = ours.propose_and_classify(*inputs)
     images, _ = theirs.transform([tensor(photos[1])])
     expected, _ = theirs.rpn(images, theirs.backbone(images.tensors))
     assert len(expected[0]) >= 100
-    boxes = found.boxes[0][found.valid[0]]
+    boxes = actual.boxes[0][actual.valid[0]]
     distance = (boxes - expected[0][:, None]).abs().amax(dim=2).amin(dim=1)
     assert len(boxes) == len(expected[0])
     assert (distance < BOX_TOLERANCE).float().mean() > 0.98  # all but those at the edge of being the best
@@ -142,4 +143,4 @@ def test_proposals_are_torchvisions(pair: tuple[nn.Module, FasterRCNN], photos: 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_addresses_of_the_weights_are_torchvisions(name: str) -> None:
-    assert merge(base_model=name).base_model.coco_url == get_model_weights(name).COCO_V1.url
+    assert coco_url(make_config(base_model=name).base_model) == get_model_weights(name).COCO_V1.url

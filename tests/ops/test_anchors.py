@@ -1,4 +1,4 @@
-"""Anchors: their sizes, their shapes, their places and their order."""
+"""Anchors: their sizes, shapes, positions and order."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def test_base_anchors_have_exact_areas_and_ratios_by_ratio_then_size() -> None:
     assert_close(height / width, torch.tensor([0.5, 1, 2]).repeat_interleave(3))
 
 
-def test_base_anchors_are_centred_on_the_origin() -> None:
+def test_base_anchors_are_centered_on_the_origin() -> None:
     base = base_anchors((3.0, 50.5), (0.3, 1.7))
     assert_close(base[:, :2], -base[:, 2:])
 
@@ -39,9 +39,9 @@ def test_grid_goes_by_row_then_column_then_anchor(offset: float) -> None:
         for column in range(3)
         for size in (10.0, 20.0)
     ]
-    centres = (grid[:, :2] + grid[:, 2:]) / 2
+    centers = (grid[:, :2] + grid[:, 2:]) / 2
     width, height = sides(grid)
-    assert_close(torch.cat((centres, width[:, None]), dim=1), torch.tensor(expected))
+    assert_close(torch.cat((centers, width[:, None]), dim=1), torch.tensor(expected))
     assert_close(height, width)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracles import boxes as oracle
 from torch.testing import assert_close
 
-from frcnn.ops.boxes import area, clip, flip, inside, iou, iou_blocks, rescale
+from frcnn.ops.boxes import area, clip, flip, inside, iou, rescale
 
 
 def test_area_is_width_times_height_without_plus_one() -> None:
@@ -63,15 +63,6 @@ def test_iou_equals_torchvision(a: torch.Tensor, b: torch.Tensor) -> None:
 def test_iou_of_a_batch_is_that_of_its_images() -> None:
     a, b = torch.rand(2, 3, 4).cumsum(-1), torch.rand(2, 5, 4).cumsum(-1)
     assert_close(iou(a, b), torch.stack([iou(a[0], b[0]), iou(a[1], b[1])]))
-
-
-def test_blocks_of_iou_are_its_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frcnn.ops.boxes._BLOCK", 7)
-    a, b = torch.rand(3, 4).cumsum(-1), torch.rand(5, 4).cumsum(-1)
-    blocks = list(iou_blocks(a, b))
-    assert [block.shape[1] for block in blocks] == [2, 2, 1]
-    assert_close(torch.cat(blocks, dim=1), iou(a, b), rtol=0, atol=0)
-    assert [len(list(iou_blocks(*pair))) for pair in ((a[:0], b), (a, b[:0]))] == [0, 0]
 
 
 @given(strategies.boxes(min_count=2, max_count=2), strategies.image_sizes(count=2))

@@ -102,7 +102,7 @@ def test_without_objects_the_losses_and_their_gradients_are_finite(samples: int)
     assert (deltas.grad == 0).all()
 
 
-def test_unknown_targets_of_background_do_no_harm() -> None:
+def test_targets_of_background_are_ignored() -> None:
     # Background has no box: its target may be anything, even infinite.
     targets = torch.tensor([[0.0] * 4, [math.inf, math.nan, -math.inf, 0]])
     _, box = rpn_losses(torch.zeros(2), torch.ones(2, 4), torch.tensor([1, 0]), targets, sigma=1.0)

@@ -1,22 +1,18 @@
 """RoI pooling, against loops over bins and against torchvision."""
 
-import unittest.mock
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pytest
-import strategies
 import torch
 import torchvision
-from hypothesis import given
-from hypothesis import strategies as st
 from oracles import roi_pooling as oracle
 from torch import Tensor
 from torch.testing import assert_close
 
-from frcnn.ops import roi_pooling
-from frcnn.ops.roi_pooling import assign_levels, pool_rois, roi_align, roi_max_pool
+from frcnn.fast.roi_align import roi_align_by_cells
+from frcnn.ops.roi_pooling import RoiAlign, assign_levels, pool_rois, roi_align, roi_max_pool
 from frcnn.types import Level
 
 STRIDE = 16
@@ -46,91 +42,58 @@ def numbered(rois: Tensor) -> list[list[float]]:
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_roi_align_equals_a_loop_over_bins(features: Tensor, numbered_rois: Tensor, size: int, offset: float) -> None:
-    pooled = roi_align(features, numbered_rois, size, Level(STRIDE, offset))
+@pytest.mark.parametrize("align", [roi_align, roi_align_by_cells])
+def test_roi_align_equals_a_loop_over_bins(features: Tensor, size: int, offset: float, align: RoiAlign) -> None:
+    pooled = pool_rois([features], ROIS, levels=[Level(STRIDE, offset)], size=size, pool=align)
     expected = oracle.roi_align(features.double().numpy(), numbered(ROIS), size, STRIDE, offset)
     np.testing.assert_allclose(pooled.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 @pytest.mark.parametrize("size", [1, 2, 6])
-def test_roi_max_pool_equals_a_loop_over_bins(
-    features: Tensor, numbered_rois: Tensor, size: int, offset: float
-) -> None:
-    pooled = roi_max_pool(features, numbered_rois, size, Level(STRIDE, offset))
+def test_roi_max_pool_equals_a_loop_over_bins(features: Tensor, size: int, offset: float) -> None:
+    pooled = pool_rois([features], ROIS, levels=[Level(STRIDE, offset)], size=size, pool=roi_max_pool)
     expected = oracle.roi_max_pool(features.numpy(), numbered(ROIS), size, STRIDE, offset)
     np.testing.assert_array_equal(pooled.numpy(), expected)
 
 
-def test_both_equal_torchvision_where_cells_stand_for_their_centres(features: Tensor, numbered_rois: Tensor) -> None:
+def test_both_equal_torchvision_where_cells_stand_for_their_centers(features: Tensor, numbered_rois: Tensor) -> None:
     rois = numbered_rois
     aligned = torchvision.ops.roi_align(features, rois, 7, 1 / STRIDE, aligned=True)
-    assert_close(roi_align(features, numbered_rois, 7, Level(STRIDE, 0.5)), aligned)
+    assert_close(roi_align(features, numbered_rois, 7, STRIDE), aligned)
     largest = torchvision.ops.roi_pool(features, rois, 7, 1 / STRIDE)
-    assert_close(roi_max_pool(features, numbered_rois, 7, Level(STRIDE, 0.5)), largest)
-
-
-@pytest.mark.parametrize("samples", [None, 1, 2, 3])
-@given(
-    rois=strategies.boxes(), turned=st.sets(st.integers(0, 5)), at_once=st.sampled_from([1, roi_pooling._CELLS_AT_ONCE])
-)
-def test_roi_align_and_its_gradient_equal_the_kernel_that_other_devices_take(
-    rois: Tensor, turned: set[int], at_once: int, samples: int | None
-) -> None:
-    for place in turned & set(range(len(rois))):
-        rois[place] = rois[place, [2, 3, 0, 1]]
-    features = torch.randn(1, 5, 9, 14, generator=torch.Generator().manual_seed(0))
-    rows = torch.cat((torch.zeros(len(rois), 1), rois), dim=1)
-    weights = torch.randn(len(rois), 5, 7, 7, generator=torch.Generator().manual_seed(1))
-    results = []
-    for pool in (
-        lambda one: roi_align(one, rows, 7, Level(STRIDE, 0.5), samples=samples),
-        lambda one: torchvision.ops.roi_align(one, rows, 7, 1 / STRIDE, samples or -1, aligned=True),
-    ):
-        own = features.clone().requires_grad_()
-        with unittest.mock.patch.object(roi_pooling, "_CELLS_AT_ONCE", at_once):
-            pooled = pool(own)
-        (pooled * weights).sum().backward()
-        results.append((pooled.detach(), own.grad))
-    for ours, kernel in zip(*results, strict=True):
-        assert_close(ours, kernel, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_rois_that_are_not_numbers_do_not_stop_a_training_before_its_loss_is_looked_at(
-    features: Tensor, value: float
-) -> None:
-    roi_align(features, torch.tensor([[0.0, value, 0, value, 50], [0.0, 0, 0, value, 50]]), 7, Level(STRIDE, 0.5))
+    assert_close(roi_max_pool(features, numbered_rois, 7, STRIDE), largest)
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.25, 0.5])
-def test_roi_align_of_a_plane_gives_the_centres_of_the_bins(offset: float) -> None:
-    # A cell's value is the pixel that it stands for, so a bin's value is the pixel of its own centre.
+def test_roi_align_of_a_plane_gives_the_centers_of_the_bins(offset: float) -> None:
+    # A cell's value is the pixel that it stands for, so a bin's value is the pixel of its own center.
     pixels = (torch.arange(20) + offset) * 8
     features = torch.stack(torch.meshgrid(pixels, pixels, indexing="ij"))[None]  # (1, 2, 20, 20): y, x
-    pooled = roi_align(features, torch.tensor([[0.0, 20, 40, 60, 120]]), 4, Level(8, offset))
+    rois = torch.tensor([[[20.0, 40, 60, 120]]])
+    pooled = pool_rois([features], rois, levels=[Level(8, offset)], size=4, pool=roi_align)
     assert_close(pooled[0, 0], torch.tensor([50.0, 70, 90, 110])[:, None].expand(4, 4))
     assert_close(pooled[0, 1], torch.tensor([25.0, 35, 45, 55])[None].expand(4, 4))
 
 
 def test_roi_max_pool_by_hand() -> None:
     features = torch.arange(16.0).view(1, 1, 4, 4)
-    pooled = roi_max_pool(features, torch.tensor([[0.0, 0, 0, 48, 48]]), 2, Level(16, 0.5))
+    pooled = roi_max_pool(features, torch.tensor([[0.0, 0, 0, 48, 48]]), 2, 16)
     assert pooled.tolist() == [[[[5, 7], [13, 15]]]]
 
 
-@pytest.mark.parametrize("pool", [roi_align, roi_max_pool])
+@pytest.mark.parametrize("pool", [roi_align, roi_align_by_cells, roi_max_pool])
 def test_bfloat16_features_are_pooled_in_float32(
     pool: Callable[..., Tensor], features: Tensor, numbered_rois: Tensor
 ) -> None:
     rounded = features.bfloat16()
-    pooled = pool(rounded, numbered_rois, 7, Level(STRIDE, 0.5))
-    assert_close(pooled, pool(rounded.float(), numbered_rois, 7, Level(STRIDE, 0.5)))
+    pooled = pool(rounded, numbered_rois, 7, STRIDE)
+    assert_close(pooled, pool(rounded.float(), numbered_rois, 7, STRIDE))
 
 
-@pytest.mark.parametrize("pool", [roi_align, roi_max_pool])
+@pytest.mark.parametrize("pool", [roi_align, roi_align_by_cells, roi_max_pool])
 def test_no_rois(pool: Callable[..., Tensor], features: Tensor) -> None:
-    assert pool(features, torch.zeros(0, 5), 7, Level(STRIDE, 0.5)).shape == (0, 3, 7, 7)
+    assert pool(features, torch.zeros(0, 5), 7, STRIDE).shape == (0, 3, 7, 7)
 
 
 # ---------------------------------------------------------------------------------------------------------- pyramids
@@ -178,7 +141,7 @@ def test_each_roi_is_pooled_from_its_level() -> None:
     for number, level in enumerate([0, 1, 2, 3, 0]):
         for image in range(2):
             roi = torch.cat((torch.tensor([float(image)]), rois[image, number]))[None]
-            assert_close(pooled[image, number], roi_align(features[level], roi, 7, LEVELS[level])[0])
+            assert_close(pooled[image, number], roi_align(features[level], roi, 7, STRIDES[level])[0])
 
 
 def test_pooling_of_a_pyramid_equals_torchvisions() -> None:
@@ -188,19 +151,19 @@ def test_pooling_of_a_pyramid_equals_torchvisions() -> None:
     pooler = torchvision.ops.MultiScaleRoIAlign(["0", "1", "2", "3"], 7, sampling_ratio=2)
     expected = pooler({str(i): one for i, one in enumerate(features)}, [rois, rois], [(512, 512)] * 2)
     levels = [Level(stride, 0.0) for stride in STRIDES]
-    pool = partial(roi_align, samples=2)
-    pooled = pool_rois(features, rois.expand(2, 5, 4), levels=levels, size=7, pool=pool, min_side=1.0)
+    pool = partial(roi_align, sampling_ratio=2)
+    pooled = pool_rois(features, rois.expand(2, 5, 4), levels=levels, size=7, pool=pool, min_cells=1.0)
     assert_close(pooled, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_min_side_widens_small_rois_only() -> None:
+def test_min_cells_widens_small_rois_only() -> None:
     features = pyramid()
     together = squares(3, 100).expand(2, 2, 4)
-    pooled = pool_rois(features, together, levels=LEVELS, size=2, pool=roi_align, min_side=2.0).view(2, 2, 3, 2, 2)
+    pooled = pool_rois(features, together, levels=LEVELS, size=2, pool=roi_align, min_cells=2.0).view(2, 2, 3, 2, 2)
     wide = torch.tensor([[0.0, 8, 8, 16, 16], [1, 8, 8, 16, 16]])  # 2 cells of 4 pixels
-    assert_close(pooled[:, 0], roi_align(features[0], wide, 2, LEVELS[0]))
+    assert_close(pooled[:, 0], roi_align(features[0], wide, 2, STRIDES[0]))
     same = torch.tensor([[0.0, 8, 8, 108, 108], [1, 8, 8, 108, 108]])
-    assert_close(pooled[:, 1], roi_align(features[0], same, 2, LEVELS[0]))
+    assert_close(pooled[:, 1], roi_align(features[0], same, 2, STRIDES[0]))
 
 
 def test_gradients_reach_the_levels_that_were_pooled_and_no_other() -> None:

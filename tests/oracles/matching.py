@@ -4,7 +4,7 @@ import numpy as np
 
 
 def match_anchors(
-    ious: np.ndarray, eligible: np.ndarray, fg_iou: float, bg_iou: float, clobber_positives: bool
+    ious: np.ndarray, eligible: np.ndarray, positive_iou: float, negative_iou: float, clobber_positives: bool
 ) -> list[int]:
     """Labels. Faster R-CNN, section 3.1.2: "we assign a positive label to two kinds of anchors: (i) the
     anchor/anchors with the highest IoU with a ground-truth box, or (ii) an anchor that has an IoU higher than 0.7
@@ -20,8 +20,8 @@ def match_anchors(
             highest = max(ious[m, g] for m in range(anchors) if eligible[m])
             if highest > 0 and ious[n, g] == highest:
                 is_best = True
-        positive = is_best or any(ious[n, g] >= fg_iou for g in range(boxes))
-        negative = all(ious[n, g] < bg_iou for g in range(boxes))
+        positive = is_best or any(ious[n, g] >= positive_iou for g in range(boxes))
+        negative = all(ious[n, g] < negative_iou for g in range(boxes))
         if positive and negative:
             labels.append(0 if clobber_positives else 1)
         else:
@@ -30,15 +30,15 @@ def match_anchors(
 
 
 def match_rois(
-    ious: np.ndarray, gt_labels: np.ndarray, fg_iou: float, bg_iou_low: float, bg_iou_high: float
+    ious: np.ndarray, gt_labels: np.ndarray, positive_iou: float, negative_iou_low: float, negative_iou_high: float
 ) -> tuple[list[int], list[int]]:
     """Fast R-CNN, section 2.3: foreground from IoU 0.5 on, background in [low, high), by the best box."""
     labels, matched = [], []
     for overlaps in ious:
         best = max(range(len(overlaps)), key=lambda g: (overlaps[g], -g))
         matched.append(best)
-        if overlaps[best] >= fg_iou:
+        if overlaps[best] >= positive_iou:
             labels.append(int(gt_labels[best]))
         else:
-            labels.append(0 if bg_iou_low <= overlaps[best] < bg_iou_high else -1)
+            labels.append(0 if negative_iou_low <= overlaps[best] < negative_iou_high else -1)
     return labels, matched

@@ -2,8 +2,8 @@
 
 import pytest
 
-from frcnn.config import TrainSettings
-from frcnn.training.phases import Part, alternating, end_to_end, phases_of
+from frcnn.config import TrainSettings, make_config
+from frcnn.training.schemes import Part, alternating, end_to_end, phases_of
 
 BACKBONE, RPN, HEAD = Part.BACKBONE, Part.RPN, Part.ROI_HEAD
 
@@ -26,10 +26,15 @@ def test_alternating_is_the_four_steps_of_the_paper() -> None:
     ]
 
 
-def test_alternating_has_the_tutorials_epochs_and_rates() -> None:
+def test_the_tutorial_alternates_with_its_epochs_and_rates() -> None:
     """CNTK.RPN_EPOCHS and RPN_LR_PER_SAMPLE, FRCN_EPOCHS and FRCN_LR_PER_SAMPLE."""
     rpn, roi = (16, (0.001,) * 12 + (0.0001,) * 4), (8, (0.001,) * 6 + (0.0001,) * 2)
-    assert [(phase.epochs, phase.lr) for phase in alternating(TrainSettings())] == [rpn, roi, rpn, roi]
+    assert [(phase.epochs, phase.lr) for phase in alternating(make_config(recipe="tutorial").train)] == [
+        rpn,
+        roi,
+        rpn,
+        roi,
+    ]
 
 
 def test_step_3_may_begin_with_a_new_rpn() -> None:
@@ -38,12 +43,12 @@ def test_step_3_may_begin_with_a_new_rpn() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["end_to_end", "alternating"])
-def test_conv_layers_can_be_left_out(scheme: str) -> None:
-    for phase in phases_of(TrainSettings.model_validate({"scheme": scheme, "conv_layers": False})):
+def test_conv_layers_can_be_frozen(scheme: str) -> None:
+    for phase in phases_of(TrainSettings.model_validate({"scheme": scheme, "train_backbone": False})):
         assert BACKBONE not in phase.train | phase.restart
 
 
 @pytest.mark.parametrize(("scheme", "count"), [("end_to_end", 1), ("alternating", 4)])
-def test_fast_mode_is_one_epoch_of_each_phase(scheme: str, count: int) -> None:
-    phases = phases_of(TrainSettings.model_validate({"scheme": scheme, "fast": True}))
+def test_a_smoke_test_is_one_epoch_of_each_phase(scheme: str, count: int) -> None:
+    phases = phases_of(TrainSettings.model_validate({"scheme": scheme, "smoke_test": True}))
     assert [phase.epochs for phase in phases] == [1] * count

@@ -1,4 +1,4 @@
-"""A training that was cut off goes on to the same weights, bit by bit."""
+"""An interrupted run resumes and ends with bit-identical weights."""
 
 import os
 import resource
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,16 @@ import torch
 from tiny import SETTINGS, train_tiny, write_tiny
 from torch import Tensor
 
-from frcnn.files import whole_file
-from frcnn.nn.checkpoint import load
+from frcnn.cli.training_log import TrainingLog
+from frcnn.files import atomic_write
 from frcnn.nn.device import choose_precision
-from frcnn.training import run as run_module
+from frcnn.nn.model_file import load_model
+from frcnn.training import engine
+from frcnn.training import train as run_module
 from frcnn.training.checkpoint import read_checkpoint, write_checkpoint
-from frcnn.training.folder import locked
-from frcnn.training.loop import StepReport
-from frcnn.training.metrics import read_metrics
-from frcnn.training.validation import ValidationReport
+from frcnn.training.loggers import read_metrics
+from frcnn.training.reports import StepReport, ValidationReport
+from frcnn.training.run_dir import locked
 
 EVERY_STEP = "train.checkpoint_seconds=0"
 NO_CHECKPOINT = "train.checkpoint_seconds=1e9"
@@ -45,89 +47,94 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("tiny") / "data")
 
 
-class CutError(Exception):
-    """As if the process had died: nothing of ours catches it."""
+class InterruptError(Exception):
+    """Ends training like the death of the process: frcnn does not catch it."""
 
 
-NEVER_BETTER = {"mean_ap": 0.5, "coco_ap": 0.0, "loss": 1.0, "losses": {}, "recall": {}}
-"""A measurement that no later one is better than."""
+NEVER_BETTER = {"map50": 0.5, "map": 0.0, "loss": 1.0, "losses": {}, "recall": {}}
+"""A validation; no later one is better."""
 
 
-def cut_after(step: int) -> Callable[[StepReport], None]:
+def interrupt_after(step: int) -> Callable[[StepReport], None]:
     def on_step(report: StepReport) -> None:
         if report.step == step:
-            raise CutError
+            raise InterruptError
 
     return on_step
 
 
 def die(*_: object) -> None:
-    raise CutError
+    raise InterruptError
 
 
 def weights(run: Path) -> dict[str, Tensor]:
-    return load(run).state_dict()
+    return load_model(run).state_dict()
 
 
-def told(run: Path) -> list[dict[str, object]]:
-    """All metrics but those of clock and memory."""
+def metrics_of(run: Path) -> list[dict[str, object]]:
+    """All metrics except time and memory."""
     return [{k: v for k, v in line.items() if k not in ("seconds", "memory")} for line in read_metrics(run)]
 
 
 @pytest.mark.parametrize("settings", SCHEMES.values(), ids=SCHEMES)
-def test_a_training_cut_off_anywhere_goes_on_bit_by_bit(data: Path, tmp_path: Path, settings: tuple[str, ...]) -> None:
+def test_a_run_interrupted_anywhere_resumes_to_bit_identical_weights(
+    data: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     steps: list[int] = []
     train_tiny(data, whole, *settings, on_step=lambda report: steps.append(report.steps))
     for step in range(1, steps[0] + 1, 3):
-        with pytest.raises(CutError):
-            train_tiny(data, cut, EVERY_STEP, *settings, on_step=cut_after(step))
+        with pytest.raises(InterruptError):
+            train_tiny(data, cut, EVERY_STEP, *settings, on_step=interrupt_after(step))
     train_tiny(data, cut, EVERY_STEP, *settings)
     torch.testing.assert_close(weights(cut), weights(whole), rtol=0, atol=0)
-    assert told(cut) == told(whole)
+    assert metrics_of(cut) == metrics_of(whole)
     assert {file.name for file in cut.iterdir()} == {file.name for file in whole.iterdir()}
     assert not any(file.name.startswith((".", "checkpoint", "proposals")) for file in cut.iterdir())
 
 
-def test_steps_since_the_last_checkpoint_are_taken_again(data: Path, tmp_path: Path) -> None:
+def test_steps_after_the_last_checkpoint_are_repeated(data: Path, tmp_path: Path) -> None:
     train_tiny(data, tmp_path / "whole")
-    with pytest.raises(CutError):
-        train_tiny(data, tmp_path / "cut", NO_CHECKPOINT, on_step=cut_after(7))
+    with pytest.raises(InterruptError):
+        train_tiny(data, tmp_path / "cut", NO_CHECKPOINT, on_step=interrupt_after(7))
     assert len(read_metrics(tmp_path / "cut")) == 7
     steps: list[int] = []
     train_tiny(data, tmp_path / "cut", NO_CHECKPOINT, on_step=lambda report: steps.append(report.step))
     assert steps == list(range(1, 11))
-    assert told(tmp_path / "cut") == told(tmp_path / "whole")
+    assert metrics_of(tmp_path / "cut") == metrics_of(tmp_path / "whole")
     torch.testing.assert_close(weights(tmp_path / "cut"), weights(tmp_path / "whole"), rtol=0, atol=0)
 
 
-def test_cut_off_after_its_early_end_the_last_weights_are_the_same(data: Path, tmp_path: Path, monkeypatch) -> None:
-    """The average is a part of them, which lives in memory and in the checkpoint only."""
+def test_interrupted_after_early_stopping_the_last_weights_are_the_same(
+    data: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Also the moving average, which is in memory and in the checkpoint only."""
     settings = ("train.epochs=9", "train.validate_every=1", "data.val_fraction=0.3", "train.patience=1")
     settings = (*settings, "train.ema_decay=0.9", EVERY_STEP)
-    monkeypatch.setattr(run_module, "validate", lambda _, __, **at: ValidationReport(**at, **NEVER_BETTER))
+    report = partial(ValidationReport, **NEVER_BETTER)  # type: ignore[arg-type]
+    monkeypatch.setattr(engine, "validate", lambda *_, epoch, step, **__: report(epoch=epoch, step=step))
     train_tiny(data, tmp_path / "whole", *settings)
     with monkeypatch.context() as cut:
         cut.setattr(run_module, "_store", die)
-        with pytest.raises(CutError):
+        with pytest.raises(InterruptError):
             train_tiny(data, tmp_path / "cut", *settings)
     train_tiny(data, tmp_path / "cut", *settings)
     for file in ("model.safetensors", "last.safetensors"):
-        whole, cut = (load(tmp_path / run / file).state_dict() for run in ("whole", "cut"))
+        whole, cut = (load_model(tmp_path / run / file).state_dict() for run in ("whole", "cut"))
         torch.testing.assert_close(whole, cut, rtol=0, atol=0)
-    assert told(tmp_path / "cut") == told(tmp_path / "whole")
+    assert metrics_of(tmp_path / "cut") == metrics_of(tmp_path / "whole")
 
 
-def test_metrics_that_someone_has_removed_are_no_reason_to_fail(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(CutError):
-        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+def test_a_run_resumes_without_its_metrics(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InterruptError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=interrupt_after(4))
     (tmp_path / "run" / "metrics.jsonl").unlink()
     train_tiny(data, tmp_path / "run", EVERY_STEP)
     assert [line["step"] for line in read_metrics(tmp_path / "run")] == list(range(4, 11))
 
 
-def test_a_killed_process_goes_on_with_the_same_command(data: Path, tmp_path: Path) -> None:
-    """SIGKILL, at moments that are not chosen by us; once while a checkpoint is being written."""
+def test_a_killed_process_resumes_with_the_same_command(data: Path, tmp_path: Path) -> None:
+    """SIGKILL at arbitrary moments; once while a checkpoint is being written."""
     out = tmp_path / "runs" / "data-efficientnet_lite0"
     settings = [*SETTINGS, EVERY_STEP, "train.epochs=4"]
     command = [sys.executable, "-m", "frcnn", "train", str(data), "--weights", "none", "--offline"]
@@ -157,126 +164,123 @@ def test_a_killed_process_goes_on_with_the_same_command(data: Path, tmp_path: Pa
     last = start()
     text = last.communicate()[0].decode()
     assert last.returncode == 0, text
-    assert "goes on after step" in text
+    assert "resumes after step" in text
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == [out.name]
     train_tiny(data, tmp_path / "whole", "train.epochs=4")
     torch.testing.assert_close(weights(out), weights(tmp_path / "whole"), rtol=0, atol=0)
-    assert told(out) == told(tmp_path / "whole")
+    assert metrics_of(out) == metrics_of(tmp_path / "whole")
     assert not list(out.glob(".*"))
 
 
-# ----------------------------------------------------------------------------------------- which training goes on
+# --------------------------------------------------------------------------------------------- which run resumes
 
 
-def test_the_same_call_goes_on_and_another_begins_anew(data: Path, tmp_path: Path, monkeypatch) -> None:
+def test_the_same_call_resumes_and_another_starts_a_new_run(data: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CutError):
-        train_tiny(data, None, on_step=cut_after(1))
-    assert train_tiny(data, None, "train.seed=9", "train.fast=true")[1].name == "data-efficientnet_lite0-2"
-    with pytest.raises(CutError):
-        train_tiny(data, None, on_step=cut_after(1))  # the last RUN has other settings
-    assert train_tiny(data, None)[1].name == "data-efficientnet_lite0-3"
+    with pytest.raises(InterruptError):
+        train_tiny(data, None, on_step=interrupt_after(1))
+    assert train_tiny(data, None, "train.seed=9", "train.smoke_test=true").run_dir.name == "data-efficientnet_lite0-2"
+    with pytest.raises(InterruptError):
+        train_tiny(data, None, on_step=interrupt_after(1))  # the last run directory has other settings
+    assert train_tiny(data, None).run_dir.name == "data-efficientnet_lite0-3"
 
 
-def test_resume_without_a_folder_says_what_is_in_the_way(data: Path, tmp_path: Path, monkeypatch) -> None:
+def test_resume_without_a_run_directory_names_the_obstacle(data: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"runs/data-efficientnet_lite0: there is no training"):
+    with pytest.raises(FileNotFoundError, match=r"runs/data-efficientnet_lite0: there is no interrupted run"):
         train_tiny(data, None, resume=True)
-    with pytest.raises(CutError):
-        train_tiny(data, None, on_step=cut_after(1))
-    with pytest.raises(FileNotFoundError, match=r"lite0: .* cannot go on here \(train\.seed: 3 there, 4 now"):
+    with pytest.raises(InterruptError):
+        train_tiny(data, None, on_step=interrupt_after(1))
+    with pytest.raises(FileNotFoundError, match=r"lite0: this run cannot resume \(train\.seed: 3 there, 4 now"):
         train_tiny(data, None, "train.seed=4", resume=True)
 
 
-def test_settings_that_change_nothing_may_change(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(CutError):
-        train_tiny(data, tmp_path / "run", EVERY_STEP, "data.workers=0", on_step=cut_after(4))
-    lines: list[str] = []
-    train_tiny(data, tmp_path / "run", "data.workers=2", log=lines.append)
-    assert f"{tmp_path / 'run'}: goes on after step 3 of 10" in lines
+def test_settings_without_effect_on_the_weights_may_change(data: Path, tmp_path: Path, capsys) -> None:
+    with pytest.raises(InterruptError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, "data.workers=0", on_step=interrupt_after(4))
+    train_tiny(data, tmp_path / "run", "data.workers=2", callbacks=[TrainingLog()])
+    assert f"{tmp_path / 'run'}: resumes after step 3 of 10\n" in capsys.readouterr().out
 
 
-def test_other_settings_do_not_go_on(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(CutError):
-        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+def test_a_run_does_not_resume_with_other_settings(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InterruptError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=interrupt_after(4))
     checkpoint = (tmp_path / "run" / "checkpoint.pt").read_bytes()
-    with pytest.raises(FileExistsError, match=r"other settings \(train\.seed: 3 there, 4 now\); repeat them"):
+    with pytest.raises(FileExistsError, match=r"other settings \(train\.seed: 3 there, 4 now\); use the same"):
         train_tiny(data, tmp_path / "run", "train.seed=4")
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == checkpoint
 
 
-def test_other_data_does_not_go_on(tmp_path: Path) -> None:
+def test_a_run_does_not_resume_with_other_data(tmp_path: Path) -> None:
     data = write_tiny(tmp_path / "data")
-    with pytest.raises(CutError):
-        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+    with pytest.raises(InterruptError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=interrupt_after(4))
     (data / "positive" / "0.bboxes.tsv").write_text("1\t1\t40\t40\n1\t1\t50\t50\n")
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: the data has changed since"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: the data has changed, so the run cannot resume"):
         train_tiny(data, tmp_path / "run", EVERY_STEP)
 
 
-def test_another_precision_does_not_go_on(data: Path, tmp_path: Path, monkeypatch) -> None:
-    """As "auto" decides on another machine."""
-    with pytest.raises(CutError):
-        train_tiny(data, tmp_path / "run", EVERY_STEP, "train.precision=auto", on_step=cut_after(4))
+def test_a_run_does_not_resume_in_another_precision(data: Path, tmp_path: Path, monkeypatch) -> None:
+    """As "auto" may choose on another machine."""
+    with pytest.raises(InterruptError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, "train.precision=auto", on_step=interrupt_after(4))
     other = {torch.bfloat16: torch.float32, torch.float32: torch.bfloat16}
     monkeypatch.setattr(run_module, "choose_precision", lambda *args: other[choose_precision(*args)])
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: precision \w+ before, \w+ now; set train\.precision"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: precision was \w+ and is now \w+, .*; set train\.precision"):
         train_tiny(data, tmp_path / "run", EVERY_STEP, "train.precision=auto")
 
 
-def test_a_finished_run_whose_model_was_taken_away_is_not_overwritten(data: Path, tmp_path: Path) -> None:
+def test_a_finished_run_without_its_model_is_not_overwritten(data: Path, tmp_path: Path) -> None:
     train_tiny(data, tmp_path / "run")
     (tmp_path / "run" / "model.safetensors").unlink()
     with pytest.raises(FileExistsError, match="exists and is not overwritten"):
         train_tiny(data, tmp_path / "run")
 
 
-def test_cut_off_when_the_model_was_stored_only_leftovers_are_missing_to_go(data: Path, tmp_path: Path) -> None:
+def test_interrupted_after_the_model_was_stored_only_leftovers_are_removed(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_tiny(data, run)
     for name in (".unfinished", "checkpoint.pt", "proposals-2-roi.npy"):
         (run / name).write_bytes(b"")
-    train_tiny(data, run, "train.skip_if_trained=true")
+    train_tiny(data, run, "train.skip_existing=true")
     assert not list(run.glob(".*"))
     assert not (run / "checkpoint.pt").exists()
     assert not list(run.glob("proposals*"))
 
 
-def test_resume_insists(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no training that was cut off; leave out --resume"):
+def test_resume_needs_a_run_to_resume(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no interrupted run; train without resume \(--resume\)"):
         train_tiny(data, tmp_path / "run", resume=True)
-    with pytest.raises(CutError):
-        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+    with pytest.raises(InterruptError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=interrupt_after(4))
     train_tiny(data, tmp_path / "run", EVERY_STEP, resume=True)
-    lines: list[str] = []
-    train_tiny(data, tmp_path / "run", EVERY_STEP, resume=True, log=lines.append)
-    assert any("there is nothing to resume" in line for line in lines)
+    assert not train_tiny(data, tmp_path / "run", EVERY_STEP, resume=True).trained
 
 
-def test_resume_and_the_folder_say_it_all(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(CutError):
-        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
-    _, run = run_module.train(out=tmp_path / "run", resume=True, offline=True)
-    assert (run / "model.safetensors").is_file()
+def test_resume_needs_no_options_but_the_run_directory(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InterruptError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=interrupt_after(4))
+    result = run_module.train(out=tmp_path / "run", resume=True, offline=True)
+    assert (result.run_dir / "model.safetensors").is_file()
 
 
 def test_one_training_at_a_time(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(CutError):
-        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+    with pytest.raises(InterruptError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=interrupt_after(4))
     with locked(tmp_path / "run"), pytest.raises(FileExistsError, match="another training writes there"):
         train_tiny(data, tmp_path / "run", EVERY_STEP)
     train_tiny(data, tmp_path / "run", EVERY_STEP)
 
 
-# ------------------------------------------------------------------------------------------------- whole or not at all
+# ------------------------------------------------------------------------------------------------- atomic files
 
 
-def test_a_checkpoint_is_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_checkpoint_is_written_atomically(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.pt"
     write_checkpoint(file, {"step": 1, "weights": torch.arange(5.0)})
-    with pytest.raises(CutError), whole_file(file) as partial:  # noqa: PT012
+    with pytest.raises(InterruptError), atomic_write(file) as partial:  # noqa: PT012
         partial.write_bytes(b"half")
-        raise CutError
+        raise InterruptError
     assert read_checkpoint(file)["step"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
@@ -284,11 +288,11 @@ def test_a_checkpoint_is_whole_or_not_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 half an archive"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(content)
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: damaged, or not a checkpoint .*; delete it to begin again"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: damaged, or not a checkpoint .*; delete it to start again"):
         read_checkpoint(tmp_path / "checkpoint.pt")
 
 
-def test_a_full_disk_is_a_clear_error_and_the_training_goes_on_later(data: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_clear_error_and_the_run_resumes_later(data: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the full disk: the second checkpoint does not fit."""
     train_tiny(data, tmp_path / "whole")
     run = tmp_path / "run"
@@ -299,7 +303,7 @@ def test_a_full_disk_is_a_clear_error_and_the_training_goes_on_later(data: Path,
 
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        with pytest.raises(OSError, match=r"run: no space left on the disk \(.*\); make some, and the same command"):
+        with pytest.raises(OSError, match=r"run: no space left on the disk \(.*\); free some, and run"):
             train_tiny(data, run, EVERY_STEP, on_step=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -328,9 +332,9 @@ def test_a_disk_that_is_full_of_proposals_is_a_clear_error_too(data: Path, tmp_p
     assert (run / "model.safetensors").is_file()
 
 
-def test_what_killed_processes_left_is_removed(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(CutError):
-        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=cut_after(4))
+def test_partial_files_of_killed_processes_are_removed(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InterruptError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=interrupt_after(4))
     (tmp_path / "run" / f".partial-{os.getpid() + 1}-checkpoint.pt").write_bytes(b"half")
     with (tmp_path / "run" / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"event": "step", "half a li')

@@ -9,8 +9,8 @@ import strategies  # noqa: F401  (its profile)
 from hypothesis import given
 
 from frcnn.config import TrainSettings
-from frcnn.training.phases import alternating
 from frcnn.training.schedule import learning_rate, locate
+from frcnn.training.schemes import alternating
 
 
 def rates_of(
@@ -23,7 +23,7 @@ def rates_of(
     ]
 
 
-def test_one_rate_an_epoch_and_the_last_goes_on() -> None:
+def test_one_rate_an_epoch_and_the_last_one_continues() -> None:
     rates = [0.1] * 4 + [0.01] * 4 + [0.001] * 8
     assert rates_of([0.1, 0.01, 0.001], range(16), epochs=4) == rates
 
@@ -36,7 +36,7 @@ def test_warmup_rises_in_equal_steps_to_the_full_rate() -> None:
     np.testing.assert_allclose(rates_of([0.5], range(6), warmup_steps=4), [0.1, 0.2, 0.3, 0.4, 0.5, 0.5])
 
 
-def test_warmup_longer_than_an_epoch_goes_on_in_the_next() -> None:
+def test_warmup_longer_than_an_epoch_continues_in_the_next() -> None:
     np.testing.assert_allclose(rates_of([1.0, 0.5], [3, 4, 8, 9], warmup_steps=9), [0.4, 0.25, 0.45, 0.5])
 
 
@@ -93,5 +93,5 @@ PHASES = alternating(TrainSettings(rpn_epochs=2, roi_epochs=1))
         (30, (4, 0, 0, 6)),
     ],
 )
-def test_a_step_has_its_place(step: int, position: tuple[int, ...]) -> None:
+def test_a_step_has_its_position(step: int, position: tuple[int, ...]) -> None:
     assert locate(step, PHASES, 5) == position

@@ -1,70 +1,150 @@
-"""The command line: the only place that prints and exits."""
+"""The command line: each command is one file with its arguments, help and output. Library code raises; only `cli`
+prints and exits. (`frcnn.train(progress=True)` also shows a progress bar on a terminal and in a notebook.)
+"""
 
+import argparse
+import io
 import os
+import signal
 import sys
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from frcnn import processes
-from frcnn.cli.parser import make_parser
-from frcnn.memory import keep_memory
+from frcnn import distributed
+from frcnn.cli import (
+    annotate,
+    base_models,
+    bench,
+    check,
+    config,
+    convert,
+    crossval,
+    data,
+    demo,
+    evaluate,
+    export,
+    layers,
+    predict,
+    train,
+)
+from frcnn.fast.malloc import tune_malloc
+
+_COMMANDS = (
+    *(demo, data, check, annotate, convert, train, crossval, evaluate, predict, export, bench, layers, base_models),
+    config,
+)
+"""In the order of `frcnn --help`."""
+
+_EXIT_STATUSES = """\
+example: frcnn demo
+
+exit status:
+  0    success
+  1    done, but `check --strict` has warnings, or `predict` skipped images that it cannot read
+  2    invalid arguments, input or data
+  130  interrupted (Ctrl-C or SIGTERM)
+  141  the program that reads the output has closed it
+"""
 
 _EXTRAS = {
-    "onnx": "onnx",
-    "onnxscript": "onnx",
-    "onnxruntime": "onnx",
-    "openvino": "openvino",
-    "starlette": "annotate",
-    "uvicorn": "annotate",
+    "onnx": "onnx onnxruntime onnxscript",
+    "onnxruntime": "onnx onnxruntime onnxscript",
+    "onnxscript": "onnx onnxruntime onnxscript",
+    "starlette": "starlette uvicorn",
+    "uvicorn": "starlette uvicorn",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
 }
-"""Packages that are not always installed, and the extra of frcnn that brings them."""
+"""Module -> packages to install when it is missing; other packages have the name of their module."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands, their arguments and help."""
+    from frcnn import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="frcnn",
+        description="Faster R-CNN that trains on a few labeled photos, on an ordinary computer.",
+        epilog=_EXIT_STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.register(commands)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 1 warnings (check --strict), 2 bad input, 130 interrupted, 141
-    nobody read on."""
+    """Run a command.
+
+    Returns:
+        The exit status, as `frcnn --help` lists them.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console of few characters must not end a command
+            stream.reconfigure(errors="backslashreplace")
     options = make_parser().parse_args(arguments)
-    keep_memory()
+    warnings.formatwarning = lambda message, *_: f"frcnn: warning: {message}\n"
+    tune_malloc()
     try:
-        with processes.joined(), nullcontext() if processes.is_first() else _silence():
+        with _sigterm_interrupts(), distributed.process_group(), _only_main_process_prints():
             status: int | None = options.run(options)
             sys.stdout.flush()
-    except BrokenPipeError:  # `frcnn nodes NAME | head` has seen enough
+    except BrokenPipeError:  # `frcnn layers NAME | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at the end
         return 141
+    except KeyboardInterrupt:
+        hint = "; run the same command again to resume from the last checkpoint" if options.command == "train" else ""
+        print(f"frcnn: interrupted{hint}", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
-        extra = f"[{_EXTRAS[name]}]" if name in _EXTRAS else ""
-        print(
-            f"frcnn: error: frcnn {options.command} needs {name}, which is missing: pip install 'frcnn{extra}', or in "
-            f"a clone: pip install '.{extra}'",
-            file=sys.stderr,
+        return _fail(
+            f"frcnn {options.command} needs {name}, which is not installed: pip install {_EXTRAS.get(name, name)}"
         )
-        return 2
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"frcnn: error: {error}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
     except RuntimeError as error:
         if "out of memory" not in str(error):
             raise
-        print(
-            "frcnn: error: out of memory; lower train.batch_size or detector.image.*, or use --device cpu",
-            file=sys.stderr,
+        return _fail(
+            "out of memory; train with a lower detector.image.shorter_side and detector.image.longer_side, then with a "
+            "lower train.batch_size if it is above 1, or use --device cpu"
         )
-        return 2
-    except KeyboardInterrupt:
-        print("frcnn: interrupted; the same command goes on with a training from its last checkpoint", file=sys.stderr)
-        return 130
     return status or 0
 
 
+def _fail(message: str) -> int:
+    print(f"frcnn: error: {message}", file=sys.stderr)
+    return 2
+
+
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Of several processes, only the first one talks."""
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does, so that a stopped service or job ends cleanly too. Not in distributed training:
+    there torchrun stops the processes, some of which wait for one that is gone."""
+    if threading.current_thread() is not threading.main_thread() or "WORLD_SIZE" in os.environ:
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _only_main_process_prints() -> Iterator[None]:
+    if distributed.is_main_process():
+        yield
+        return
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         try:
             yield
         except Exception as error:
-            print(f"frcnn: error in process {processes.rank()}: {error}", file=sys.__stderr__)
+            print(f"frcnn: error in process {distributed.rank()}: {error}", file=sys.__stderr__)
             raise

@@ -1,7 +1,10 @@
-"""Settings: three validated parts (base model, detector, data) and training, merged once, then frozen."""
+"""Settings: of the model (base model and detector), the data and the training; merged once, validated, frozen."""
 
-from frcnn.config.merge import base_model_names, dump, dump_yaml, from_dict, merge, recipe_names
-from frcnn.config.settings import (
+from frcnn.config.dump import dump, dump_yaml
+from frcnn.config.merge import Named, from_dict, make_config, parse_overrides
+from frcnn.config.presets import base_model_names, recipe_names
+from frcnn.config.run_config import dump_run, local_settings, read_run_config
+from frcnn.config.schema import (
     AnchorSettings,
     BaseModelSettings,
     BoxDeltaSettings,
@@ -10,14 +13,18 @@ from frcnn.config.settings import (
     DetectorSettings,
     DrawSettings,
     ImageSettings,
+    ModelSettings,
     ProposalSettings,
     ResultSettings,
     RoiTrainSettings,
     RpnTrainSettings,
     TrainSettings,
 )
+from frcnn.files import CONFIG_FILE, LOCAL_FILE
 
 __all__ = [
+    "CONFIG_FILE",
+    "LOCAL_FILE",
     "AnchorSettings",
     "BaseModelSettings",
     "BoxDeltaSettings",
@@ -26,6 +33,8 @@ __all__ = [
     "DetectorSettings",
     "DrawSettings",
     "ImageSettings",
+    "ModelSettings",
+    "Named",
     "ProposalSettings",
     "ResultSettings",
     "RoiTrainSettings",
@@ -33,8 +42,12 @@ __all__ = [
     "TrainSettings",
     "base_model_names",
     "dump",
+    "dump_run",
     "dump_yaml",
     "from_dict",
-    "merge",
+    "local_settings",
+    "make_config",
+    "parse_overrides",
+    "read_run_config",
     "recipe_names",
 ]

@@ -1,173 +1,146 @@
-"""Merging settings: defaults < recipe "default" < base-model preset < named recipe < config file < `--set`; later ones
-win. The recipe "default" is what holds where a base model does not say otherwise; a recipe that is named wins over it.
-"""
+"""Merging settings: defaults < base model < recipe < config file < named settings; later ones win."""
 
-import ast
 import difflib
-import textwrap
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from frcnn.config.settings import Config
-from frcnn.config.tutorial import NAMES
+from frcnn.config import presets
+from frcnn.config.cntk import NAMES, ours
+from frcnn.config.presets import combine
+from frcnn.config.schema import Config, Settings
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 DEFAULT_BASE_MODEL = "efficientnet_lite0"
-DEFAULT_RECIPE = "default"
-_FPN = "-fpn"
-_YAML = (".yaml", ".yml")
+_OTHER_LIBRARIES = {
+    "min_size": ["detector.image.shorter_side"],
+    "imgsz": ["detector.image.shorter_side"],
+    "image_size": ["detector.image.shorter_side"],
+    "img_size": ["detector.image.shorter_side"],
+    "input_size": ["detector.image.shorter_side"],
+    "max_size": ["detector.image.longer_side"],
+    "image_mean": ["base_model.mean"],
+    "image_std": ["base_model.std"],
+    "fg_iou_thresh": ["train.rpn.positive_iou", "train.roi.positive_iou"],
+    "bg_iou_thresh": ["train.rpn.negative_iou", "train.roi.negative_iou_high"],
+    "rpn_fg_iou_thresh": ["train.rpn.positive_iou"],
+    "rpn_bg_iou_thresh": ["train.rpn.negative_iou"],
+    "box_fg_iou_thresh": ["train.roi.positive_iou"],
+    "box_bg_iou_thresh": ["train.roi.negative_iou_high"],
+    "box_nms_thresh": ["detector.results.nms_threshold"],
+    "box_score_thresh": ["detector.results.score_threshold"],
+    "box_detections_per_img": ["detector.results.max_detections"],
+    "max_det": ["detector.results.max_detections"],
+    "conf": ["detector.results.score_threshold"],
+    "iou": ["detector.results.nms_threshold"],
+    "batch": ["train.batch_size"],
+    "ims_per_batch": ["train.batch_size"],
+    "lr0": ["train.lr"],
+    "base_lr": ["train.lr"],
+    "amp": ["train.precision"],
+    "max_iter": ["train.epochs"],
+    "pretrained": ["base_model.weights"],
+    "freeze": ["base_model.freeze_before"],
+    "trainable_backbone_layers": ["base_model.freeze_before"],
+}
+"""Names of torchvision, ultralytics and detectron2 -> our settings, for messages."""
+OF_THE_DATA = ("classes", "names", "nc", "num_classes")
+
+Named = Mapping[str, Any] | Sequence[str]
+"""Settings by name, ours or the tutorial's: {"train.lr": 0.005}, or as on the command line: ["train.lr=0.005"]."""
 
 
-def merge(
+def make_config(
     *,
     base_model: str | None = None,
     recipe: str | None = None,
     file: Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Named = (),
 ) -> Config:
-    """The settings of a training, checked.
+    """All settings, checked: defaults < base model < recipe < config file < named settings; later ones win.
 
     Args:
-        base_model: name of a preset, or path of a YAML file like one; None takes the recipe's, else efficientnet_lite0.
-        recipe: preset name; None takes "default".
-        file: YAML, e.g. the config.yaml of a RUN.
-        overrides: "key=value", our dotted names or the tutorial's; values are YAML, and a list may be
-            written as in the tutorial: "[0.001]*10+[0.0001]*10".
+        base_model: a name, e.g. "resnet50-fpn", or the path of a YAML file of your own; None: the one that another
+            source names, else efficientnet_lite0.
+        recipe: a name, e.g. "tutorial".
+        file: YAML, e.g. the config.yaml of a run directory.
+        overrides: the named settings.
 
     Raises:
-        ValueError: an unknown preset or key (with the nearest name), or a value out of range.
+        ValueError: an unknown name (with the nearest one), a value out of range, or a named setting without effect.
         FileNotFoundError: no such config file.
     """
-    recipe = recipe or DEFAULT_RECIPE
-    sources = [(f"recipe '{recipe}'", _preset("recipes", "recipe", recipe))] if recipe != DEFAULT_RECIPE else []
-    sources += [(str(file), _read_yaml_file(file))] if file is not None else []
-    sources += [(f"'{override}'", _nest(*_parse(override))) for override in overrides]
-    own = _own_base_model(Path(base_model)) if base_model is not None and base_model.endswith(_YAML) else None
-    name = base_model if own is None else _name_in(own)
-    given: dict[str, Any] = {}
-    for source, values in sources:
-        named = _name_in(values)
-        if named is not None and name is not None and named != name:
-            raise ValueError(f"{source} is for base model '{named}', not '{name}'; name one of the two")
-        name = name or named
-        given = _combine(given, values)
-
-    name = name or DEFAULT_BASE_MODEL
-    # A name that is no preset is a base model of the user's own, if the settings say what it is.
-    if own is None and name not in base_model_names() and "architecture" in (given.get("base_model") or {}):
-        own = {}
-    lower = _preset("recipes", "recipe", DEFAULT_RECIPE) if recipe == DEFAULT_RECIPE else {}
-    lower = _combine(lower, own if own is not None else base_model_preset(name))
-    return from_dict(_combine(lower, given))
-
-
-def base_model_preset(name: str) -> dict[str, Any]:
-    """The settings of a base model; NAME-fpn is the pyramid form of NAME: the section `fpn` of its file.
-
-    Raises:
-        ValueError: there is no such base model (with the nearest name).
-    """
-    if name not in base_model_names():
-        raise ValueError(
-            f"unknown base model '{name}'. {nearest(name, base_model_names())} A file of your own is named by its "
-            f"path, with {' or '.join(_YAML)} at the end."
-        )
-    plain = _preset("base_models", "base model", name.removesuffix(_FPN))
-    pyramid = plain.pop("fpn", None)
-    if not name.endswith(_FPN):
-        return plain
-    shared = _preset(".", "base model", "fpn")
-    return _combine(_combine(plain, shared), {"base_model": {**pyramid, "name": name}})
+    own_file = base_model is not None and base_model.endswith((".yaml", ".yml"))
+    preset = _own_base_model(Path(str(base_model))) if own_file else None
+    chosen = preset or ({"base_model": {"name": base_model}} if base_model is not None else {})
+    low = presets.recipe(recipe) if recipe is not None else {}
+    filed = _read_yaml(file) if file is not None else {}
+    named = _nested(overrides)
+    sources = {"base_model": chosen, f"recipe '{recipe}'": low, str(file): filed, "the settings": named}
+    names = {
+        _base_model(values).get("name"): source for source, values in sources.items() if "name" in _base_model(values)
+    }
+    if len(names) > 1:
+        listed = ", ".join(f"'{name}' ({source})" for name, source in names.items())
+        raise ValueError(f"several base models are named: {listed}; choose one")
+    name = next(iter(names), DEFAULT_BASE_MODEL)
+    high = combine(filed, named)
+    if preset is None and (name in presets.base_model_names() or "architecture" not in _base_model(high)):
+        preset = presets.base_model_preset(name)  # else a base model of the user's own, which the settings describe
+    config = from_dict(Config, combine(preset or {}, low, high))
+    _refuse_idle(config, overrides)
+    return config
 
 
-def _own_base_model(path: Path) -> dict[str, Any]:
-    """A base model in the user's file."""
-    values = _read_yaml_file(path)
-    _reject_unknown(values, Config, "")
-    base = dict(values.get("base_model") or {})
-    if isinstance(base.get("weights"), str) and base["weights"] not in ("none", "coco"):
-        base["weights"] = str(path.parent / base["weights"])  # beside the file, wherever the command is run
-    for key in ("architecture", "last_conv_node"):
-        if key not in base:
-            raise ValueError(f"{path}: base_model.{key} is missing; `frcnn nodes ARCHITECTURE` helps to find it")
-    return _combine(values, {"base_model": {"name": path.stem, **base}})
-
-
-def from_dict(values: Mapping[str, Any]) -> Config:
-    """Settings out of plain nested values.
+def _refuse_idle(config: Config, overrides: Named) -> None:
+    """Refuse named settings that have no effect. The tutorial's names are exempt, since its configuration has
+    all of its parameters; so are files, since `frcnn config` prints all settings.
 
     Raises:
-        ValueError: naming the key, the value and the rule.
+        ValueError: naming each such setting, and what it needs.
     """
-    _reject_unknown(values, Config, "")
+    values = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
+    problems = [
+        f"setting '{name}' = {values[name]!r} has no effect: it needs {need}"
+        for name, need in config.idle().items()
+        if name in values
+    ]
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def from_dict(kind: type[AnySettings], values: Any) -> AnySettings:
+    """Settings of this kind, e.g. Config, out of plain nested values.
+
+    Raises:
+        ValueError: names each key that is wrong, its value and the rule.
+    """
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise ValueError("\n".join(_explain(problem) for problem in error.errors())) from None
 
 
-def dump(config: Config) -> dict[str, Any]:
-    """Settings as plain nested values."""
-    return config.model_dump(mode="json")
+def _own_base_model(path: Path) -> dict[str, Any]:
+    """A base model in the user's file."""
+    values = combine({"base_model": {"name": path.stem}}, _read_yaml(path))
+    weights = _base_model(values).get("weights")
+    if isinstance(weights, str) and weights not in ("none", "coco"):  # beside the file, wherever the command is run
+        values = combine(values, {"base_model": {"weights": str(path.parent / weights)}})
+    return values
 
 
-def dump_yaml(config: Config) -> str:
-    """Settings as YAML, each with a comment that says what it does; `merge(file=...)` takes it back."""
-    return "\n".join(_yaml_lines(config, indent=0)) + "\n"
+def _base_model(values: Mapping[str, Any]) -> dict[str, Any]:
+    part = values.get("base_model")
+    return part if isinstance(part, dict) else {}
 
 
-def base_model_names() -> list[str]:
-    """Those that can be named: the presets, and their pyramid forms."""
-    names = _preset_names("base_models")
-    return sorted(names + [name + _FPN for name in names if "fpn" in _preset("base_models", "base model", name)])
-
-
-def recipe_names() -> list[str]:
-    return _preset_names("recipes")
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """A hint for a message: the most similar name, or all of them, or the nearest."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f"Did you mean '{close[0]}'?"
-    if len(names) <= 30:
-        return f"Known: {', '.join(names)}."
-    return f"The nearest are {', '.join(difflib.get_close_matches(name, names, n=3, cutoff=0))}."
-
-
-def _nearest_setting(name: str) -> str:
-    """The setting most similar by name, else the first whose description has all words of the name's end."""
-    fields = dict(_leaf_fields(Config, ""))
-    close = difflib.get_close_matches(name, [*fields, *NAMES], n=1, cutoff=0.75)
-    words = name.rpartition(".")[2].lower().split("_")
-    described = [key for key, text in fields.items() if all(word in f"{key} {text}".lower() for word in words)]
-    ends = difflib.get_close_matches(name.rpartition(".")[2], [key.rpartition(".")[2] for key in fields], n=1)
-    last = [key for key in fields if key.rpartition(".")[2] in ends]
-    for found in (close, described, last):
-        if found:
-            return f"Did you mean '{found[0]}'?"
-    return "`frcnn config` lists them all."
-
-
-def _preset_names(folder: str) -> list[str]:
-    files = resources.files("frcnn") / "presets" / folder
-    return sorted(f.name.removesuffix(".yaml") for f in files.iterdir() if f.name.endswith(".yaml"))
-
-
-def _preset(folder: str, kind: str, name: str) -> dict[str, Any]:
-    names = _preset_names(folder)
-    if name not in names:
-        raise ValueError(f"unknown {kind} '{name}'. {nearest(name, names)}")
-    text = (resources.files("frcnn") / "presets" / folder / f"{name}.yaml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text) or {})
-
-
-def _read_yaml_file(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such config file")
     try:
@@ -179,107 +152,89 @@ def _read_yaml_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def _name_in(values: Mapping[str, Any]) -> str | None:
-    part = values.get("base_model")
-    return part.get("name") if isinstance(part, dict) else None
+def _nested(overrides: Named) -> dict[str, Any]:
+    """Named settings, under our names, as nested values."""
+    layers = []
+    named = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
+    for name, value in named.items():
+        name = name.removeprefix("__C.")
+        for key, setting in (ours(name, value) if name in NAMES else {name: value}).items():
+            for part in reversed(key.split(".")):
+                setting = {part: setting}
+            layers.append(setting)
+    return combine(*layers)
 
 
-def _combine(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    both = dict(low)
-    for key, value in high.items():
-        old = both.get(key)
-        both[key] = _combine(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return both
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Values by name, in order, from "KEY=VALUE" strings; of several with the same name, the last one."""
+    named: dict[str, Any] = {}
+    for name, value in map(_parse, overrides):
+        named.pop(name, None)
+        named[name] = value
+    return named
 
 
 def _parse(override: str) -> tuple[str, Any]:
-    name, separator, text = override.partition("=")
-    name = name.strip().removeprefix("__C.")
+    """The name and the value of a setting on the command line: "KEY=VALUE", the value in YAML, or as the tutorial
+    writes lists."""
+    name, separator, text = (part.strip() for part in override.partition("="))
     if not separator:
         raise ValueError(f"'{override}': a setting is written KEY=VALUE, e.g. train.epochs=10")
-    value = _parse_value(name, text.strip())
-    if name in NAMES:
-        renamed = NAMES[name]
-        try:
-            return renamed.key, renamed.convert(value)
-        except (TypeError, AttributeError):
-            raise ValueError(f"{name}: {value!r} is not a value that this setting takes") from None
-    if name not in dict(_leaf_fields(Config, "")):
-        raise ValueError(f"unknown setting '{name}'. {_nearest_setting(name)}")
-    return name, value
-
-
-def _parse_value(name: str, text: str) -> Any:
-    if text.startswith("[") and ("*" in text or "]+" in text.replace(" ", "")):
-        try:
-            return _list_arithmetic(ast.parse(text, mode="eval").body)
-        except (SyntaxError, TypeError, ValueError):
-            raise ValueError(f"{name}: cannot read {text!r}; write a list, e.g. [0.01]*10+[0.001]*5") from None
+    if text.startswith("(") and text.endswith(")"):  # a tuple
+        text = f"[{text[1:-1]}]"
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ValueError(f"{name}: cannot read the value {text!r}") from None
-    if isinstance(value, str) and value.startswith("(") and value.endswith(")"):  # a tuple, as in the tutorial
-        return _parse_value(name, f"[{value[1:-1]}]")
-    return value
-
-
-def _list_arithmetic(node: ast.expr) -> list[float]:
-    """A list of numbers, a list times a count, or the sum of such lists."""
-    match node:
-        case ast.List(elts=items):
-            return [float(ast.literal_eval(item)) for item in items]
-        case ast.BinOp(left=left, op=ast.Mult(), right=ast.Constant(value=int(count))) if count <= 100_000:
-            return _list_arithmetic(left) * count
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _list_arithmetic(left) + _list_arithmetic(right)
-    raise ValueError
-
-
-def _nest(key: str, value: Any) -> dict[str, Any]:
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return dict(value)
-
-
-def _leaf_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
-    """The dotted name of every setting, and its description."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _leaf_fields(field.annotation, f"{prefix}{name}.")
-        else:
-            yield prefix + name, field.description or ""
-
-
-def _reject_unknown(values: Mapping[str, Any], model: type[BaseModel], prefix: str) -> None:
-    for name, value in values.items():
-        field = model.model_fields.get(name)
-        if field is None:
-            raise ValueError(f"unknown setting '{prefix}{name}'. {_nearest_setting(f'{prefix}{name}')}")
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            if not isinstance(value, dict):
-                example, _ = next(_leaf_fields(field.annotation, f"{prefix}{name}."))
-                raise ValueError(f"setting '{prefix}{name}' is a group; set one of its members, e.g. '{example}'")
-            _reject_unknown(value, field.annotation, f"{prefix}{name}.")
+        return name, yaml.safe_load(text)
+    except yaml.YAMLError:  # e.g. "[0.001]*10+[0.0001]*10"
+        return name, text
 
 
 def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
+    """The message for a pydantic error."""
+    where, value = ".".join(str(part) for part in problem["loc"]), problem["input"]
     rule = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return str(rule)
-    return f"setting '{where}' = {problem['input']!r}: {rule[0].lower()}{rule[1:]}"
+    match problem["type"]:
+        case "value_error" if not isinstance(value, str):  # of a group: the message names it
+            return str(rule)
+        case "missing":
+            hint = "; `frcnn layers ARCHITECTURE` helps to find it" if where.startswith("base_model.") else ""
+            return f"setting '{where}' is missing{hint}"
+        case "extra_forbidden":
+            while isinstance(value, dict) and value:
+                name, value = next(iter(value.items()))
+                where += f".{name}"
+            return f"unknown setting '{where}'. {hint_for(where)}"
+        case "model_type":
+            example = next(key for key, _ in leaf_fields(Config) if key.startswith(f"{where}."))
+            return f"setting '{where}' is a group; set one of its members, e.g. '{example}'"
+    return f"setting '{where}' = {value!r}: {rule[0].lower()}{rule[1:]}"
 
 
-def _yaml_lines(settings: BaseModel, indent: int) -> Iterator[str]:
-    pad = "  " * indent
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if isinstance(value, BaseModel):
-            summary = textwrap.shorten((type(value).__doc__ or "").strip(), 100)
-            yield f"{pad}{name}:  # {summary}"
-            yield from _yaml_lines(value, indent + 1)
+def hint_for(name: str) -> str:
+    """What to use instead of an unknown setting, for a message."""
+    if name.rpartition(".")[2] in OF_THE_DATA:
+        return "The classes are those of the data: frcnn reads their names from it."
+    similar = similar_settings(name)
+    return f"Did you mean {' or '.join(map(repr, similar))}?" if similar else "`frcnn config` lists all settings."
+
+
+def similar_settings(name: str) -> list[str]:
+    """The settings that an unknown name may mean: of the same last part; else the most similar by name; else that of
+    another library's name; else the first whose description has all words of the name's end."""
+    fields = dict(leaf_fields(Config))
+    last = name.rpartition(".")[2].lower()
+    same = [key for key in fields if key.rpartition(".")[2] == last]
+    close = difflib.get_close_matches(name, [*fields, *NAMES], n=1, cutoff=0.75)
+    words = set(last.split("_"))
+    described = [key for key, text in fields.items() if words <= set(re.findall(r"[a-z0-9]+", f"{key} {text}".lower()))]
+    ends = difflib.get_close_matches(last, [key.rpartition(".")[2] for key in fields], n=1)
+    alike = [key for key in fields if key.rpartition(".")[2] in ends]
+    return (same if len(same) == 1 else []) or close or _OTHER_LIBRARIES.get(last) or described[:1] or alike[:1]
+
+
+def leaf_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The dotted name of every setting, and its description."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from leaf_fields(field.annotation, f"{prefix}{name}.")
         else:
-            plain = list(value) if isinstance(value, tuple) else value
-            text = yaml.safe_dump(plain, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
-            yield f"{pad}{name}: {text}".ljust(48) + f"  # {field.description}"
+            yield prefix + name, field.description or ""

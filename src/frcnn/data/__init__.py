@@ -1,1 +1,1 @@
-"""From files to batches: formats, checks, images, the loader, and the built-in toy data set."""
+"""From files to batches: annotation formats, images, splits, near-duplicates and the loader."""

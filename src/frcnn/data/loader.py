@@ -1,26 +1,25 @@
-"""Batches for training and evaluation, read ahead by threads.
+"""Batches for training, validation losses and stored proposals, prefetched by threads.
 
-Threads are enough: Pillow decodes and resizes without holding Python's lock, and threads share the records. The order
-and the flips follow from (seed, epoch) alone, so the number of threads changes nothing.
+Threads suffice: Pillow decodes and resizes without Python's global lock, and threads share the records. The order and
+the flips depend only on (seed, epoch), so the number of threads changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
-from frcnn import processes
-from frcnn.config import Config, ImageSettings
-from frcnn.data.ahead import read_ahead
+from frcnn import distributed
 from frcnn.data.images import image_size
-from frcnn.data.transforms import frames_of, input_size
+from frcnn.data.prefetch import prefetch
+from frcnn.data.transforms import batches_by_shape, input_size, prepare_images
 from frcnn.ops.boxes import flip as flip_boxes
 from frcnn.ops.boxes import rescale
-from frcnn.ops.sampling import generator_of
-from frcnn.types import Batch, Record, Target
+from frcnn.seeds import generator_of
+from frcnn.types import Batch, Record, Resizing, Target
 
 T = TypeVar("T")
 
@@ -28,7 +27,7 @@ T = TypeVar("T")
 def load_batch(
     records: Sequence[Record],
     classes: Sequence[str],
-    settings: ImageSettings,
+    settings: Resizing,
     *,
     flip: bool = False,
     proposals: Sequence[np.ndarray] | None = None,
@@ -36,10 +35,10 @@ def load_batch(
     """Read, resize and frame these images, with their boxes in input pixels.
 
     Args:
-        flip: mirror them left to right, boxes too.
-        proposals: those of each image, (K, 4) pixels of the original image.
+        flip: flip them left to right, boxes too.
+        proposals: of each image, (K, 4), pixels of the original image.
     """
-    arrays = frames_of([record.image for record in records], settings, flip=flip)
+    arrays = prepare_images([record.image for record in records], settings, flip=flip)
     pixels, image_sizes, original_sizes = map(torch.from_numpy, arrays)
 
     def to_input(boxes: np.ndarray, index: int) -> Tensor:
@@ -47,11 +46,18 @@ def load_batch(
         resized = rescale(torch.from_numpy(boxes)[None], original[None], size[None])[0]
         return flip_boxes(resized, float(size[1])) if flip else resized
 
+    label_of = {name: label for label, name in enumerate(classes, start=1)}
     targets = [
         Target(
             to_input(record.boxes, index),
-            torch.tensor([1 + classes.index(name) for name in record.names], dtype=torch.int64),
-            torch.from_numpy(record.difficult),
+            torch.tensor(
+                [
+                    label_of.get(name, -1) if ignore else label_of[name]
+                    for name, ignore in zip(record.class_names, record.ignore, strict=True)
+                ],
+                dtype=torch.int64,
+            ),
+            torch.from_numpy(record.ignore),
         )
         for index, record in enumerate(records)
     ]
@@ -60,16 +66,9 @@ def load_batch(
 
 
 def batch_to(batch: Batch, device: torch.device) -> Batch:
-    """All tensors on a device."""
-    images, image_sizes, original_sizes, targets, names, proposals = batch
-    return Batch(
-        images.to(device),
-        image_sizes.to(device),
-        original_sizes.to(device),
-        [Target(*(value.to(device) for value in target)) for target in targets],
-        names,
-        None if proposals is None else [boxes.to(device) for boxes in proposals],
-    )
+    """The batch with all tensors on a device."""
+    moved: Batch = tree_map_only(Tensor, lambda tensor: tensor.to(device), batch)
+    return moved
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> list[int]:
@@ -78,56 +77,51 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> list[int]:
     return order
 
 
-class Share(NamedTuple):
-    """Images that one process takes at once, and what their mean loss counts for in the step."""
+class MicroBatchPlan(NamedTuple):
+    """Images that one process computes at once, and the weight of their mean loss in the step."""
 
     indices: Sequence[int]
     weight: float
 
 
-def shares_of_steps(
+def plan_micro_batches(
     order: Sequence[int], *, images_per_step: int, batch_size: int, rank: int = 0, count: int = 1
-) -> Iterator[list[Share]]:
-    """How an epoch's images are shared out: for each step, the batches of one process.
+) -> Iterator[list[MicroBatchPlan]]:
+    """The micro-batches of one process, for each step of an epoch.
 
-    Weights are such that the sum over all processes is the mean over the step's images: it does not matter who takes
-    which. A process for which the last step has no image takes its first one with weight 0, since all must take part.
+    The sum of the weighted losses over all processes is the mean over the images of the step, whichever process has
+    which image. If the last step has no image for a process, the process computes the first one with weight 0, because
+    all processes must take part.
     """
     for chunk in batched(order, images_per_step):
         mine = chunk[rank::count]
-        shares = [Share(indices, len(indices) / len(chunk)) for indices in batched(mine, batch_size)]
-        yield shares or [Share(chunk[:1], 0.0)]
+        plans = [MicroBatchPlan(indices, len(indices) / len(chunk)) for indices in batched(mine, batch_size)]
+        yield plans or [MicroBatchPlan(chunk[:1], 0.0)]
 
 
 def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Runs of `size` items, in order; the last one may be shorter."""
+    """The items in groups of `size`, in order; the last group may be smaller."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
-def batched_by_frame(records: Sequence[Record], size: int, settings: ImageSettings) -> Iterator[range]:
-    """The places of at most `size` records in a row, whose images fill frames of the same size.
+def batched_by_frame(records: Sequence[Record], size: int, settings: Resizing) -> Iterator[range]:
+    """The indices of at most `size` records in a row whose frames have the same size (see `batches_by_shape`)."""
 
-    A frame larger than its image changes the features near the border a little (layers see the padding), so a batch
-    gives what its images give alone only if no image is padded more than it would be alone.
-    """
+    def frame_size(index: int) -> tuple[int, int] | None:
+        return None if settings.resize == "fit" else input_size(image_size(records[index].image), settings)
 
-    def frame_size(place: int) -> tuple[int, int] | None:
-        return None if settings.resize == "fit" else input_size(image_size(records[place].image), settings)
-
-    for _, equal in groupby(range(len(records)), key=frame_size):
-        places = list(equal)
-        for first in range(places[0], places[-1] + 1, size):
-            yield range(first, min(first + size, places[-1] + 1))
+    for batch in batches_by_shape(range(len(records)), frame_size, size):
+        yield range(batch[0], batch[-1] + 1)
 
 
-def own_batches(records: Sequence[Record], classes: Sequence[str], config: Config) -> Iterator[tuple[range, Batch]]:
-    """This process's share of the images, in batches of equal frames (see `batched_by_frame`), and the places of
-    each batch's images among the records."""
-    settings = config.detector.image
-    mine = list(batched_by_frame(records, config.train.batch_size, settings))[processes.rank() :: processes.count()]
+def sharded_batches(
+    records: Sequence[Record], classes: Sequence[str], settings: Resizing, *, batch_size: int = 1, workers: int = 1
+) -> Iterator[tuple[range, Batch]]:
+    """The batches of this process, with equal frames (see `batched_by_frame`), and the indices of their records."""
+    mine = list(batched_by_frame(records, batch_size, settings))[distributed.rank() :: distributed.world_size()]
 
-    def load(places: range) -> Batch:
-        return load_batch([records[place] for place in places], classes, settings)
+    def load(indices: range) -> Batch:
+        return load_batch([records[index] for index in indices], classes, settings)
 
-    yield from zip(mine, read_ahead(load, iter(mine), workers=config.data.workers), strict=True)
+    yield from zip(mine, prefetch(load, iter(mine), workers=workers), strict=True)

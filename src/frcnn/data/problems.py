@@ -1,46 +1,248 @@
-"""What is wrong with a data set: one thing, its place, the rule and the way out."""
+"""Problems of a data set: their kinds, levels and messages."""
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
+Level = Literal["error", "left out", "repaired", "warning"]
+"""An error stops training. "left out": an object or an annotated image is not used. "repaired": it is used, after an
+unambiguous correction. A warning is for a person to judge: no annotated object is lost or changed, so `strict` does not
+stop."""
+
+
+class ImageNotFoundError(ValueError):
+    """An annotation names an image that is not in the tree."""
+
+
+class AmbiguousImageError(ImageNotFoundError):
+    """Several files could be the image that an annotation names."""
+
+
+def most_telling(errors: Sequence[ImageNotFoundError]) -> ImageNotFoundError:
+    """Of the errors of several names for one image: that two images fit, else the first."""
+    return next((error for error in errors if isinstance(error, AmbiguousImageError)), errors[0])
+
+
+class ProblemKind(StrEnum):
+    """What is wrong or odd: one name for each kind, as reports show it. docs/data.md says what is done about each."""
+
+    # Annotations and the images that they name.
+    UNREADABLE_ANNOTATION = "unreadable annotation"
+    MISSING_IMAGE = "missing image"
+    WITHOUT_ANNOTATION = "image without annotation"
+    ANNOTATED_TWICE = "image annotated twice"
+    AMBIGUOUS_NAME = "two images for one annotation"
+    DUPLICATE_ID = "duplicate id"
+    MISSING_SPLIT = "missing split"
+    UNUSED_IMAGE = "image not used"
+    # Objects.
+    INVALID_OBJECT = "invalid object"
+    UNKNOWN_CLASS = "unknown class"
+    SHAPE_WITHOUT_BOX = "shape without box"
+    BOXES_IN_NEGATIVE = "boxes in negative/"
+    NON_FINITE_BOX = "non-finite box"
+    WITHOUT_AREA = "box without area"
+    SWAPPED_CORNERS = "swapped corners"
+    OUTSIDE = "box outside the image"
+    TOO_MANY_BOXES = "too many boxes"
+    # What the numbers of a data set mean.
+    FRACTIONS = "boxes in fractions"
+    PIXELS = "boxes in pixels"
+    CORNERS = "boxes as corners"
+    ZERO_BASED = "pixels from 0"
+    CLASSES_FROM_ONE = "classes from 1"
+    CLASSES_WITHOUT_NAMES = "classes without names"
+    NO_CLASSES = "no classes"
+    CONFIDENCE = "confidence"
+    ROTATED_BOXES = "rotated boxes"
+    OTHER_RESOLUTION = "annotation of another resolution"
+    UNROTATED_IMAGE = "boxes of the unrotated image"
+    # Image files.
+    UNREADABLE_IMAGE = "unreadable image"
+    TRUNCATED_IMAGE = "truncated image"
+    GUESSED_RANGE = "guessed range of values"
+    # What training cannot use.
+    MUCH_LEFT_OUT = "much is left out"
+    NO_OBJECTS = "nothing to learn"
+    NEVER_TRAINED = "class never trained"
+    # What only `frcnn check` looks for.
+    OTHER_SUFFIX = "suffix of another format"
+    ROTATED_IMAGE = "rotated by EXIF"
+    OTHER_SIZE = "size in the annotation differs"
+    MANY_BITS = "more than 8 bits"
+    UNUSUAL_MODE = "unusual mode"
+    TINY_BOX = "tiny box"
+    HUGE_BOX = "huge box"
+    EXTREME_SHAPE = "extreme shape"
+    DRAWN_TWICE = "box drawn twice"
+    TWO_CLASSES = "two classes for one box"
+    INSIDE_ANOTHER = "box inside another"
+    OFF_BY_ONE = "off by one pixel"
+    SIMILAR_NAMES = "similar class names"
+    NEVER_EVALUATED = "class never evaluated"
+    FEW_OBJECTS = "few objects"
+    IMBALANCE = "imbalance"
+    MOSTLY_EMPTY = "mostly without objects"
+    NO_TEST_IMAGES = "no test images"
+    DUPLICATES = "duplicate images"
+    LEAKED_DUPLICATES = "duplicate images in two splits"
+    NEAR_DUPLICATES = "near-duplicate images"
+    LEAKED_NEAR_DUPLICATES = "near-duplicate images in two splits"
+    COPIED_ANNOTATION = "annotation of another image"
+
 
 class Problem(NamedTuple):
-    """One thing that is wrong, or looks it."""
+    """One thing that is wrong with a data set, or looks odd, and what was done about it."""
 
-    kind: str
-    """In a few words, the same for all of its kind, e.g. "box without area"."""
+    kind: ProblemKind
     path: Path
     """The image or the annotation file."""
-    rule: str
-    """What is wrong, the rule, and the way out."""
+    message: str
+    """What is wrong, the rule, and the fix."""
     place: str = ""
-    """In the file, e.g. "line 3"."""
+    """Where in the file, e.g. "line 3"."""
     object: int | None = None
-    """Of the image, from 0: what can be drawn."""
+    """Index of the object in its image, from 0, so that its box can be drawn."""
     other: Path | None = None
-    """Another image that it is about, too."""
-    level: Literal["error", "warning"] = "error"
-    """An error stops training; of a warning only a person can say."""
+    """A second image that the problem is about, e.g. the duplicate."""
+    level: Level = "error"
+    lost: tuple[str, ...] = ()
+    """The class of each object that is lost by it; empty text: a class that is not known."""
+    images: int = 0
+    """How many annotated images are lost by it."""
+
+    @property
+    def objects(self) -> int:
+        """How many objects are lost by it."""
+        return len(self.lost)
 
     def __str__(self) -> str:
-        return f"{self.path}{', ' if self.place else ''}{self.place}: {self.rule}"
+        return f"{self.path}{', ' if self.place else ''}{self.place}: {self.message}"
 
 
-Report = Callable[[Problem], None]
-"""Takes each problem as it is found."""
+OnProblem = Callable[[Problem], None]
+"""Called with each problem while annotations are read."""
 
 
-def twins(images: Iterable[Path]) -> Iterator[Problem]:
-    """Images of one folder that have the same name but for their suffix, where an annotation is found by that name."""
+class AnnotationError(ValueError):
+    """An annotation file cannot be read.
+
+    Attributes:
+        reason: why, without the file and the place.
+        place: where in the file, e.g. "line 3, column 7"; empty: the parser does not know it.
+    """
+
+    def __init__(self, file: Path, reason: str, place: str = "") -> None:
+        super().__init__(f"{file}{', ' if place else ''}{place}: {reason}")
+        self.reason = reason
+        self.place = place
+
+
+def unreadable_annotation(file: Path, error: Exception | str, place: str = "", images: int = 1) -> Problem:
+    """An annotation that cannot be read: a file, or one line of it.
+
+    Args:
+        error: why; its text may begin with the file.
+        images: how many images are lost by it.
+    """
+    message = str(error).removeprefix(f"{file}: ")
+    if isinstance(error, AnnotationError):
+        message, place = error.reason, place or error.place
+    return Problem(ProblemKind.UNREADABLE_ANNOTATION, file, message, place, level="left out", images=images)
+
+
+def missing_image(file: Path, error: Exception | str, place: str = "", lost: Iterable[str] = ()) -> Problem:
+    """An annotated image that is not there, or that may be one of two files, which is an error.
+
+    Args:
+        file: the annotation.
+        lost: the class of each of its objects.
+    """
+    if isinstance(error, AmbiguousImageError):
+        return Problem(ProblemKind.AMBIGUOUS_NAME, file, str(error), place)
+    lost = tuple(lost)
+    return Problem(ProblemKind.MISSING_IMAGE, file, str(error), place, level="left out", lost=lost, images=1)
+
+
+def without_annotation(path: Path, message: str) -> Problem:
+    """An image that nobody has annotated yet, or a file with such images. No annotation is lost."""
+    return Problem(ProblemKind.WITHOUT_ANNOTATION, path, message, level="warning")
+
+
+def invalid_object(file: Path, message: str, place: str, name: str = "") -> Problem:
+    """An object whose box or class cannot be read.
+
+    Args:
+        message: the rule that it breaks.
+        name: its class; empty: it is not known.
+    """
+    message = f"{message}; it is left out"
+    return Problem(ProblemKind.INVALID_OBJECT, file, message, place, level="left out", lost=(name,))
+
+
+def unknown_class(file: Path, message: str, place: str) -> Problem:
+    """An object whose class has a number or a name that the data set does not list."""
+    message = f"{message}; it is left out"
+    return Problem(ProblemKind.UNKNOWN_CLASS, file, message, place, level="left out", lost=("",))
+
+
+def shapes_without_box(path: Path, counts: Mapping[str, int]) -> Problem:
+    """Points, lines and the like, which people draw beside objects. No object is lost.
+
+    Args:
+        path: of the annotations.
+        counts: the number of such shapes of each kind.
+    """
+    kinds = ", ".join(f"{count} of the kind {kind}" for kind, count in counts.items())
+    message = f"{sum(counts.values())} shapes are points, lines or the like, which are no objects ({kinds})"
+    return Problem(ProblemKind.SHAPE_WITHOUT_BOX, path, message, level="warning")
+
+
+def format_box(box: Iterable[float]) -> str:
+    """How messages write a box: its four numbers, short."""
+    return "(" + ", ".join(f"{value:g}" for value in box) + ")"
+
+
+def has_area(boxes: np.ndarray) -> np.ndarray:
+    """(G,) bool: which boxes (G, 4) have finite numbers and an area."""
+    return np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+
+
+def duplicate_stems(images: Iterable[Path]) -> Iterator[Problem]:
+    """Images of one folder whose names differ in the suffix only. Formats that find an annotation by the name without
+    suffix cannot tell them apart."""
     first: dict[Path, Path] = {}
     for image in images:
         other = first.setdefault(image.with_suffix(""), image)
         if other != image:
-            rule = f"has the name of {other.name}, so both would have one annotation; rename one of them"
-            yield Problem("two images for one annotation", image, rule)
+            message = f"has the name of {other.name}, so both would have one annotation; rename one of them"
+            yield Problem(ProblemKind.AMBIGUOUS_NAME, image, message)
 
 
-def object_place(number: int, name: str) -> str:
-    """How messages name an object, counted from 0 here and from 1 there."""
-    return f"object {number + 1} ('{name}')"
+def object_place(index: int, name: str) -> str:
+    """How messages name an object of an image. The index counts from 0, the message from 1."""
+    return f"object {index + 1} ('{name}')"
+
+
+def problem_json(problem: Problem, root: Path | None = None) -> dict[str, object]:
+    """A problem for a JSON file.
+
+    Args:
+        root: paths are relative to this folder; outside of it, only the file's name is told. None: whole paths.
+    """
+    path, message = problem.path, problem.message
+    if root is not None:
+        path = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+        message = message.replace(f"{root}{os.sep}", "").replace(str(root), ".")
+    return {
+        "level": problem.level,
+        "kind": problem.kind.value,
+        "path": path.as_posix() if root is not None else str(path),
+        "place": problem.place,
+        "object": None if problem.object is None else problem.object + 1,
+        "message": message,
+    }

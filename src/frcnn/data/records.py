@@ -1,9 +1,10 @@
-"""The records of a data set in a few arrays, so that a million images cost megabytes, not gigabytes, and threads and
-processes started by fork share them.
+"""`Records`: the images of a split with their boxes, held in a few arrays.
+
+A million images cost megabytes instead of gigabytes, and threads and forked processes share them.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, overload
 
@@ -13,26 +14,27 @@ from frcnn.types import Record
 
 
 class _Arrays(NamedTuple):
-    """Of N images with G boxes in all."""
+    """N images with G boxes in all."""
 
     paths: bytes
-    """UTF-8, one after the other."""
+    """All paths in UTF-8, joined."""
     path_ends: np.ndarray
-    """(N + 1,): image i's path is paths[path_ends[i] : path_ends[i + 1]]; so for boxes."""
+    """(N + 1,): the path of image i is paths[path_ends[i] : path_ends[i + 1]]."""
     boxes: np.ndarray
     """(G, 4) float32."""
     labels: np.ndarray
-    """(G,): which of `names`."""
-    difficult: np.ndarray
+    """(G,): indices into `class_names`."""
+    ignore: np.ndarray
     """(G,) bool."""
     box_ends: np.ndarray
-    names: tuple[str, ...]
+    """(N + 1,): the boxes of image i are boxes[box_ends[i] : box_ends[i + 1]]."""
+    class_names: tuple[str, ...]
     sizes: np.ndarray
-    """(N, 2) int32, height and width as the annotations say, 0 where they do not."""
+    """(N, 2) int32, height and width according to the annotations; 0: they do not say."""
 
 
 class Records(Sequence[Record]):
-    """A sequence of records that makes each one when it is asked for. Slices share the arrays."""
+    """A sequence of records. Each record is made when it is accessed; slices share the arrays."""
 
     def __init__(self, arrays: _Arrays, chosen: np.ndarray) -> None:
         self._arrays = arrays
@@ -40,26 +42,28 @@ class Records(Sequence[Record]):
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "Records":
+        """Copy records into arrays; `Records` are returned as they are."""
         if isinstance(records, Records):
             return records
         sizes = array("i")
         paths, path_ends, box_ends = bytearray(), array("q", [0]), array("q", [0])
-        boxes, labels, difficult = array("f"), array("i"), bytearray()
+        boxes, labels, ignore = array("f"), array("i"), bytearray()
         names: dict[str, int] = {}
-        for record in records:
-            paths += str(record.image).encode("utf-8", "surrogateescape")
-            boxes.frombytes(np.ascontiguousarray(record.boxes, np.float32).tobytes())
-            labels.extend(names.setdefault(name, len(names)) for name in record.names)
-            difficult += np.asarray(record.difficult, bool).tobytes()
-            path_ends.append(len(paths))
-            box_ends.append(len(labels))
-            sizes.extend(record.size or (0, 0))
+        with np.errstate(over="ignore", invalid="ignore"):  # formats read here; boxes not finite are reported later
+            for record in records:
+                paths += str(record.image).encode("utf-8", "surrogateescape")
+                boxes.frombytes(np.ascontiguousarray(record.boxes, np.float32).tobytes())
+                labels.extend(names.setdefault(name, len(names)) for name in record.class_names)
+                ignore += np.asarray(record.ignore, bool).tobytes()
+                path_ends.append(len(paths))
+                box_ends.append(len(labels))
+                sizes.extend(record.size or (0, 0))
         arrays = _Arrays(
             bytes(paths),
             np.array(path_ends),
             np.array(boxes, np.float32).reshape(-1, 4),
             np.array(labels, np.int32),
-            np.frombuffer(difficult, bool).copy(),
+            np.frombuffer(ignore, bool).copy(),
             np.array(box_ends),
             tuple(names),
             np.array(sizes, np.int32).reshape(-1, 2),
@@ -72,20 +76,20 @@ class Records(Sequence[Record]):
         paths: Iterable[str],
         boxes: np.ndarray,
         labels: np.ndarray,
-        names: Sequence[str],
+        class_names: Sequence[str],
         counts: np.ndarray,
         *,
-        difficult: np.ndarray,
+        ignore: np.ndarray,
         sizes: np.ndarray,
     ) -> "Records":
-        """Of what is in arrays already, which for a million images saves making each record once.
+        """Records from arrays, without making each record once.
 
         Args:
-            paths: of the N images, one after the other.
-            boxes: (G, 4), those of the first image, then those of the second, ...
-            labels: (G,) places in `names`.
-            counts: (N,) how many boxes an image has.
-            difficult: (G,) bool.
+            paths: of the N images.
+            boxes: (G, 4): those of the first image, then those of the second, ...
+            labels: (G,) indices into `class_names`.
+            counts: (N,) the number of boxes of each image.
+            ignore: (G,) bool.
             sizes: (N, 2), height and width, or 0.
         """
         encoded = bytearray()
@@ -98,33 +102,59 @@ class Records(Sequence[Record]):
             np.array(ends),
             boxes.astype(np.float32),
             labels.astype(np.int32),
-            difficult.astype(bool),
+            ignore.astype(bool),
             np.concatenate(([0], np.cumsum(counts))),
-            tuple(names),
+            tuple(class_names),
             sizes.astype(np.int32),
         )
         return cls(arrays, np.arange(len(counts)))
 
     @property
+    def paths(self) -> list[str]:
+        """The path of each image, without making the records."""
+        return [self._path(number) for number in self._chosen.tolist()]
+
+    def _path(self, number: int) -> str:
+        arrays = self._arrays
+        path = arrays.paths[arrays.path_ends[number] : arrays.path_ends[number + 1]]
+        return path.decode("utf-8", "surrogateescape")
+
+    @property
     def box_counts(self) -> np.ndarray:
-        """(N,): objects of each image."""
+        """(N,): the number of objects of each image."""
         ends = self._arrays.box_ends
         return ends[self._chosen + 1] - ends[self._chosen]
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Objects of each class, for all classes that have one, in order of name."""
-        arrays = self._arrays
-        starts = arrays.box_ends[self._chosen]
-        counts = self.box_counts
-        # the places of all chosen images' boxes, without a loop over images
-        places = np.repeat(starts - np.concatenate(([0], np.cumsum(counts)[:-1])), counts) + np.arange(counts.sum())
-        found = np.bincount(arrays.labels[places], minlength=len(arrays.names))
-        return dict(sorted((name, int(n)) for name, n in zip(arrays.names, found, strict=True) if n))
+        """The number of objects of each class that has any, by name."""
+        return self._counts(self._box_indices())
+
+    @property
+    def learned_counts(self) -> dict[str, int]:
+        """`class_counts` of the objects that are not ignored. Other classes are not learned, e.g. KITTI's DontCare."""
+        indices = self._box_indices()
+        return self._counts(indices[~self._arrays.ignore[indices]])
+
+    def _box_indices(self) -> np.ndarray:
+        """The indices of the boxes of all chosen images, without a loop over images."""
+        starts, counts = self._arrays.box_ends[self._chosen], self.box_counts
+        return np.repeat(starts - np.concatenate(([0], np.cumsum(counts)[:-1])), counts) + np.arange(counts.sum())
+
+    def _counts(self, indices: np.ndarray) -> dict[str, int]:
+        names = self._arrays.class_names
+        numbers = np.bincount(self._arrays.labels[indices], minlength=len(names))
+        return dict(sorted((name, int(n)) for name, n in zip(names, numbers, strict=True) if n))
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Records":
-        """Those at these places, in this order."""
+        """The records with these indices, in this order."""
         return Records(self._arrays, self._chosen[np.asarray(indices, np.int64)])
+
+    def of_classes(self, classes: Collection[str]) -> "Records":
+        """The same images with the objects of these classes only."""
+        if set(self.class_counts) <= set(classes):
+            return self
+        return Records.of(keep_objects(record, [name in classes for name in record.class_names]) for record in self)
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -137,13 +167,12 @@ class Records(Sequence[Record]):
         if isinstance(index, slice):
             return Records(self._arrays, self._chosen[index])
         arrays, number = self._arrays, self._chosen[index]
-        path = arrays.paths[arrays.path_ends[number] : arrays.path_ends[number + 1]]
         own = slice(arrays.box_ends[number], arrays.box_ends[number + 1])
         return Record(
-            Path(path.decode("utf-8", "surrogateescape")),
+            Path(self._path(number)),
             arrays.boxes[own].copy(),
-            tuple(arrays.names[label] for label in arrays.labels[own]),
-            arrays.difficult[own].copy(),
+            tuple(arrays.class_names[label] for label in arrays.labels[own]),
+            arrays.ignore[own].copy(),
             (int(arrays.sizes[number, 0]), int(arrays.sizes[number, 1])) if arrays.sizes[number, 0] else None,
         )
 
@@ -152,9 +181,29 @@ class Records(Sequence[Record]):
 
 
 def make_record(
-    image: Path, objects: Iterable[tuple[Sequence[float], str]], size: tuple[int, int] | None = None
+    image: Path,
+    objects: Iterable[tuple[Sequence[float], str]],
+    size: tuple[int, int] | None = None,
+    *,
+    ignore: Sequence[bool] = (),
 ) -> Record:
-    """One image with these boxes and class names, none of them difficult."""
-    found = list(objects)
-    boxes = np.array([box for box, _ in found], np.float32).reshape(-1, 4)
-    return Record(image, boxes, tuple(name for _, name in found), np.zeros(len(found), bool), size)
+    """One image with these boxes and class names.
+
+    Args:
+        ignore: whether each object is ignored; empty: none is.
+    """
+    objects = list(objects)
+    boxes = np.array([box for box, _ in objects], np.float32).reshape(-1, 4)
+    marks = np.array(ignore, bool) if len(ignore) else np.zeros(len(objects), bool)
+    return Record(image, boxes, tuple(name for _, name in objects), marks, size)
+
+
+def keep_objects(record: Record, keep: Sequence[bool] | np.ndarray) -> Record:
+    """The record with some of its objects.
+
+    Args:
+        keep: (G,) bool, whether to keep each one.
+    """
+    chosen = np.asarray(keep, bool)
+    names = tuple(name for name, kept in zip(record.class_names, chosen, strict=True) if kept)
+    return record._replace(boxes=record.boxes[chosen], class_names=names, ignore=record.ignore[chosen])

@@ -1,49 +1,48 @@
-"""From an image to the detector's input: read, resize, mirror, and put several into one frame. Without torch, so that
-an exported file is given the same pixels where torch is not installed.
+"""From an image to the input of a detector: read, resize, flip, and put several images into one frame. Without torch,
+so that exported files get the same pixels where torch is not installed.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from frcnn.data.images import read_to_resize
-from frcnn.types import Frames
+from frcnn.types import PaddedBatch, Resizing
 
-if TYPE_CHECKING:
-    from frcnn.config import ImageSettings
+T = TypeVar("T")
 
 
-def input_size(original: tuple[int, int], settings: ImageSettings) -> tuple[int, int]:
+def input_size(original: tuple[int, int], settings: Resizing) -> tuple[int, int]:
     """The (height, width) to which an image is resized.
 
     Source:
         "fit": CNTK's tutorial; "shorter_side": Ren et al. 2015, section 3.3 (600, at most 1000). Sizes are rounded; for
-        "point" interpolation they are cut off, as in torchvision's detectors.
+        images without antialiasing they are rounded down, as in torchvision's detectors.
     """
     height, width = original
     if settings.resize == "fit":
         scale = min(settings.height / height, settings.width / width)
     else:
         scale = min(settings.shorter_side / min(original), settings.longer_side / max(original))
-    whole = math.floor if settings.interpolation == "point" else round
+    whole = round if settings.antialias else math.floor
     return max(1, whole(height * scale)), max(1, whole(width * scale))
 
 
-def resize(image: Image.Image, settings: ImageSettings, *, flip: bool = False) -> np.ndarray:
-    """(height, width, 3), 0..255, resized with bilinear filtering, mirrored if asked.
+def resize(image: Image.Image, settings: Resizing, *, flip: bool = False) -> np.ndarray:
+    """(height, width, 3), 0..255, resized with bilinear filtering, flipped if asked.
 
     Returns:
-        uint8; for "point" interpolation float32, not rounded to whole numbers.
+        uint8; without antialiasing float32, not rounded to whole numbers.
     """
     height, width = input_size((image.height, image.width), settings)
-    if settings.interpolation == "point":
+    if not settings.antialias:
         pixels = np.asarray(image, np.float32)
         resized = _with_torch(pixels, height, width) if "torch" in sys.modules else at_points(pixels, height, width)
         return resized[:, ::-1] if flip else resized
@@ -52,22 +51,22 @@ def resize(image: Image.Image, settings: ImageSettings, *, flip: bool = False) -
 
 
 def read_resized(
-    image: Path | Image.Image, settings: ImageSettings, *, flip: bool = False
+    image: Path | Image.Image, settings: Resizing, *, flip: bool = False
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """`resize` of an image or of a file's, and its (height, width) before."""
     if isinstance(image, Image.Image):
         return resize(image, settings, flip=flip), (image.height, image.width)
 
     def new_size(original: tuple[int, int]) -> tuple[int, int]:
-        # "point" is to give torchvision's very pixels, so nothing may be averaged before.
-        return original if settings.interpolation == "point" else input_size(original, settings)
+        # without antialiasing the pixels are to be torchvision's, so nothing may be averaged before.
+        return input_size(original, settings) if settings.antialias else original
 
     read, original = read_to_resize(image, new_size)
     return resize(read, settings, flip=flip), original  # halving changes neither side of `input_size`
 
 
 def _with_torch(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`at_points`, 15 times as fast (5 ms for 800 x 1066 pixels), and what torchvision's detectors do bit by bit."""
+    """`at_points`, 15 times as fast (5 ms for 1066 x 800 pixels), and what torchvision's detectors do bit by bit."""
     import torch
 
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
@@ -76,28 +75,65 @@ def _with_torch(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def at_points(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(height, width, 3): every pixel from the four nearest to where its centre lies."""
+    """(height, width, 3): bilinear interpolation at the center of each new pixel, without antialiasing."""
     return _rows_at_points(_rows_at_points(pixels.swapaxes(0, 1), width).swapaxes(0, 1), height)
 
 
 def _rows_at_points(pixels: np.ndarray, count: int) -> np.ndarray:
-    """`count` rows, each from the two nearest."""
-    centres = (np.arange(count, dtype=np.float32) + 0.5) * (len(pixels) / count) - 0.5
-    centres = centres.clip(0, len(pixels) - 1)
-    above = np.floor(centres).astype(int)
+    """`count` rows, each interpolated between the two nearest rows."""
+    centers = (np.arange(count, dtype=np.float32) + 0.5) * (len(pixels) / count) - 0.5
+    centers = centers.clip(0, len(pixels) - 1)
+    above = np.floor(centers).astype(int)
     below = np.minimum(above + 1, len(pixels) - 1)
-    share = (centres - above).astype(np.float32)[:, None, None]
-    return pixels[above] * (1 - share) + pixels[below] * share
+    weight = (centers - above).astype(np.float32)[:, None, None]
+    return pixels[above] * (1 - weight) + pixels[below] * weight
 
 
-def frames_of(images: Sequence[Path | Image.Image], settings: ImageSettings, *, flip: bool = False) -> Frames:
-    """Images, or those of files, as a detector's input: resized, mirrored if asked, in one frame."""
+def prepare_images(images: Sequence[Path | Image.Image], settings: Resizing, *, flip: bool = False) -> PaddedBatch:
+    """Images or image files as the input of a detector: resized, flipped if asked, in one frame."""
     resized, originals = zip(*(read_resized(image, settings, flip=flip) for image in images), strict=True)
     return frame(resized, originals, settings)
 
 
-def frame(images: Sequence[np.ndarray], originals: Sequence[tuple[int, int]], settings: ImageSettings) -> Frames:
-    """Resized images, each in the upper left corner of a common frame.
+def batches_by_shape(items: Iterable[T], shape_of: Callable[[T], object], size: int) -> Iterator[list[T]]:
+    """Group items in a row whose frames have the same shape, at most `size` to a batch.
+
+    A frame that is larger than its image changes the features near the border a little, because layers see the
+    padding. So a batch gives exactly what its images give alone only if no image is padded more than it is alone.
+
+    If an item cannot be made, its error is raised after the batch of the items before it.
+    """
+    batch: list[T] = []
+    shape = None
+    try:
+        for item in items:
+            new_shape = shape_of(item)
+            if batch and new_shape != shape:
+                yield batch
+                batch = []
+            shape = new_shape
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except Exception:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def frame_size(sizes: Sequence[tuple[int, int]], settings: Resizing) -> tuple[int, int]:
+    """The (height, width) of the frame for images that were resized to these (height, width)."""
+    if settings.resize == "fit":
+        return settings.height, settings.width
+    height, width = (math.ceil(max(side) / settings.divisor) * settings.divisor for side in zip(*sizes, strict=True))
+    return height, width
+
+
+def frame(images: Sequence[np.ndarray], originals: Sequence[tuple[int, int]], settings: Resizing) -> PaddedBatch:
+    """Put resized images into a common frame, each in the upper left corner.
 
     Args:
         images: (height, width, 3), all of one type.
@@ -106,14 +142,9 @@ def frame(images: Sequence[np.ndarray], originals: Sequence[tuple[int, int]], se
     Returns:
         With "fit", frames of the settings' size; else as large as the largest image, sides multiples of `divisor`.
     """
-    sizes = [image.shape[:2] for image in images]
-    if settings.resize == "fit":
-        height, width = settings.height, settings.width
-    else:
-        height, width = (
-            math.ceil(max(side) / settings.divisor) * settings.divisor for side in zip(*sizes, strict=True)
-        )
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    height, width = frame_size(sizes, settings)
     frames = np.zeros((len(images), 3, height, width), images[0].dtype)
     for target, image in zip(frames, images, strict=True):
         target[:, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
-    return Frames(frames, np.array(sizes, np.float32), np.array(originals, np.float32))
+    return PaddedBatch(frames, np.array(sizes, np.float32), np.array(originals, np.float32))

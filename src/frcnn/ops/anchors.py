@@ -1,4 +1,4 @@
-"""Anchors: the boxes that the region proposal network starts from.
+"""Anchors: the boxes that the region proposal network refines.
 
 Letters: A anchors per cell, H x W cells of the feature map, N = H * W * A.
 """
@@ -13,12 +13,12 @@ from torch import Tensor
 def base_anchors(
     sizes: Sequence[float], aspect_ratios: Sequence[float], *, rounded: bool = False
 ) -> Float[Tensor, "A 4"]:
-    """Boxes centred on the origin, one per (aspect ratio, size), each with area size².
+    """Boxes centered on the origin, one per (aspect ratio, size), each with area size².
 
     Args:
         sizes: side of the square anchor, input pixels, e.g. (128, 256, 512).
         aspect_ratios: height / width, e.g. (0.5, 1, 2); 0.5 is wide, 2 is tall.
-        rounded: coordinates to whole pixels, as torchvision's detectors have them.
+        rounded: round coordinates to whole pixels, as torchvision's detectors do.
 
     Returns:
         xyxy, pixels; ordered by aspect ratio, then size.
@@ -43,17 +43,17 @@ def anchor_grid(
     Args:
         feature_size: (H, W), cells.
         stride: input pixels per cell, (y, x).
-        offset: where in its cell an anchor sits: 0.5 is the centre, 0 the upper left corner.
+        offset: of the anchors' center in the cell: 0.5 is the cell's center, 0 its upper left corner.
 
     Returns:
-        Ordered by row, column, base anchor; they may reach out of the image.
+        xyxy, input pixels; ordered by row, column, base anchor; they may cross the border of the image.
 
     Source:
-        Ren et al. 2015, section 3.1.1. py-faster-rcnn and CNTK sit on the centre, torchvision on the corner.
+        Ren et al. 2015, section 3.1.1. py-faster-rcnn and CNTK use the center of the cell, torchvision its corner.
     """
     height, width = feature_size
     y = (torch.arange(height, device=base.device, dtype=base.dtype) + offset) * stride[0]
     x = (torch.arange(width, device=base.device, dtype=base.dtype) + offset) * stride[1]
     y, x = torch.meshgrid(y, x, indexing="ij")
-    centres = torch.stack((x, y, x, y), dim=-1)  # (H, W, 4)
-    return (centres[:, :, None] + base).reshape(-1, 4)
+    centers = torch.stack((x, y, x, y), dim=-1)  # (H, W, 4)
+    return (centers[:, :, None] + base).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""The four losses. Letters: S sampled anchors or RoIs, K = 1 + C classes with the background."""
+"""The four losses. Letters: S sampled anchors or RoIs, C classes without the background."""
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -22,13 +22,14 @@ def rpn_losses(
     *,
     sigma: float,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Objectness and box loss of one image's sampled anchors, both over the number of samples.
+    """Objectness and box loss of one image's sampled anchors, both divided by the number of samples.
 
     Args:
+        logits, deltas: of the RPN.
         labels: 1 object, 0 background; only objects have a box loss.
 
     Source:
-        Ren et al. 2015, equation 1, normalised as in py-faster-rcnn (both terms by the sample's size).
+        Ren et al. 2015, equation 1, normalized as in py-faster-rcnn (both terms by the sample's size).
     """
     objectness = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
     foreground = labels == 1
@@ -38,17 +39,18 @@ def rpn_losses(
 
 
 def roi_losses(
-    logits: Float[Tensor, "S K"],
-    deltas: Float[Tensor, "S K 4"],
+    logits: Float[Tensor, "S 1+C"],
+    deltas: Float[Tensor, "S 1+C 4"],
     labels: Int[Tensor, "S"],
     target_deltas: Float[Tensor, "S 4"],
     *,
     sigma: float,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Class and box loss of one image's sampled RoIs, both over the number of samples.
+    """Class and box loss of one image's sampled RoIs, both divided by the number of samples.
 
     Args:
-        labels: 0 background, 1..C; only a RoI's own class has a box loss, background has none.
+        logits, deltas: of the RoI head.
+        labels: 0 background, 1..C; the box loss is that of the deltas for the label's class, background has none.
 
     Source:
         Girshick 2015, equations 1 and 2, lambda = 1.

@@ -1,23 +1,25 @@
 """RoI pooling: a feature map of fixed size from every RoI.
 
-Letters: B images, K RoIs each, R RoIs in all, S output side.
+Letters: B images, K RoIs of each, R RoIs of all, F channels, H x W cells.
 
-Features are taken to float32 first: in bfloat16 a coordinate of 500 px is off by up to 2 px.
+Features are converted to float32 first, because the kernels read RoIs in the precision of the features: in bfloat16, a
+coordinate of 1000 pixels is off by up to 2.
 """
 
 import math
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 import torchvision
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from frcnn.types import Level
 
-Pool = Callable[[Tensor, Tensor, int, Level], Tensor]
-"""(features (B, C, H, W), rois (R, 5), S, level) -> (R, C, S, S); a row of rois is the image's number and xyxy."""
+Pool = Callable[[Tensor, Tensor, int, int], Tensor]
+"""The first four arguments and the result of `roi_align` and of `roi_max_pool`."""
+RoiAlign = Callable[..., Tensor]
+"""The arguments and the result of `roi_align`."""
 
 
 def pool_rois(
@@ -27,31 +29,32 @@ def pool_rois(
     levels: Sequence[Level],
     size: int,
     pool: Pool,
-    min_side: float = 0.0,
-) -> Float[Tensor, "B*K C S S"]:
-    """Every RoI pooled from the level of the pyramid that suits its size.
+    min_cells: float = 0.0,
+) -> Float[Tensor, "B*K F size size"]:
+    """Pool every RoI from the level of the pyramid that is assigned to its size.
 
     Args:
-        features: (B, C, H, W) of each level, finest first; those after the last of `levels` are not used.
+        features: (B, F, H, W) of each level, finest first; maps after the last of `levels` are not used.
         rois: input pixels.
-        levels: where the cells of each map look.
-        size: S, bins per side.
-        min_side: RoIs smaller than so many cells are widened to it, to the right and downwards.
+        levels: stride and offset of each map.
+        size: bins per side.
+        pool: `roi_align` or `roi_max_pool`.
+        min_cells: RoIs with shorter sides are enlarged to this many cells, to the right and downwards.
     """
     batch, count, _ = rois.shape
-    index = torch.arange(batch, device=rois.device, dtype=rois.dtype).repeat_interleave(count)
-    rows = torch.cat((index[:, None], rois.reshape(-1, 4)), dim=1)
+    image = torch.arange(batch, device=rois.device, dtype=rois.dtype).repeat_interleave(count)
+    rows = torch.cat((image[:, None], rois.reshape(-1, 4)), dim=1)
     if len(levels) == 1:
-        return pool(features[0], _widened(rows, min_side * levels[0].stride), size, levels[0])
+        return pool(features[0], _adjusted(rows, levels[0], min_cells), size, levels[0].stride)
 
-    suits = assign_levels(rows[:, 1:], [level.stride for level in levels])
-    places, parts = [], []
+    level_of = assign_levels(rows[:, 1:], [level.stride for level in levels])
+    indices, parts = [], []
     for number, level in enumerate(levels):
-        here = (suits == number).nonzero().flatten()
-        places.append(here)
-        parts.append(pool(features[number], _widened(rows[here], min_side * level.stride), size, level))
+        index = (level_of == number).nonzero().flatten()
+        indices.append(index)
+        parts.append(pool(features[number], _adjusted(rows[index], level, min_cells), size, level.stride))
     pooled = rows.new_empty(rows.shape[0], features[0].shape[1], size, size)
-    return pooled.index_copy(0, torch.cat(places), torch.cat(parts))
+    return pooled.index_copy(0, torch.cat(indices), torch.cat(parts))
 
 
 def assign_levels(rois: Float[Tensor, "R 4"], strides: Sequence[int]) -> Int[Tensor, "R"]:
@@ -59,123 +62,58 @@ def assign_levels(rois: Float[Tensor, "R 4"], strides: Sequence[int]) -> Int[Ten
 
     Args:
         rois: input pixels.
-        strides: of the levels, rising; where two are equal, the first is taken.
+        strides: of the levels, rising; of equal ones, the first is assigned.
 
     Source:
         Lin et al. 2017, Feature Pyramid Networks, arXiv:1612.03144, equation 1: k = floor(4 + log2(sqrt(w h) / 224)),
-        where level k has stride 2^k. The millionth is torchvision's, against rounding at the borders.
+        where level k has stride 2^k. The 1e-6 is torchvision's, against rounding at the borders.
     """
-    numbers = [math.log2(stride) for stride in strides]
+    levels = [math.log2(stride) for stride in strides]
     sides = (rois[:, 2:] - rois[:, :2]).clamp(min=0).prod(dim=1).sqrt()
-    wanted = torch.floor(4 + torch.log2(sides / 224) + 1e-6).clamp(numbers[0], numbers[-1])
-    finer = torch.stack([wanted > number for number in numbers])
-    return finer.sum(dim=0)  # the first level that is not finer than wanted
+    k = torch.floor(4 + torch.log2(sides / 224) + 1e-6).clamp(levels[0], levels[-1])
+    is_finer = torch.stack([level < k for level in levels])
+    return is_finer.sum(dim=0)  # index of the first level that is not finer than k
 
 
 def roi_align(
-    features: Float[Tensor, "B C H W"],
+    features: Float[Tensor, "B F H W"],
     rois: Float[Tensor, "R 5"],
     size: int,
-    level: Level,
+    stride: int,
     *,
-    samples: int | None = None,
-) -> Float[Tensor, "R C S S"]:
-    """Each RoI cut into `size` x `size` bins; a bin is the mean of bilinear samples inside it.
+    sampling_ratio: int | None = None,
+) -> Float[Tensor, "R F size size"]:
+    """RoIAlign: each RoI is divided into `size` x `size` bins; the value of a bin is the mean of bilinear samples.
+
+    This is the plain version. `fast/roi_align.py` replaces it on CPUs.
 
     Args:
-        rois: the image's number and xyxy, input pixels.
-        samples: per bin and direction; None: as dense as the map (ceil(bin side)).
+        rois: index of the image, xyxy; input pixels. Cell i is at the pixel (i + 0.5) * stride.
+        stride: input pixels per cell.
+        sampling_ratio: samples per bin and direction; None: as dense as the map, i.e. ceil(bin side in cells).
 
     Source:
-        He et al. 2017, Mask R-CNN, arXiv:1703.06870, section 3; no rounding. Differs from Mask R-CNN: there, cells
-        stand for their corners; in detectron2 ("aligned") for their centres; here for what the network looks at.
+        He et al. 2017, Mask R-CNN, arXiv:1703.06870, section 3; no rounding. "aligned" as in detectron2.
     """
-    features, rois = features.float(), _centred(rois, level)
-    if features.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _align_by_cells(features, rois[:, 0].long(), rois[:, 1:] / level.stride - 0.5, size, samples)
-    return torchvision.ops.roi_align(features, rois, size, 1 / level.stride, samples or -1, aligned=True)
+    return torchvision.ops.roi_align(features.float(), rois, size, 1 / stride, sampling_ratio or -1, aligned=True)
 
 
 def roi_max_pool(
-    features: Float[Tensor, "B C H W"], rois: Float[Tensor, "R 5"], size: int, level: Level
-) -> Float[Tensor, "R C S S"]:
-    """Each RoI, rounded to whole cells (arguments as above), cut into `size` x `size` bins; a bin is its largest value.
+    features: Float[Tensor, "B F H W"], rois: Float[Tensor, "R 5"], size: int, stride: int
+) -> Float[Tensor, "R F size size"]:
+    """RoI max pooling: each RoI is rounded to whole cells and divided into `size` x `size` bins; the value of a bin is
+    the largest one in it. Arguments as for `roi_align`.
 
     Source:
-        Girshick 2015, section 2.1 (the tutorial's ROI pooling).
+        Girshick 2015, section 2.1 (ROI pooling in CNTK's tutorial).
     """
-    return torchvision.ops.roi_pool(features.float(), _centred(rois, level), size, 1 / level.stride)
+    return torchvision.ops.roi_pool(features.float(), rois, size, 1 / stride)
 
 
-_CELLS_AT_ONCE = 2**20  # so that their lists stay small, tens of megabytes, however large the map
-
-
-def _align_by_cells(
-    features: Float[Tensor, "B C H W"],
-    images: Int[Tensor, "R"],
-    rois: Float[Tensor, "R 4"],
-    size: int,
-    samples: int | None,
-) -> Float[Tensor, "R C S S"]:
-    """torchvision's kernel on a processor: every bin as the weighted sum of the cells (rows of C numbers) that its
-    samples touch. Averaged bilinear sampling is separable: what a bin takes of a cell is what it takes of the cell's
-    row, times what it takes of its column.
-
-    Measured on maps of 512 channels in channels-last order, 128 to 300 RoIs: 5 times as fast as the kernel, its
-    gradient 30 to 40 times.
-
-    Args:
-        rois: xyxy, cells of the map; 0 is the centre of the first one.
-    """
-    _, channels, height, width = features.shape
-    cells = features.permute(0, 2, 3, 1).reshape(-1, channels)
-    rois = rois.nan_to_num(0, 0, 0)  # of a training that diverges: its loss will tell
-    parts = [(images[:0], rois[:0, 0], images[:0])]
-    sides = torch.cat((rois.new_zeros(1, 2), (rois[:, 2:] - rois[:, :2]).abs())).amax(dim=0)
-    at_once = max(int(_CELLS_AT_ONCE / (sides + 3 * size).prod()), 1)  # a bin touches side / size + 3 cells at most
-    for start in range(0, len(rois), at_once):
-        chunk = slice(start, start + at_once)
-        x1, y1, x2, y2 = rois[chunk].unbind(1)
-        rows, of_rows = _bin_cells(y1, y2, size, height, samples)
-        columns, of_columns = _bin_cells(x1, x2, size, width, samples)
-        rows = rows + images[chunk, None, None] * height
-        places = (rows[:, :, None, :, None] * width + columns[:, None, :, None, :]).flatten(3)  # (R, S, S, cells)
-        weights = (of_rows[:, :, None, :, None] * of_columns[:, None, :, None, :]).flatten(3)
-        used = weights != 0
-        parts.append((places[used], weights[used], used.sum(dim=-1).flatten()))
-    places, weights, counts = map(torch.cat, zip(*parts, strict=True))
-    bins = F.embedding_bag(places, cells, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weights)
-    return bins.view(-1, size, size, channels).permute(0, 3, 1, 2)
-
-
-def _bin_cells(
-    start: Float[Tensor, "R"], end: Float[Tensor, "R"], size: int, cells: int, samples: int | None
-) -> tuple[Int[Tensor, "R S T"], Float[Tensor, "R S T"]]:
-    """In one direction: the cells between which the samples of each bin lie, and each one's share of the mean. A sample
-    more than a cell outside the map is 0."""
-    side = (end - start) / size
-    count = side.ceil().clamp(min=0) if samples is None else torch.full_like(side, samples)
-    number = torch.arange(max(int(count.max()), 1))
-    bins = torch.arange(size)[:, None] + (number + 0.5) / count.clamp(min=1)[:, None, None]
-    centres = start[:, None, None] + bins * side[:, None, None]  # (R, S, samples)
-    exists = number < count[:, None, None]
-    counts = exists & (centres >= -1) & (centres <= cells)
-    centres = centres.where(exists, centres[..., :1]).clamp(0, cells - 1)
-    first = centres.amin(dim=-1, keepdim=True).floor()
-    taps = first + torch.arange(int((centres - first).max()) + 2)
-    near = (1 - (centres[..., None] - taps[..., None, :]).abs()).clamp(min=0)
-    shares = (near * counts[..., None]).sum(dim=2) / count.clamp(min=1)[:, None, None]
-    return taps.long(), shares
-
-
-def _centred(rois: Float[Tensor, "R 5"], level: Level) -> Float[Tensor, "R 5"]:
-    """RoIs for a map whose cells look at their own centres."""
-    shift = (0.5 - level.offset) * level.stride
+def _adjusted(rois: Float[Tensor, "R 5"], level: Level, min_cells: float) -> Float[Tensor, "R 5"]:
+    """RoIs enlarged to `min_cells`, and shifted: `roi_align` and `roi_max_pool` put cell i at (i + 0.5) * stride, but
+    on this level it is at (i + offset) * stride."""
+    least, shift = min_cells * level.stride, (0.5 - level.offset) * level.stride
+    if least > 0:
+        rois = torch.cat((rois[:, :3], torch.maximum(rois[:, 3:], rois[:, 1:3] + least)), dim=1)
     return torch.cat((rois[:, :1], rois[:, 1:] + shift), dim=1)
-
-
-def _widened(rois: Float[Tensor, "R 5"], least: float) -> Float[Tensor, "R 5"]:
-    """RoIs with no side under `least` pixels; where none can be, they are not touched."""
-    if least == 0:
-        return rois
-    return torch.cat((rois[:, :3], torch.maximum(rois[:, 3:], rois[:, 1:3] + least)), dim=1)

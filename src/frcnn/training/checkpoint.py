@@ -1,5 +1,6 @@
-"""The file from which a training that was cut off goes on."""
+"""The checkpoint of a run directory, from which an interrupted run resumes."""
 
+import os
 import pickle
 import time
 from pathlib import Path
@@ -7,105 +8,117 @@ from typing import Any
 
 import torch
 
-from frcnn.files import whole_file
-from frcnn.training.folder import CHECKPOINT_FILE
+from frcnn import distributed
+from frcnn.files import atomic_write
+from frcnn.training.run_dir import CHECKPOINT_FILE, METRICS_FILE
 from frcnn.training.schedule import images_per_step
 from frcnn.training.state import TrainingState
 
-_WAYS_OUT = {
-    "images a step": "start as many processes as before",
+_FIXES = {
+    "images per step": "start as many processes as before",
     "device": "set train.device",
-    "precision": "set train.precision (auto takes what the processor has)",
-    "data": "put it back",
+    "precision": "set train.precision (auto chooses by the hardware)",
+    "data": "restore the data",
 }
 
 
 class Checkpoint:
-    """A RUN's checkpoint: the state of its training, and what must be the same for it to go on.
+    """Saves the training state, and restores it.
 
     Args:
-        run: the RUN folder.
-        state: of the training; it is saved, or taken up.
-        data: fingerprint of the data that is trained on.
-        device, precision: that training takes, after "auto" has been decided.
+        run_dir: the run directory.
+        state: what is saved and restored.
+        data: fingerprint of the training and validation data. A run resumes only with the same data.
     """
 
-    def __init__(
-        self, run: Path, state: TrainingState, *, data: str, device: torch.device, precision: torch.dtype
-    ) -> None:
-        self._file = run / CHECKPOINT_FILE
+    def __init__(self, run_dir: Path, state: TrainingState, *, data: str) -> None:
+        self._file = run_dir / CHECKPOINT_FILE
+        self._metrics = run_dir / METRICS_FILE
         self._state = state
-        self._settings = state.detector.config.train
-        self._same = {
-            "images a step": images_per_step(self._settings),
-            "device": device.type,
-            "precision": str(precision).removeprefix("torch."),
+        self._interval = state.settings.checkpoint_seconds
+        self._conditions = {
+            "images per step": images_per_step(state.settings),
+            "device": state.device.type,
+            "precision": str(state.precision).removeprefix("torch."),
             "data": data,
         }
         self._written = time.monotonic()
 
-    @property
-    def is_due(self) -> bool:
-        """Was the last one written longer ago than the settings allow?"""
-        return time.monotonic() - self._written >= self._settings.checkpoint_seconds
+    def update(self, *, now: bool = False) -> None:
+        """Save the state if the last checkpoint is older than `train.checkpoint_seconds`. Only the main process writes.
 
-    def write(self, metrics_size: int) -> None:
-        """Save the state, unless its weights are not finite, which the next step tells: then the last good ones stay.
+        A state whose weights are not finite is not saved. The next step reports them, and the last good checkpoint
+        stays.
 
         Args:
-            metrics_size: bytes of the metrics that belong to it, and are on the disk.
+            now: save it in any case.
         """
-        if not all(parameter.isfinite().all() for parameter in self._state.detector.parameters()):
+        if not distributed.is_main_process() or not (now or time.monotonic() - self._written >= self._interval):
             return
-        write_checkpoint(
-            self._file, {"state": self._state.state_dict(), "same": self._same, "metrics_size": metrics_size}
-        )
+        if not all(parameter.isfinite().all() for parameter in self._state.model.parameters()):
+            return
+        content = {
+            "state": self._state.state_dict(),
+            "conditions": self._conditions,
+            "metrics_size": _flushed_size(self._metrics),
+        }
+        write_checkpoint(self._file, content)
         self._written = time.monotonic()
 
-    def take_up(self) -> int:
-        """Put the state to where it was saved, if it was; returns how many bytes of the metrics belong to it.
+    def restore(self) -> None:
+        """Load the last checkpoint into the state, if there is one. Metrics of later steps are removed.
 
         Raises:
-            ValueError: damaged, or of another training.
+            ValueError: the checkpoint is damaged, or device, precision, data or number of images per step differ.
         """
-        if not self._file.is_file():
-            return 0
-        content = read_checkpoint(self._file)
-        for name, now in self._same.items():
-            before = content["same"][name]
-            if before != now:
-                what = f"{name} {before} before, {now} now" if name != "data" else "the data has changed since"
-                raise ValueError(
-                    f"{self._file}: {what}; {_WAYS_OUT[name]}, or begin again in another folder, since the weights "
-                    f"would become others"
-                )
-        self._state.load_state_dict(content["state"])
-        return int(content["metrics_size"])
+        content = read_checkpoint(self._file) if self._file.is_file() else None
+        if content is not None:
+            for name, now in self._conditions.items():
+                before = content["conditions"][name]
+                if before != now:
+                    change = "the data has changed" if name == "data" else f"{name} was {before} and is now {now}"
+                    raise ValueError(
+                        f"{self._file}: {change}, so the run cannot resume with the same result; {_FIXES[name]}, or "
+                        f"train into another run directory"
+                    )
+            self._state.load_state_dict(content["state"])
+        if distributed.is_main_process() and self._metrics.is_file():
+            kept = content["metrics_size"] if content is not None else 0
+            os.truncate(self._metrics, min(kept, self._metrics.stat().st_size))
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Tensors, numbers and names, whole or not at all: the file that was there stays until this one is safe.
+    """Write tensors, numbers and names atomically: the old file stays until the new one is on the disk.
 
     Raises:
         OSError: it cannot be written, e.g. because the disk is full.
     """
-    with whole_file(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # which torch's writer hides
+            if isinstance(error.__context__, OSError):  # hidden by torch's writer
                 raise error.__context__ from None
             raise
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `write_checkpoint` wrote; code in the file never runs.
+    """Read what `write_checkpoint` wrote. Code in the file is never run.
 
     Raises:
-        ValueError: damaged, or not a checkpoint.
+        ValueError: the file is damaged, or not a checkpoint.
     """
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: damaged, or not a checkpoint ({reason}); delete it to begin again") from None
+        raise ValueError(f"{path}: damaged, or not a checkpoint ({reason}); delete it to start again") from None
+
+
+def _flushed_size(path: Path) -> int:
+    """The size of a file in bytes, after all of them are on the disk; 0 if it is missing."""
+    if not path.is_file():
+        return 0
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+        return file.seek(0, os.SEEK_END)

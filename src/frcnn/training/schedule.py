@@ -1,33 +1,39 @@
-"""Where training stands, and the learning rate there: pure functions of the number of steps done."""
+"""The position in training, and the learning rate: pure functions of the number of steps done."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from frcnn import processes
+from frcnn import distributed
 from frcnn.config import TrainSettings
-from frcnn.training.phases import Phase
+from frcnn.training.schemes import Phase
 
 
 class Position(NamedTuple):
-    """A step; all from 0."""
+    """The position of a step; all indices start at 0."""
 
     phase: int
-    """As many as there are phases: training is done."""
+    """Equals `len(phases)` when training has finished."""
     epoch: int
-    """Since the phase began."""
+    """Within the phase."""
     step: int
-    """Since the epoch began."""
+    """Within the epoch."""
     total_epoch: int
-    """Since training began."""
+    """Over all phases."""
 
     @property
     def begins_phase(self) -> bool:
+        """Whether this is the first step of its phase."""
         return (self.epoch, self.step) == (0, 0)
 
 
 def locate(step: int, phases: Sequence[Phase], steps_per_epoch: int) -> Position:
-    """The place of a step, counted from 0 over all phases."""
+    """The position of a step.
+
+    Args:
+        step: index over all phases.
+        steps_per_epoch: all processes together.
+    """
     total_epoch, in_epoch = divmod(step, steps_per_epoch)
     epoch = total_epoch
     for number, phase in enumerate(phases):
@@ -38,13 +44,16 @@ def locate(step: int, phases: Sequence[Phase], steps_per_epoch: int) -> Position
 
 
 def images_per_step(settings: TrainSettings) -> int:
-    """Of all processes together."""
-    return settings.batch_size * settings.accumulate * processes.count()
+    """Images in one step of the optimizer, all processes together."""
+    return settings.batch_size * settings.accumulate * distributed.world_size()
 
 
 def warmup_steps(settings: TrainSettings) -> int:
-    """As set; else 50 where the rate is scaled up for several images a step (Goyal et al. 2017, arXiv:1706.02677,
-    section 2.2, take some epochs of a large set)."""
+    """`train.warmup_steps`; if that is None, 50 steps if a step has several images, else 0.
+
+    Source:
+        Goyal et al. 2017, arXiv:1706.02677, section 2.2. Differs: they warm up for 5 epochs of a large data set.
+    """
     if settings.warmup_steps is not None:
         return settings.warmup_steps
     return 0 if images_per_step(settings) == 1 else 50
@@ -56,10 +65,12 @@ def learning_rate(
     """The learning rate of one step.
 
     Args:
-        rates: of each epoch; the last one goes on.
-        step: since the phase began, from 0.
-        warmup_steps: the rate rises linearly over so many steps.
-        decay: "none", or "cosine": half a cosine from 1 to 0 over the phase is multiplied on it.
+        rates: of each epoch; the last one also holds for later epochs.
+        step: index within the phase.
+        steps_per_epoch: all processes together.
+        epochs: of the phase.
+        warmup_steps: number of steps over which the rate rises linearly to its value.
+        decay: "none"; or "cosine": the rate is multiplied by half a cosine, from 1 to 0 over the phase.
     """
     rate = rates[min(step // steps_per_epoch, len(rates) - 1)]
     if decay == "cosine":

@@ -1,8 +1,10 @@
 """Everything that training carries from one step to the next, in memory and in the checkpoint.
 
-Nothing random is in it: samples, orders and dropout follow from the seed and the place in training alone.
+No state of a random number generator is part of it: samples, image order and dropout follow from the seed and the
+step.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,102 +13,145 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from frcnn.nn.detector import FasterRCNN
+from frcnn.config import TrainSettings
+from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.training.optimizer import make_average, make_optimizer
-from frcnn.training.phases import Phase
+from frcnn.training.reports import ValidationReport
 from frcnn.training.schedule import Position, locate
+from frcnn.training.schemes import Phase
 
 
 class Best(NamedTuple):
-    """The best measurement so far: the highest AP, and of several, the lowest loss."""
+    """The best validation so far: the one with the highest AP; if several have it, the one with the lowest loss."""
 
-    mean_ap: float
+    map50: float
     loss: float
     epoch: int
-    """Of all phases, from 1."""
+    """Over all phases, from 1."""
     waited: int
-    """Measurements since then."""
+    """Validations since then."""
 
 
 class TrainingState:
-    """What is trained, how far it is, and all that the next step depends on.
+    """The model, the optimizer, and how far training has come.
 
-    Contract: a state that is saved after any step, and loaded into a new one of the same settings, goes on to the same
-    weights, bit by bit.
+    Contract: a state that is saved after any step and loaded into a new state with the same settings trains to
+    bit-identical weights.
 
     Args:
-        detector: as training begins with it.
-        steps_per_epoch: of all processes together.
+        model: untrained, on the device to train on.
+        settings: of the training.
+        phases: the training scheme.
+        steps_per_epoch: all processes together.
+        precision: of the layers.
     """
 
     optimizer: Optimizer
     scaler: GradScaler
-    """Of the loss, for fp16; does nothing in other precisions."""
+    """Scales the loss for float16; does nothing in other precisions."""
     average: AveragedModel | None = None
+    """Moving average of the weights, if `train.ema_decay` is set."""
     best: Best | None = None
     step: int = 0
-    """How many are done."""
+    """Steps done."""
+    should_stop: bool = False
+    """Set by a callback, or by early stopping: training ends after the current step."""
 
-    def __init__(self, detector: FasterRCNN, phases: Sequence[Phase], steps_per_epoch: int) -> None:
-        self.detector = detector
+    def __init__(
+        self,
+        model: FasterRCNN,
+        settings: TrainSettings,
+        phases: Sequence[Phase],
+        steps_per_epoch: int,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        self.model = model
+        self.settings = settings
         self.phases = tuple(phases)
         self.steps_per_epoch = steps_per_epoch
+        self.precision = precision
+        self.device = next(model.parameters()).device
         restarted = {part.value for phase in phases for part in phase.restart}
-        self._start = {name: t.clone() for name, t in detector.state_dict().items() if _part(name) in restarted}
-        self._saved: dict[str, Any] = {}
+        self._initial = {name: t.clone() for name, t in model.state_dict().items() if _part(name) in restarted}
 
     @property
     def steps(self) -> int:
-        """Of all phases."""
+        """Steps of all phases."""
         return sum(phase.epochs for phase in self.phases) * self.steps_per_epoch
 
     @property
     def position(self) -> Position:
-        """Of the step that comes next."""
+        """Of the next step."""
         return locate(self.step, self.phases, self.steps_per_epoch)
 
     @property
+    def phase(self) -> Phase:
+        """Of the next step."""
+        return self.phases[self.position.phase]
+
+    @property
     def outcome(self) -> FasterRCNN:
-        """What would be kept if training ended now: the average where there is one."""
-        return self.detector if self.average is None else self.average.module  # type: ignore[return-value]
+        """The model that is stored if training ends now: the moving average if there is one, else `model`."""
+        return self.model if self.average is None else self.average.module  # type: ignore[return-value]
 
-    def restart(self) -> None:
-        """Put the parts that begin again in this phase back to where they were before the first."""
-        parts = {part.value for part in self.phases[self.position.phase].restart}
-        chosen = {name: tensor for name, tensor in self._start.items() if _part(name) in parts}
-        self.detector.load_state_dict(chosen, strict=False)
+    def begin_phase(self) -> None:
+        """Reset the parts that restart in this phase to their initial weights; make optimizer, scaler and average."""
+        parts = {part.value for part in self.phase.restart}
+        initial = {name: tensor for name, tensor in self._initial.items() if _part(name) in parts}
+        self.model.load_state_dict(initial, strict=False)
+        self._make_optimizer()
 
-    def begin(self, device: torch.device, precision: torch.dtype) -> None:
-        """Make optimiser, scaler and average of the phase, or take them up as they were saved."""
-        settings = self.detector.config.train
-        self.optimizer = make_optimizer(self.detector, self.phases[self.position.phase], settings, precision)
-        self.scaler = GradScaler(device.type, enabled=precision == torch.float16)
-        self.average = None if settings.ema_decay is None else make_average(self.detector, settings.ema_decay)
-        for name, saved in self._saved.items():
-            getattr(self, name).load_state_dict(saved)
-        self._saved = {}
-
-    def end(self) -> None:
-        """End the phase: the average, where there is one, takes the place of the weights."""
+    def advance(self) -> None:
+        """Count one step and update the average. When the phase ends, the average replaces the weights."""
         if self.average is not None:
-            self.detector.load_state_dict(self.average.module.state_dict())
-        self.average = None
+            self.average.update_parameters(self.model)
+        self.step += 1
+        if self.average is not None and self.position.begins_phase:
+            self.model.load_state_dict(self.average.module.state_dict())
+            self.average = None
+
+    def update_best(self, validation: ValidationReport) -> bool:
+        """Compare a validation with the best one.
+
+        Returns:
+            Whether it is the new best.
+        """
+        best, patience = self.best, self.settings.patience
+        score = (validation.map50, -validation.loss)
+        if best is None or math.isnan(best.map50) or score > (best.map50, -best.loss):
+            self.best = Best(validation.map50, validation.loss, validation.epoch, 0)
+            return True
+        self.best = best._replace(waited=best.waited + 1)
+        self.should_stop |= patience is not None and self.best.waited >= patience
+        return False
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and names only."""
-        parts: dict[str, Any] = {}
-        if not self.position.begins_phase:  # which makes them
-            parts = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
-        if self.average is not None:
-            parts["average"] = self.average.state_dict()
-        best = None if self.best is None else tuple(self.best)
-        return {"detector": self.detector.state_dict(), "step": self.step, "best": best, "parts": parts}
+        saved: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "step": self.step,
+            "best": None if self.best is None else tuple(self.best),
+        }
+        if not self.position.begins_phase:  # else the phase makes new ones
+            saved |= {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+            saved |= {} if self.average is None else {"average": self.average.state_dict()}
+        return saved
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.detector.load_state_dict(state["detector"])
-        self.step = state["step"]
-        self.best = None if state["best"] is None else Best(*state["best"])
-        self._saved = state["parts"]
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.step = saved["step"]
+        self.best = None if saved["best"] is None else Best(*saved["best"])
+        if not self.position.begins_phase:
+            self._make_optimizer()
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.scaler.load_state_dict(saved["scaler"])
+            if self.average is not None:
+                self.average.load_state_dict(saved["average"])
+
+    def _make_optimizer(self) -> None:
+        self.optimizer = make_optimizer(self.model, self.phase, self.settings, self.precision)
+        self.scaler = GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        self.average = None if self.settings.ema_decay is None else make_average(self.model, self.settings.ema_decay)
 
 
 def _part(name: str) -> str:

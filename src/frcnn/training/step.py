@@ -1,6 +1,6 @@
-"""One training step: the detector's own modules, targets for what they say, and their losses.
+"""One training step: the model's own modules, targets for their outputs, and the losses.
 
-Letters: B images, N anchors, G ground-truth boxes, S sampled RoIs.
+Letters: B images, N anchors, K proposals, G ground-truth boxes, S sampled RoIs, M other boxes.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,33 +10,34 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from frcnn.nn.detector import FasterRCNN
-from frcnn.ops.boxes import inside, iou, iou_blocks
-from frcnn.ops.coding import encode
+from frcnn.config import RpnTrainSettings, TrainSettings
+from frcnn.nn.faster_rcnn import FasterRCNN
+from frcnn.ops.box_coder import encode
+from frcnn.ops.boxes import inside, iou
 from frcnn.ops.losses import roi_losses, rpn_losses
-from frcnn.ops.matching import match_anchors, match_rois
-from frcnn.ops.sampling import sample
-from frcnn.ops.selection import select_proposals
-from frcnn.training.phases import Part
+from frcnn.ops.matcher import match_anchors, match_rois
+from frcnn.ops.sampler import sample
+from frcnn.training.schemes import Part
 from frcnn.types import Batch, RpnOutput, Target
 
 LOSSES = ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
 Losses = dict[str, Tensor]
-"""By name, means over the images of a batch."""
+"""Each loss by its name; the mean over the images of a batch."""
+_PAIRS = 1 << 21  # pairs of boxes that are compared at once
 
 
 class MicroBatch(NamedTuple):
-    """What goes through the detector at once; a step may take several."""
+    """Images that go through the model at once; a step may have several micro-batches."""
 
     batch: Batch
     weight: float
-    """Of its mean loss in that of the step."""
+    """Weight of its mean loss in the loss of the step."""
     seeds: list[tuple[int, ...]]
-    """Of each image's samples."""
+    """Seed numbers of each image's random samples."""
 
 
 class RoiSample(NamedTuple):
-    """The RoIs of one image that train the RoI head, and what they should say."""
+    """The RoIs of one image that train the RoI head, and their targets."""
 
     rois: Float[Tensor, "S 4"]
     labels: Int[Tensor, "S"]
@@ -44,128 +45,129 @@ class RoiSample(NamedTuple):
 
 
 class TrainingStep(nn.Module):
-    """Losses of a batch. Holds no weights of its own: it is what is optimised, never what is saved.
+    """The losses of a batch. It adds no weights; only `model` is saved.
 
     Args:
-        parts: what learns; of those, the RPN and the RoI head give losses.
+        model: on the device on which it is trained.
+        settings: `rpn` and `roi` hold the thresholds, samples and losses of the two heads.
+        parts: the parts that are trained; the RPN and the RoI head have losses only if they are.
 
     Raises:
-        ValueError: the detector is compressed.
+        ValueError: the model is compressed.
     """
 
-    def __init__(self, detector: FasterRCNN, parts: Collection[Part] = tuple(Part)) -> None:
+    def __init__(self, model: FasterRCNN, settings: TrainSettings, parts: Collection[Part] = tuple(Part)) -> None:
         super().__init__()
-        if detector.svd_rank is not None:
+        if model.svd_rank is not None:
             raise ValueError(
-                f"training: the detector is compressed (svd {detector.svd_rank}) and can only detect and be exported; "
-                f"train the one that it was made of"
+                f"training: the model is compressed (svd {model.svd_rank}) and can only detect and be exported; "
+                f"train the uncompressed model"
             )
-        self.detector = detector
+        self.model = model
+        self.settings = settings
         self.parts = frozenset(parts)
 
     def forward(self, batch: Batch, generators: Sequence[torch.Generator]) -> Losses:
         """The losses of the paper, each the mean over the images.
 
         Args:
-            batch: with kept proposals, the RoI head learns from those; else from what the RPN says now.
-            generators: draw the samples, one for each image, so that it does not matter what else is in its batch; on
-                the CPU.
+            batch: if it holds proposals, the RoI head is trained on them; else on those of the RPN in this step.
+            generators: on the CPU, one per image, so that the samples of an image do not depend on its batch.
         """
-        detector = self.detector
-        features = detector.backbone(detector.normalize(batch.images, batch.image_sizes))
+        model = self.model
+        features = model.backbone(model.normalize(batch.images, batch.image_sizes))
         losses: Losses = {}
         proposals = batch.proposals
         if Part.RPN in self.parts or proposals is None:
-            rpn = detector.rpn(features, (batch.images.shape[-2], batch.images.shape[-1]))
+            rpn = model.rpn(features, (batch.images.shape[-2], batch.images.shape[-1]))
             if Part.RPN in self.parts:
                 losses["rpn_objectness"], losses["rpn_box"] = self.rpn_losses(rpn, batch, generators)
         if Part.ROI_HEAD in self.parts:
             if proposals is None:
-                rules = detector.config.detector.train_proposals
-                boxes, _, valid = select_proposals(rpn, batch.image_sizes, batch.original_sizes, **rules.model_dump())
+                settings = model.settings.detector.train_proposals
+                boxes, _, valid = model.propose(rpn, batch.image_sizes, batch.original_sizes, settings)
                 proposals = [b[v] for b, v in zip(boxes, valid, strict=True)]
             samples = [self.sample_rois(*each) for each in zip(proposals, batch.targets, generators, strict=True)]
             losses["roi_class"], losses["roi_box"] = self.roi_losses(features, samples)
         return losses
 
     def set_modes(self) -> None:
-        """Training mode for what learns; what does not also keeps the statistics of its batch norm."""
-        self.detector.train()
+        """Put the trained parts into training mode. Others stay in evaluation mode: their statistics do not change."""
+        self.model.train()
         for part in Part:
-            getattr(self.detector, part.value).train(part in self.parts)
-        self.detector.freeze_batch_norm()
+            getattr(self.model, part.value).train(part in self.parts)
+        self.model.freeze_batch_norm()
 
     def rpn_losses(
         self, rpn: RpnOutput, batch: Batch, generators: Sequence[torch.Generator]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The anchor target rule (section 3.1.2), a sample (3.1.3), and its two losses."""
-        rules = self.detector.config.train.rpn
+        """The anchor target rule (Ren et al. 2015, section 3.1.2), a sample (3.1.3), and its two losses."""
+        settings = self.settings.rpn
         zeros, ones = rpn.anchors.new_zeros(4), rpn.anchors.new_ones(4)
         losses = []
         for logits, deltas, size, target, generator in zip(
             rpn.logits, rpn.deltas, batch.image_sizes, batch.targets, generators, strict=True
         ):
-            boxes = target.boxes[~target.difficult]
-            eligible = inside(rpn.anchors, size) | (not rules.inside_only)
-            labels, matched_idxs = match_anchors(
-                iou_blocks(rpn.anchors[eligible], boxes),
-                eligible,
-                fg_iou=rules.fg_iou,
-                bg_iou=rules.bg_iou,
-                clobber_positives=rules.clobber_positives,
+            boxes = target.boxes[~target.ignore]
+            eligible = (inside(rpn.anchors, size) | (not settings.inside_only)).nonzero().flatten()
+            anchors = rpn.anchors[eligible]
+            labels, matched_idxs = _match_anchors(anchors, boxes, settings)
+            labels = _ignore_background(labels, anchors, target.boxes[target.ignore], settings.negative_iou)
+            chosen = sample(
+                labels, size=settings.sample_size, positive_fraction=settings.positive_fraction, generator=generator
             )
-            labels = _ignore_difficult(labels, rpn.anchors, target, rules.bg_iou)
-            chosen = sample(labels, size=rules.sample_size, fg_fraction=rules.fg_fraction, generator=generator)
-            labels = labels[chosen]
-            target_deltas = torch.zeros_like(deltas[chosen], dtype=torch.float32)
+            eligible, labels, matched_idxs = eligible[chosen], labels[chosen], matched_idxs[chosen]
+            target_deltas = deltas.new_zeros((len(chosen), 4), dtype=torch.float32)
             positive = labels == 1
             target_deltas[positive] = encode(
-                boxes[matched_idxs[chosen][positive]], rpn.anchors[chosen][positive], mean=zeros, std=ones
+                boxes[matched_idxs[positive]], rpn.anchors[eligible[positive]], mean=zeros, std=ones
             )
-            losses.append(rpn_losses(logits[chosen], deltas[chosen], labels, target_deltas, sigma=rules.sigma))
+            losses.append(rpn_losses(logits[eligible], deltas[eligible], labels, target_deltas, sigma=settings.sigma))
         objectness, box = zip(*losses, strict=True)
         return torch.stack(objectness).mean(), torch.stack(box).mean()
 
     @torch.no_grad()
     def sample_rois(self, proposals: Float[Tensor, "K 4"], target: Target, generator: torch.Generator) -> RoiSample:
-        """The proposal target rule: ground truth joins the proposals, so that the head sees objects from the
-        first step on; then a sample (Girshick 2015, section 2.3)."""
-        rules = self.detector.config.train.roi
-        boxes, gt_labels = target.boxes[~target.difficult], target.labels[~target.difficult]
+        """The proposal target rule, then a sample (Girshick 2015, section 2.3). The ground-truth boxes join the
+        proposals, so that the head sees objects from the first step on."""
+        settings = self.settings.roi
+        boxes, gt_labels = target.boxes[~target.ignore], target.labels[~target.ignore]
         rois = torch.cat((boxes, proposals))
         labels, matched_idxs = match_rois(
             iou(rois, boxes),
             gt_labels,
-            fg_iou=rules.fg_iou,
-            bg_iou_low=rules.bg_iou_low,
-            bg_iou_high=rules.bg_iou_high,
+            positive_iou=settings.positive_iou,
+            negative_iou_low=settings.negative_iou_low,
+            negative_iou_high=settings.negative_iou_high,
         )
-        labels = _ignore_difficult(labels, rois, target, rules.fg_iou)
-        chosen = sample(labels, size=rules.sample_size, fg_fraction=rules.fg_fraction, generator=generator)
+        labels = _ignore_background(labels, rois, target.boxes[target.ignore], settings.positive_iou)
+        chosen = sample(
+            labels, size=settings.sample_size, positive_fraction=settings.positive_fraction, generator=generator
+        )
         rois, labels, matched_idxs = rois[chosen], labels[chosen], matched_idxs[chosen]
         deltas = torch.zeros_like(rois)
         foreground = labels > 0
         deltas[foreground] = encode(
             boxes[matched_idxs[foreground]],
             rois[foreground],
-            mean=self.detector.delta_mean,
-            std=self.detector.delta_std,
+            mean=self.model.delta_mean,
+            std=self.model.delta_std,
         )
         return RoiSample(rois, labels, deltas)
 
     def roi_losses(
         self, features: Sequence[Tensor], samples: list[RoiSample]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Run the RoI head on all samples at once, and each image's two losses."""
+        """The RoI head's output for all samples at once, and the two losses of each image."""
         rois = nn.utils.rnn.pad_sequence([s.rois for s in samples], batch_first=True)  # (B, S, 4)
-        output = self.detector.roi_head(features, rois)
+        output = self.model.roi_head(features, rois)
         losses = [
             roi_losses(
                 logits[: len(s.labels)],
                 deltas[: len(s.labels)],
                 s.labels,
                 s.deltas,
-                sigma=self.detector.config.train.roi.sigma,
+                sigma=self.settings.roi.sigma,
             )
             for logits, deltas, s in zip(output.logits, output.deltas, samples, strict=True)
         ]
@@ -173,8 +175,39 @@ class TrainingStep(nn.Module):
         return torch.stack(classification).mean(), torch.stack(box).mean()
 
 
-def _ignore_difficult(labels: Tensor, boxes: Tensor, target: Target, threshold: float) -> Tensor:
-    """Background that lies on a "difficult" object is no example of background."""
-    for ious in iou_blocks(boxes, target.boxes[target.difficult]):
-        labels = labels.masked_fill((ious >= threshold).any(dim=1) & (labels == 0), -1)
-    return labels
+def _match_anchors(
+    anchors: Float[Tensor, "N 4"], boxes: Float[Tensor, "G 4"], settings: RpnTrainSettings
+) -> tuple[Int[Tensor, "N"], Int[Tensor, "N"]]:
+    """`match_anchors`, in chunks if there are many pairs."""
+    chunks, highest = _chunks(anchors, boxes), None
+    if len(chunks) > 1:
+        highest = torch.stack([iou(chunk, boxes).amax(dim=0) for chunk in chunks]).amax(dim=0)
+    matches = [
+        match_anchors(
+            iou(chunk, boxes),
+            highest,
+            positive_iou=settings.positive_iou,
+            negative_iou=settings.negative_iou,
+            clobber_positives=settings.clobber_positives,
+        )
+        for chunk in chunks
+    ]
+    labels, matched_idxs = zip(*matches, strict=True)
+    return torch.cat(labels), torch.cat(matched_idxs)
+
+
+def _ignore_background(
+    labels: Int[Tensor, "N"], boxes: Float[Tensor, "N 4"], ignored: Float[Tensor, "M 4"], threshold: float
+) -> Int[Tensor, "N"]:
+    """Background with IoU >= `threshold` with an ignored object becomes -1. From this IoU with a counted
+    object, an anchor (`negative_iou`) or a RoI (`positive_iou`) is not background."""
+    if len(ignored) == 0:
+        return labels
+    overlaps = torch.cat([(iou(chunk, ignored) >= threshold).any(dim=1) for chunk in _chunks(boxes, ignored)])
+    return labels.masked_fill(overlaps & (labels == 0), -1)
+
+
+def _chunks(boxes: Float[Tensor, "N 4"], others: Float[Tensor, "M 4"]) -> Sequence[Float[Tensor, "_ 4"]]:
+    """`boxes` in chunks of limited memory: the IoU of 140,000 anchors with 500 boxes at once would fill gigabytes."""
+    chunks: Sequence[Tensor] = boxes.split(max(1, _PAIRS // max(1, len(others))))
+    return chunks

@@ -1,50 +1,54 @@
-"""Measuring while training: on images that are not trained on, with the weights that would be kept."""
+"""Validation during training: AP and losses on images that are not trained on."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 
-from frcnn import processes
-from frcnn.data.loader import batch_to, own_batches
-from frcnn.evaluation.measure import measure
-from frcnn.nn.detector import FasterRCNN
-from frcnn.ops.sampling import generator_of
+from frcnn import distributed
+from frcnn.config import TrainSettings
+from frcnn.data.loader import batch_to, sharded_batches
+from frcnn.evaluation.evaluate import evaluate
+from frcnn.fast.optimize import optimize
+from frcnn.inference.runtimes import TorchRuntime
+from frcnn.nn.faster_rcnn import FasterRCNN
+from frcnn.seeds import generator_of
+from frcnn.training.reports import ValidationReport
 from frcnn.training.step import LOSSES, TrainingStep
 from frcnn.types import Record
 
 
-class ValidationReport(NamedTuple):
-    """How good the detector is after an epoch."""
+def validate(
+    model: FasterRCNN,
+    records: Sequence[Record],
+    settings: TrainSettings,
+    *,
+    epoch: int,
+    step: int,
+    workers: int = 1,
+) -> ValidationReport:
+    """Measure AP and losses. The model is left in evaluation mode; all processes must call it.
 
-    epoch: int
-    """Of all phases, from 1."""
-    step: int
-    mean_ap: float
-    coco_ap: float
-    loss: float
-    losses: dict[str, float]
-    """By the names of training, means over the images; the samples are the same every time."""
-    recall: dict[int, float]
-
-
-def validate(detector: FasterRCNN, records: Sequence[Record], *, epoch: int, step: int) -> ValidationReport:
-    """Measure the detector; several processes share the images out. It is left in evaluation mode."""
-    detector.eval()
-    evaluation = measure(detector, records, split="val")
-    losses = mean_losses(detector, records)
-    return ValidationReport(
-        epoch, step, evaluation.mean_ap, evaluation.coco_ap, sum(losses.values()), losses, evaluation.recall
-    )
+    Args:
+        settings: of the training.
+        epoch, step: done so far, for the report.
+        workers: threads that read images; 0: none.
+    """
+    model.eval()
+    metrics = evaluate(TorchRuntime(model), records, split="val", workers=workers)
+    losses = mean_losses(model, records, settings, workers=workers)
+    return ValidationReport(epoch, step, metrics.map50, metrics.map, sum(losses.values()), losses, metrics.recall)
 
 
 @torch.no_grad()
-def mean_losses(detector: FasterRCNN, records: Sequence[Record]) -> dict[str, float]:
-    """The four losses of a detector as a whole, means over the images, without dropout."""
-    config, device = detector.config, next(detector.parameters()).device
-    step, seed = TrainingStep(detector), config.train.seed
+def mean_losses(
+    model: FasterRCNN, records: Sequence[Record], settings: TrainSettings, *, workers: int = 1
+) -> dict[str, float]:
+    """The four losses of the model, means over the images, without dropout."""
+    device, image = next(model.parameters()).device, model.settings.detector.resizing
+    step = TrainingStep(optimize(model), settings)
     sums = torch.zeros(len(LOSSES), device=device)
-    for own, batch in own_batches(records, detector.classes, config):
-        losses = step(batch_to(batch, device), [generator_of(seed, index) for index in own])
+    batches = sharded_batches(records, model.classes, image, batch_size=settings.batch_size, workers=workers)
+    for own, batch in batches:
+        losses = step(batch_to(batch, device), [generator_of(settings.seed, index) for index in own])
         sums += torch.stack([losses[name] for name in LOSSES]) * len(own)
-    return dict(zip(LOSSES, (processes.total(sums) / len(records)).tolist(), strict=True))
+    return dict(zip(LOSSES, (distributed.all_reduce(sums) / len(records)).tolist(), strict=True))

@@ -1,15 +1,19 @@
-"""Data formats, one file each. To add one: a file with `LAYOUT`, `recognises`, `sets` and `read`, and a line here; to
-write it too, `image_place` and `write`; to change single images in place, what `Editable` has.
+"""Data formats, one file each. The other files are helpers; their first lines say so.
+
+A new format is a file with the names of `Format`, and one line below. To write the format, its file also has
+`image_dir` and `write`; to edit single images in place, it has the functions of `Editable`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
-from frcnn.data.formats import csv_files, folders, map_files, pascal_voc
-from frcnn.data.problems import Report
+from frcnn.data.formats import csv_files, cvat, folders, imglab, kitti, map_files, pascal_voc, text_boxes, text_lists
+from frcnn.data.formats.source import Source
+from frcnn.data.problems import OnProblem
+from frcnn.data.tree import Tree
 from frcnn.types import Annotation, Record
 
 if TYPE_CHECKING:
@@ -17,86 +21,110 @@ if TYPE_CHECKING:
 
 
 class Format(Protocol):
-    """What the file of a format has."""
+    """The names in the file of a format that frcnn reads."""
 
     LAYOUT: str
-    """In one line, for messages."""
+    """The files of the format in one line, for messages."""
+    SUFFIXES: frozenset[str]
+    """Suffixes of its annotation files, lower case."""
 
-    def recognises(self, folder: Path, settings: DataSettings) -> bool:
-        """Is this folder of that format?"""
+    def recognizes(self, file: Path, start: bytes) -> bool:
+        """Whether a file is one of the format's annotation files, by its first bytes."""
 
-    def sets(self, folder: Path, settings: DataSettings) -> list[str]:
-        """The names of its sets of images, e.g. "train"."""
+    def sources(self, tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
+        """Group the recognized files of a tree by split. Empty: they are of no use, e.g. a list of images alone."""
 
-    def read(self, folder: Path, name: str, settings: DataSettings, report: Report) -> Iterable[Record]:
-        """The images of a set. What is wrong with a line, an object or an image is reported, and that one left out.
+    def read(self, source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Iterable[Record]:
+        """The images of a source. A line, object or image that is wrong is left out, and `on_problem` is called. Boxes
+        are not compared with the image.
 
         Raises:
-            FileNotFoundError, ValueError: nothing of the set can be read.
+            FileNotFoundError, ValueError: nothing of the source can be read.
         """
 
 
 class Writable(Format, Protocol):
-    """A format that can be written too."""
+    """A format that frcnn also writes."""
 
-    def image_place(self, name: str, record: Record) -> str:
-        """The folder for an image of a set, relative to that of the data."""
+    def image_dir(self, split: str, record: Record) -> str:
+        """The folder for an image of a split, relative to the data folder."""
 
-    def write(self, folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
-        """Write the annotations of these sets; their images are in their places.
+    def write(self, folder: Path, splits: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
+        """Write the annotations of these splits. The images are in their `image_dir` already.
 
         Raises:
-            ValueError: something that the format cannot hold.
+            ValueError: the format cannot hold something.
         """
 
 
 class Editable(Format, Protocol):
-    """A format in which the annotation of one image can be changed in place. What we do not know of stays."""
+    """A format in which frcnn edits the annotation of one image in place. Fields that frcnn does not know are kept."""
 
-    def images(self, folder: Path, settings: DataSettings) -> Iterable[tuple[str, Path]]:
-        """Every image, annotated or not, after the name of its set."""
+    def images(self, source: Source, tree: Tree, settings: DataSettings) -> Iterable[Path]:
+        """Every image of a source, annotated or not."""
 
-    def class_names(self, folder: Path, settings: DataSettings) -> list[str]:
-        """The classes that the format lists, whether an image has them or not."""
+    def class_names(self, sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
+        """The classes that the format lists, with or without objects."""
 
-    def read_image(self, folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
-        """The objects of an image of the set `name`; None if it is not annotated yet.
+    def read_image(self, source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+        """The objects of an image; None: it is not annotated yet.
 
         Raises:
-            ValueError: its annotation cannot be read, so it cannot be changed without a loss.
+            ValueError: its annotation cannot be read, so an edit would lose something.
         """
 
     def write_image(
-        self, folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+        self,
+        source: Source,
+        image: Path,
+        objects: Sequence[Annotation] | None,
+        tree: Tree,
+        settings: DataSettings,
     ) -> None:
-        """Write the objects of an image of the set `name`; None: it is not annotated any more.
+        """Replace the objects of an image; None: remove its annotation.
 
         Raises:
-            ValueError: something that the format cannot hold.
+            ValueError: the format cannot hold something.
         """
 
 
-WRITABLE: dict[str, Writable] = {
-    "folders": folders,
-    "map_files": map_files,
-    "pascal_voc": pascal_voc,
-    "csv": csv_files,
-}
-EDITABLE: dict[str, Editable] = {
-    "folders": folders,
-    "map_files": map_files,
-    "pascal_voc": pascal_voc,
-    "csv": csv_files,
-}
-FORMATS: dict[str, Format] = {**WRITABLE}
+_JSON_AND_YAML: dict[str, Format] = {}
 NOT_HERE = ""
-"""Formats that cannot be read here, and why."""
+"""For messages: the formats that cannot be read here, and why."""
 
 try:
-    from frcnn.data.formats import coco, label_studio, labelme, yolo
-except ModuleNotFoundError as error:  # where exported files are run, not all of frcnn's packages have to be installed
-    NOT_HERE = f"; coco, yolo, labelme and label_studio need {error.name}, which is not installed"
+    from frcnn.data.formats import coco, createml, json_objects, label_studio, labelme, supervisely, via, vott, yolo
+except ModuleNotFoundError as error:  # exported files run without most of frcnn's packages
+    NOT_HERE = f"; formats of JSON and YAML files need {error.name}, which is not installed"
 else:
-    WRITABLE |= {"coco": coco, "yolo": yolo}
-    EDITABLE |= {"coco": coco, "yolo": yolo, "labelme": labelme}
-    FORMATS |= {**WRITABLE, "labelme": labelme, "label_studio": label_studio}
+    _JSON_AND_YAML |= {
+        "coco": coco,
+        "label_studio": label_studio,
+        "createml": createml,
+        "vott": vott,
+        "via": via,
+        "supervisely": supervisely,
+        "labelme": labelme,
+        "json": json_objects,
+        "yolo": yolo,
+    }
+
+FORMATS: dict[str, Format] = {
+    "folders": folders,
+    "map_files": map_files,
+    "cvat": cvat,
+    "imglab": imglab,
+    "pascal_voc": pascal_voc,
+    "kitti": kitti,
+    "text_boxes": text_boxes,
+    **_JSON_AND_YAML,
+    "csv": csv_files,
+    "text_lists": text_lists,
+}
+"""By name. A file is of the first format that recognizes it."""
+WRITABLE: dict[str, Writable] = {
+    name: cast("Writable", form) for name, form in FORMATS.items() if hasattr(form, "write")
+}
+EDITABLE: dict[str, Editable] = {
+    name: cast("Editable", form) for name, form in FORMATS.items() if hasattr(form, "write_image")
+}

@@ -1,127 +1,378 @@
-"""COCO: annotations/instances_SET.json, and the images in SET/, images/SET/ or images/; or, as some tools export it,
-SET/_annotations.coco.json beside the images, or NAME.json in the folder itself.
+"""COCO: one JSON file with lists "images", "annotations" and "categories" for all images of a split.
 
-Boxes are x, y, width, height there. Crowds ("iscrowd": a box around many objects) are marked as "difficult".
+The split is in the name of the file or of its folder. Boxes are x, y, width, height; an annotation without a box gets
+the one around its segmentation. Crowds ("iscrowd": one box around many objects) are ignored objects. An image without
+annotations has no objects. Also read: the keys "annotation" and "filename", ids and numbers as text, an empty box as
+the mark of an image without objects, boxes in fractions of the image's sides.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import chain
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
 
-from frcnn.data.formats.json_files import read_json
-from frcnn.data.formats.lines import slashes, visible, while_unchanged
-from frcnn.data.images import image_size, images_among
-from frcnn.data.problems import Problem, Report
+from frcnn.data.formats.json_files import id_of, plain_start, read_json
+from frcnn.data.formats.lines import slashes, to_number, to_size, while_unchanged
+from frcnn.data.formats.masks import around
+from frcnn.data.formats.source import Source, by_split
+from frcnn.data.images import image_size
+from frcnn.data.problems import (
+    ImageNotFoundError,
+    OnProblem,
+    Problem,
+    ProblemKind,
+    invalid_object,
+    missing_image,
+    unknown_class,
+)
 from frcnn.data.records import Records
-from frcnn.files import whole_file
+from frcnn.data.tree import Tree
+from frcnn.files import atomic_write
 from frcnn.types import Annotation, Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
 
-LAYOUT = "COCO: annotations/instances_{train,val}*.json, images in a folder of the set's name, or images/"
-_ROUNDING = 0.02  # COCO's numbers have two decimals, so a box at the border may leave the image by this much
+LAYOUT = "COCO: annotations/instances_train.json or train/_annotations.coco.json, and the images anywhere"
+SUFFIXES = frozenset({".json"})
+_FORM = "COCO's format, which has lists 'images', 'categories', 'annotations'"
 _PREFIX = "instances_"
-_BESIDE = "_annotations.coco.json"
-_FORM = "COCO's format, which has lists 'images', 'categories', 'annotations'"
-_FORM = "COCO's format, which has lists 'images', 'categories', 'annotations'"
-_FEW = 5  # JSON files: more are those of single images
-_Key = int | str
+_TOP_KEY = re.compile(rb'"(images|annotations?|categories|info|licenses)"\s*:')
+_IMAGES = re.compile(rb'"images"\s*:\s*\[\s*(\]|\{.{0,2000}?"(?:file_?name|coco_url)"\s*:)', re.DOTALL)
+_ANNOTATIONS = re.compile(rb'"annotations?"\s*:\s*\[')
+_YES = (1, "1")
+_NUMBERS = frozenset({int, float})
+_Key = float | str | None
 _Raw = dict[str, Any]
 _Json = tuple[Any, ...] | dict[str, Any] | str | int | float | bool | None
-"""Anything; an array becomes a tuple. Python's garbage collector soon leaves tuples of numbers alone; with a list for
-each box it took a third of the time to open the annotations of 100,000 images."""
+"""Any JSON value; an array becomes a tuple, because the garbage collector stops tracking tuples of numbers. With lists,
+it took a third of the time to read the annotations of 100,000 images."""
 
 
 class _Image(msgspec.Struct, gc=False):
-    id: _Key
-    file_name: str
-    width: int | float | None
-    height: int | float | None
+    id: int | float | str
+    file_name: str | None = None
+    filename: str | None = None
+    coco_url: str | None = None
+    width: int | float | str | None = None
+    height: int | float | str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.file_name or self.filename or self.coco_url or ""
 
 
 class _Category(msgspec.Struct, gc=False):
-    id: _Key
-    name: str | int | float
+    id: int | float | str
+    name: str | int | float | bool
 
 
 class _Annotation(msgspec.Struct, gc=False):
-    image_id: _Key
-    category_id: _Key
+    image_id: int | float | str | None = None
+    category_id: int | float | str | None = None
     bbox: _Json = None
-    id: _Key | None = None
-    iscrowd: int | float | bool | None = 0
+    id: int | float | str | None = None
+    iscrowd: int | float | bool | str | None = 0
+
+
+class _Outline(msgspec.Struct, gc=False):
+    bbox: _Json = None
+    segmentation: _Json = None
 
 
 class _Content(msgspec.Struct):
     images: list[_Image]
     categories: list[_Category]
-    annotations: list[_Annotation]
+    annotations: list[_Annotation] = []
+    annotation: list[_Annotation] = []
 
 
-def recognises(folder: Path, settings: DataSettings) -> bool:
-    return bool(_files(folder))
+class _Outlines(msgspec.Struct):
+    annotations: list[_Outline] = []
+    annotation: list[_Outline] = []
 
 
-def sets(folder: Path, settings: DataSettings) -> list[str]:
-    return list(_files(folder))
+def recognizes(file: Path, start: bytes) -> bool:
+    """An object with lists of categories and of images that have a file name. The lists may come in any order, so the
+    rest of the file is looked at if the start looks like COCO's."""
+    start = plain_start(start)
+    if start.lstrip()[:1] != b"{" or not _TOP_KEY.search(start):
+        return False
+    with _bytes_of(file) as content:
+        # COCO's own files have their classes at the end.
+        return _IMAGES.search(content) is not None and content.rfind(b'"categories"') >= 0
 
 
-def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Records:
-    """The images of a set, in the order of its file."""
-    file = _files(folder)[name]
-    content = read_json(file, _Content, _FORM)
-    place = {image.id: number for number, image in enumerate(content.images)}
-    listed = [str(category.name) for category in content.categories]
-    known = {label: number for number, label in enumerate(listed)}
-    names = {category.id: known[str(category.name)] for category in content.categories}  # two may have one name
-    if len(place) < len(content.images):
-        twice = next(image.id for number, image in enumerate(content.images) if place[image.id] != number)
-        report(Problem("index twice", file, f"image id {twice} appears twice; give every image its own"))
-    good = [a for n, a in enumerate(content.annotations, start=1) if _is_good(a, n, place, names, file, report)]
-    images = np.array([place[annotation.image_id] for annotation in good], np.int64)
-    labels = np.array([names[annotation.category_id] for annotation in good], np.int64)
-    crowds = np.array([bool(annotation.iscrowd) for annotation in good], bool)
-    sides = cast("list[tuple[float, ...]]", [annotation.bbox for annotation in good])
-    boxes = np.fromiter(chain.from_iterable(sides), np.float64, 4 * len(sides)).reshape(-1, 4)
-    content.annotations, good, sides = [], [], []
-    sizes = np.array([(image.height or 0, image.width or 0) for image in content.images], np.int64).reshape(-1, 2)
+@contextmanager
+def _bytes_of(file: Path) -> Iterator[mmap | bytes]:
+    """The bytes of a file in UTF-8; without reading them all, if it is so already."""
+    with file.open("rb") as opened:
+        start = opened.read(2)
+        if start in (b"\xff\xfe", b"\xfe\xff"):
+            yield plain_start(start + opened.read())
+        else:
+            with mmap(opened.fileno(), 0, access=ACCESS_READ) as mapped:
+                yield mapped
 
-    order = np.argsort(images, kind="stable")
-    images, boxes = images[order], boxes[order]
+
+def _has_annotations(file: Path) -> bool:
+    with _bytes_of(file) as content:
+        return _ANNOTATIONS.search(content) is not None
+
+
+def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
+    """One source for each split. Files that only list images are skipped."""
+    labeled = _labeled(files)
+    if labeled and len(labeled) < len(files):
+        tree.skipped["COCO files without labels of objects"] = len(files) - len(labeled)
+    return by_split(labeled, tree.split_of)
+
+
+def _labeled(files: Sequence[Path]) -> list[Path]:
+    """The files with annotations. COCO's own files of captions, key points and stuff have the images of its instances
+    again."""
+    instances = {file for file in files if file.name.startswith(_PREFIX)}
+    others = ("captions_", "person_keypoints_", "stuff_", "panoptic_")
+    again = {file.with_name(other + file.name.removeprefix(_PREFIX)) for file in instances for other in others}
+    return [file for file in files if file not in again and _has_annotations(file)]
+
+
+@np.errstate(over="ignore", invalid="ignore")  # boxes that are not finite are a problem of their own
+def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Records:
+    """The images of a source, in the order of its files."""
+    classes: dict[str, int] = {}
+    first: dict[str, tuple[Path, _Image]] = {}
+    parts = [_read_file(file, tree, classes, first, on_problem) for file in source.files]
     return Records.of_arrays(
-        _paths(folder, name, file, [image.file_name for image in content.images]),
-        _corners(boxes, sizes[images]),
-        labels[order],
-        listed,
-        np.bincount(images, minlength=len(sizes)),
-        difficult=crowds[order],
-        sizes=sizes,
+        chain.from_iterable(part.paths for part in parts),
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        list(classes),
+        np.concatenate([part.counts for part in parts]),
+        ignore=np.concatenate([part.crowds for part in parts]),
+        sizes=np.concatenate([part.sizes for part in parts]),
     )
 
 
-def image_place(name: str, record: Record) -> str:
-    """The folder of an image."""
-    return f"images/{name}"
+class _Part(NamedTuple):
+    """The arrays of one file, as `Records.of_arrays` takes them."""
+
+    paths: list[str]
+    boxes: np.ndarray
+    labels: np.ndarray
+    counts: np.ndarray
+    crowds: np.ndarray
+    sizes: np.ndarray
 
 
-def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
+def _read_file(
+    file: Path,
+    tree: Tree,
+    classes: dict[str, int],
+    first: dict[str, tuple[Path, _Image]],
+    on_problem: OnProblem,
+) -> _Part:
+    """One file. Its classes are added to `classes`, its images to `first`."""
+    content = read_json(file, _Content, _FORM)
+    annotations = content.annotations or content.annotation
+    odd = {number for number, annotation in enumerate(annotations) if not _is_box(annotation.bbox)}
+    if odd:
+        outlines = read_json(file, _Outlines, _FORM)
+        for number in odd:
+            outline = (outlines.annotations or outlines.annotation)[number]
+            annotations[number].bbox = box_of(outline.bbox, outline.segmentation)
+    names = {id_of(each.id): classes.setdefault(str(each.name), len(classes)) for each in content.categories}
+    known = list(classes)
+    place = {id_of(image.id): number for number, image in enumerate(content.images)}
+    if len(place) < len(content.images):
+        _report_ids(content.images, place, file, on_problem)
+    good = [
+        annotation
+        for number, annotation in enumerate(annotations)
+        if (annotation.image_id in place and annotation.category_id in names and number not in odd)
+        or _is_good(annotation, number, number in odd, place, names, known, file, on_problem)
+    ]
+    images = np.array([_find(place, annotation.image_id) for annotation in good], np.int64)
+    labels = np.array([_find(names, annotation.category_id) for annotation in good], np.int64)
+    crowds = np.array([annotation.iscrowd in _YES for annotation in good], bool)
+    sides = cast("list[tuple[float, ...]]", [annotation.bbox for annotation in good])
+    try:
+        boxes = np.fromiter(chain.from_iterable(sides), np.float64, 4 * len(sides)).reshape(-1, 4)
+    except OverflowError:
+        raise ValueError(f"{file}: a bbox has a number with more than 300 digits; correct it") from None
+    content.annotations, content.annotation, annotations, good, sides = [], [], [], [], []
+
+    order = np.argsort(images, kind="stable")
+    counts = np.bincount(images, minlength=len(content.images))
+    starts = np.cumsum(counts) - counts
+
+    def classes_of(number: int) -> list[str]:
+        return [known[label] for label in labels[order[starts[number] :][: counts[number]]]]
+
+    paths = _paths(file, tree, content.images, classes_of, first, on_problem)
+    is_there = np.array([path is not None for path in paths], bool)
+    order = order[is_there[images[order]]]
+    images, boxes = images[order], boxes[order]
+    are_fractions = _are_fractions(boxes)
+    sizes = np.array(
+        [
+            to_size(image.height, image.width) or (image_size(Path(path)) if are_fractions and path else (0, 0))
+            for image, path in zip(content.images, paths, strict=True)
+        ],
+        np.int64,
+    ).reshape(-1, 2)
+    if are_fractions:
+        boxes = boxes * np.tile(sizes[images][:, ::-1], 2)
+        message = "boxes are fractions of the image's sides, as Azure writes them; they become pixels"
+        on_problem(Problem(ProblemKind.FRACTIONS, file, message, level="repaired"))
+    kept = [path for path in paths if path is not None]
+    return _Part(kept, _corners(boxes), labels[order], counts[is_there], crowds[order], sizes[is_there])
+
+
+def _are_fractions(boxes: np.ndarray) -> bool:
+    """Whether all boxes would lie in one pixel."""
+    are_small = bool((boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] < 1.001).all())
+    return are_small and bool((boxes % 1 > 0).any())
+
+
+def _paths(
+    file: Path,
+    tree: Tree,
+    images: Sequence[_Image],
+    classes_of: Callable[[int], list[str]],
+    first: dict[str, tuple[Path, _Image]],
+    on_problem: OnProblem,
+) -> list[str | None]:
+    """The path of each image; None: there is no such image.
+
+    Args:
+        classes_of: the classes of the objects of an image, by its number.
+    """
+    paths: list[str | None] = []
+    twice: list[Problem] = []
+    for number, image in enumerate(images):
+        try:
+            path = str(tree.find_image(image.name, file))
+        except ImageNotFoundError as error:
+            on_problem(missing_image(file, error, f"image {image.id}", classes_of(number)))
+            paths.append(None)
+            continue
+        paths.append(path)
+        other_file, other = first.setdefault(path, (file, image))
+        if other is not image:
+            message = (
+                f"{image.name} (id {image.id}) is also image {other.id} of {other_file}; list each image once, "
+                f"because the objects of one entry would be background for the other"
+            )
+            twice.append(Problem(ProblemKind.ANNOTATED_TWICE, file, message, other=Path(path)))
+    if twice:
+        on_problem(twice[0]._replace(message=twice[0].message + _more(len(twice))))
+    return paths
+
+
+def _report_ids(images: Sequence[_Image], place: Mapping[_Key, int], file: Path, on_problem: OnProblem) -> None:
+    """One error for all ids that several images have."""
+    shared = [image for number, image in enumerate(images) if place[id_of(image.id)] != number]
+    one, other = shared[0], images[place[id_of(shared[0].id)]]
+    message = f"image id {one.id} appears twice: {one.name} and {other.name}; give every image its own"
+    on_problem(Problem(ProblemKind.DUPLICATE_ID, file, message + _more(len(shared))))
+
+
+def _more(count: int) -> str:
+    return f" ({count} images of this file)" if count > 1 else ""
+
+
+def _is_good(
+    annotation: _Annotation,
+    number: int,
+    is_odd: bool,
+    images: Mapping[_Key, int],
+    names: Mapping[_Key, int],
+    classes: Sequence[str],
+    file: Path,
+    on_problem: OnProblem,
+) -> bool:
+    if is_odd and annotation.bbox == ():
+        return False  # the mark of an image without objects
+    label = _find(names, annotation.category_id)
+    name = "" if label is None else classes[label]
+    place = f"annotation {annotation.id if annotation.id is not None else number + 1}"
+    if _find(images, annotation.image_id) is None:
+        message = f"there is no image {annotation.image_id}; it is left out"
+        on_problem(missing_image(file, message, place, [name])._replace(images=0))
+    elif is_odd and not _is_box(annotation.bbox):
+        shown = list(annotation.bbox) if isinstance(annotation.bbox, tuple) else annotation.bbox
+        message = f"bbox {shown!r} must be four numbers: x, y, width, height"
+        on_problem(invalid_object(file, message, place, name))
+    elif label is None:
+        on_problem(unknown_class(file, f"there is no category {annotation.category_id}", place))
+    else:
+        return True
+    return False
+
+
+def _find(numbers: Mapping[_Key, int], key: _Key) -> int | None:
+    number = numbers.get(key)
+    return numbers.get(id_of(key)) if number is None else number
+
+
+def _is_box(box: object) -> bool:
+    """Whether this is four numbers, and the first is not NaN."""
+    return isinstance(box, list | tuple) and len(box) == 4 and _NUMBERS.issuperset(map(type, box)) and box[0] == box[0]
+
+
+def box_of(bbox: object, segmentation: object) -> Any:
+    """x, y, width, height of an annotation whose box is missing or unusual.
+
+    Args:
+        bbox: may have numbers as text, or be empty, or have no numbers at all (NaN, null).
+        segmentation: gives the box if `bbox` does not.
+
+    Returns:
+        (): both are empty, which marks an image without objects. `bbox` itself: it is no box.
+    """
+    is_list = isinstance(bbox, list | tuple)
+    numbers = [math.nan if value is None else to_number(value) for value in cast("list[Any]", bbox if is_list else [])]
+    if None in numbers or (bbox is not None and not is_list):
+        return bbox
+    if not all(number != number for number in numbers):
+        return tuple(numbers) if len(numbers) == 4 else bbox
+    return around(segmentation) or (() if is_list else None)
+
+
+def _corners(boxes: np.ndarray) -> np.ndarray:
+    """x1, y1, x2, y2 of x, y, width, height."""
+    corners = boxes.copy()
+    corners[:, 2:] = (boxes[:, :2] + boxes[:, 2:]).round(4)  # x + width of decimals: 0.1 + 0.2 is 0.3
+    return corners
+
+
+def image_dir(split: str, record: Record) -> str:
+    """The folder for an image of a split, relative to the data folder."""
+    return f"images/{split}"
+
+
+def write(folder: Path, splits: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
     categories = {label: number for number, label in enumerate(classes, start=1)}
-    for name, records in sets.items():
+    for split, records in splits.items():
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for number, record in enumerate(records, start=1):
             height, width = record.size or image_size(record.image)
             images.append({"id": number, "file_name": record.image.name, "width": width, "height": height})
-            for box, label, crowd in zip(record.boxes.tolist(), record.names, record.difficult, strict=True):
+            for box, label, crowd in zip(record.boxes.tolist(), record.class_names, record.ignore, strict=True):
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
@@ -136,151 +387,180 @@ def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[
             "categories": [{"id": number, "name": label} for label, number in categories.items()],
             "annotations": annotations,
         }
-        with whole_file(folder / "annotations" / f"{_PREFIX}{name}.json") as partial:
+        with atomic_write(folder / "annotations" / f"{_PREFIX}{split}.json") as partial:
             partial.write_bytes(msgspec.json.encode(content))
 
 
-def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
-    """Those of the files, and those beside them that are in none, which become part of a set there."""
-    files = sorted(_files(folder).items(), key=lambda item: not item[0].startswith("train"))
-    listed = {Path(image): name for name, file in files for image in _opened(file).images}
-    yield from ((name, image) for image, name in listed.items())
-    for name, file in files:
-        beside = {Path(image).parent for image in _opened(file).images} or set(_places(folder, name, file))
-        for place in sorted(filter(Path.is_dir, beside)):
-            for image in images_among(place.iterdir()):
-                if image not in listed:
-                    listed[image] = name
-                    yield name, image
+def images(source: Source, tree: Tree, settings: DataSettings) -> Iterator[Path]:
+    """The images of the files, and new images in the same folders. A new image in a folder of several splits belongs to
+    the first of them, train before others."""
+    groups = sorted(_all_sources(tree), key=lambda group: not group.split.startswith("train"))
+    listed = {image: group.split for group in groups for file in group.files for image in _opened(file, tree).images}
+    owners: dict[str, str] = {}
+    for image, split in listed.items():
+        owners.setdefault(os.path.dirname(image), split)
+    yield from (Path(image) for file in source.files for image in _opened(file, tree).images)
+    everywhere = None if listed else groups[0].split  # files that list no image yet
+    for new in tree.images:
+        if str(new) not in listed and owners.get(str(new.parent), everywhere) == source.split:
+            yield new
 
 
-def class_names(folder: Path, settings: DataSettings) -> list[str]:
-    names = (label for file in _files(folder).values() for label in _opened(file).names.values())
-    return list(dict.fromkeys(names))
+def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
+    files = (file for source in sources for file in source.files)
+    return list(dict.fromkeys(label for file in files for label in _opened(file, tree).names.values()))
 
 
-def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
-    """An image that the file does not list is not annotated; one that is listed twice cannot be changed."""
-    opened = _opened(_files(folder)[name])
-    twice = [file for file in _files(folder).values() for _ in range(_opened(file).listed[str(image)])]
+def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+    """An image that the files do not list is not annotated. One that is listed twice cannot be edited."""
+    files = [file for group in _all_sources(tree) for file in group.files]
+    twice = [file for file in files for _ in range(_opened(file, tree).listed[str(image)])]
     if len(twice) > 1:
         raise ValueError(f"{image}: is listed in {twice[0]} and in {twice[1]}; one list must have it, once")
-    entry = opened.images.get(str(image))
-    return None if entry is None else [_annotation(one, entry, opened.names) for one in opened.readable(entry)]
+    if not twice:
+        return None
+    opened = _opened(twice[0], tree)
+    return [_annotation(one, opened) for one in opened.readable(opened.images[str(image)])]
 
 
 def write_image(
-    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
 ) -> None:
-    """An object whose box is changed loses its outline; those that cannot be read stay as they are."""
-    file = _files(folder)[name]
-    opened = _opened(file)
-    entry = opened.images.get(str(image)) or _entry(image, opened, _places(folder, name, file))
-    names = dict(opened.names)
-    for label in dict.fromkeys(thing.name for thing in objects or ()):
-        if label not in names.values():
-            names[_free(names)] = label
-    replaced = opened.readable(entry) if objects is not None else opened.annotations.get(entry["id"], [])
+    """An object whose box is changed loses its outline. Objects that cannot be read are kept."""
+    file = _file_of(source, image, tree)
+    opened = _opened(file, tree)
+    entry = opened.images.get(str(image)) or _entry(image, opened, tree)
+    categories = list(opened.content["categories"])
+    for label in dict.fromkeys(annotation.name for annotation in objects or ()):
+        if label not in opened.names.values():
+            categories.append({"id": _free(each["id"] for each in categories), "name": label})
+    replaced = opened.readable(entry) if objects is not None else opened.annotations.get(id_of(entry["id"]), [])
     ids = {id(one) for one in replaced}
-    before = opened.content["annotations"]
+    before = opened.content.get(opened.key, [])
     kept = [one for one in before if id(one) not in ids]
     place = next((number for number, one in enumerate(before) if id(one) in ids), len(before))
     used = {one.get("id") for one in kept}
     new = []
-    for thing in objects or ():
-        new.append(_described(thing, entry, names, used))
+    for annotation in objects or ():
+        new.append(_to_coco(annotation, entry, categories, opened, used))
         used.add(new[-1]["id"])
     others = [one for one in opened.content["images"] if one is not entry]
-    images = opened.content["images"] if str(image) in opened.images else [*opened.content["images"], entry]
-    categories = [{"id": key, "name": label} for key, label in names.items() if key not in opened.names]
+    entries = opened.content["images"] if str(image) in opened.images else [*opened.content["images"], entry]
     content = opened.content | {
-        "images": others if objects is None else images,
-        "annotations": [*kept[:place], *new, *kept[place:]],
-        "categories": [*opened.content["categories"], *categories],
+        "images": others if objects is None else entries,
+        opened.key: [*kept[:place], *new, *kept[place:]],
+        "categories": categories,
     }
-    with whole_file(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_bytes(msgspec.json.encode(content))
 
 
 class _Opened(NamedTuple):
-    """A file, with all that we do not know of."""
+    """A whole file, with the fields that frcnn does not know."""
 
     content: _Raw
+    key: str
+    """Of the annotations."""
     listed: Counter[str]
-    """How often each path is."""
+    """How often each path is listed."""
     images: dict[str, _Raw]
     """By path."""
     annotations: dict[_Key, list[_Raw]]
     """By the id of their image."""
     names: dict[_Key, str]
-    """Of the categories."""
+    """Of the categories, by id."""
 
     def readable(self, entry: _Raw) -> list[_Raw]:
         """The annotations of an image that are boxes of a class."""
-        own = self.annotations.get(entry["id"], [])
-        return [one for one in own if one["category_id"] in self.names and _is_box(one.get("bbox"))]
+        own = self.annotations.get(id_of(entry["id"]), [])
+        return [one for one in own if id_of(one.get("category_id")) in self.names and _is_box(_box(one))]
+
+
+@lru_cache(maxsize=2)
+def _all_sources(tree: Tree) -> list[Source]:
+    """Of all files of the tree; they do not change while images are edited."""
+    files = [file for file in tree.with_suffix(*SUFFIXES) if recognizes(file, tree.start(file))]
+    return by_split(_labeled(files), tree.split_of)
 
 
 @while_unchanged
-def _opened(file: Path) -> _Opened:
+def _opened(file: Path, tree: Tree) -> _Opened:
     read_json(file, _Content, _FORM)
     content = read_json(file, _Raw, _FORM)
-    name = next(name for name, other in _files(_folder_of(file)).items() if other == file)
-    names = [entry["file_name"] for entry in content["images"]]
-    paths = [str(Path(path)) for path in _paths(_folder_of(file), name, file, names)]
+    key = "annotation" if "annotation" in content else "annotations"
+    entries: dict[str, _Raw] = {}
+    listed: Counter[str] = Counter()
+    for entry in content["images"]:
+        with suppress(ImageNotFoundError):
+            path = str(tree.find_image(_name(entry), file))
+            entries[path] = entry
+            listed[path] += 1
     annotations: dict[_Key, list[_Raw]] = {}
-    for one in content["annotations"]:
-        annotations.setdefault(one["image_id"], []).append(one)
-    return _Opened(
-        content,
-        Counter(paths),
-        dict(zip(paths, content["images"], strict=True)),
-        annotations,
-        {category["id"]: str(category["name"]) for category in content["categories"]},
-    )
+    for one in content.get(key, []):
+        annotations.setdefault(id_of(one.get("image_id")), []).append(one)
+    boxes = [box for box in map(_box, content.get(key, [])) if _is_box(box)]
+    if _are_fractions(np.array(boxes, np.float64).reshape(-1, 4)):
+        raise ValueError(f"{file}: boxes are fractions, not pixels; edit a copy that `frcnn convert` writes")
+    names = {id_of(category["id"]): str(category["name"]) for category in content["categories"]}
+    return _Opened(content, key, listed, entries, annotations, names)
 
 
-def _annotation(one: _Raw, entry: _Raw, names: Mapping[_Key, str]) -> Annotation:
-    sizes = np.array([[entry["height"] or 0, entry["width"] or 0]])
-    x1, y1, x2, y2 = _corners(np.array([one["bbox"]], np.float64), sizes)[0].tolist()
-    is_crowd = bool(one.get("iscrowd"))
-    return Annotation((x1, y1, x2, y2), names[one["category_id"]], is_crowd, msgspec.json.encode(one).decode())
+def _file_of(source: Source, image: Path, tree: Tree) -> Path:
+    """The file that lists an image; of a new image, the first one that lists images of its folder."""
+    folder = f"{image.parent}{os.sep}"
+    for fits in (lambda path: path == str(image), lambda path: path.startswith(folder)):
+        for file in source.files:
+            if any(map(fits, _opened(file, tree).images)):
+                return file
+    return source.files[0]
 
 
-def _described(thing: Annotation, entry: _Raw, names: Mapping[_Key, str], used: set[_Key | None]) -> _Raw:
-    one: _Raw = msgspec.json.decode(thing.source) if thing.source else {}
-    old = _annotation(one, entry, names) if thing.source else None
+def _name(entry: _Raw) -> str:
+    return str(entry.get("file_name") or entry.get("filename") or entry.get("coco_url") or "")
+
+
+def _box(one: _Raw) -> Any:
+    return one.get("bbox") if _is_box(one.get("bbox")) else box_of(one.get("bbox"), one.get("segmentation"))
+
+
+def _annotation(one: _Raw, opened: _Opened) -> Annotation:
+    x1, y1, x2, y2 = _corners(np.array([_box(one)], np.float64))[0].tolist()
+    name = opened.names[id_of(one["category_id"])]
+    return Annotation((x1, y1, x2, y2), name, one.get("iscrowd") in _YES, msgspec.json.encode(one).decode())
+
+
+def _to_coco(annotation: Annotation, entry: _Raw, categories: Sequence[_Raw], opened: _Opened, used: set[_Key]) -> _Raw:
+    one: _Raw = msgspec.json.decode(annotation.source) if annotation.source else {}
+    old = _annotation(one, opened) if annotation.source else None
     if one.get("id") in used or not one:
         one = {"id": _free(used)} | {key: value for key, value in one.items() if key != "id"}
     one["image_id"] = entry["id"]
-    if old is None or old.name != thing.name:
-        one["category_id"] = next(key for key, label in names.items() if label == thing.name)
-    if old is None or old.box != thing.box:
-        one = {key: value for key, value in one.items() if key != "segmentation"} | _sides(thing.box)
-    if old is None or old.difficult != thing.difficult:
-        one["iscrowd"] = int(thing.difficult)
+    if old is None or old.name != annotation.name:
+        one["category_id"] = next(each["id"] for each in categories if str(each["name"]) == annotation.name)
+    if old is None or old.box != annotation.box:
+        one = {key: value for key, value in one.items() if key != "segmentation"} | _sides(annotation.box)
+    if old is None or old.ignore != annotation.ignore:
+        one["iscrowd"] = int(annotation.ignore)
     return one
 
 
-def _entry(image: Path, opened: _Opened, places: Sequence[Path]) -> _Raw:
-    place = next(place for place in places if image.is_relative_to(place))
+def _entry(image: Path, opened: _Opened, tree: Tree) -> _Raw:
+    """The entry of a new image. Its path is relative to the folder to which those of the other images are relative."""
+    base, key = tree.root, "file_name"
+    for path, entry in opened.images.items():
+        name = slashes(_name(entry))
+        if path.endswith("/" + name) and image.is_relative_to(path.removesuffix(name)):
+            base, key = Path(path.removesuffix(name)), "file_name" if "file_name" in entry else "filename"
+            break
     height, width = image_size(image)
-    key = _free(
-        [*opened.annotations, *(entry["id"] for entry in opened.content["images"])]
-    )  # boxes may be without image
-    return {"id": key, "file_name": image.relative_to(place).as_posix(), "width": width, "height": height}
+    ids = [*opened.annotations, *(entry["id"] for entry in opened.content["images"])]  # boxes may be without image
+    return {"id": _free(ids), key: image.relative_to(base).as_posix(), "width": width, "height": height}
 
 
-def _free(keys: Iterable[_Key | None]) -> int:
-    return max((key for key in keys if isinstance(key, int)), default=0) + 1
-
-
-def _corners(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """x1, y1, x2, y2 of x, y, width, height; and inside the image, if rounding is all that leads out of it."""
-    corners = boxes.copy()
-    corners[:, 2:] = (boxes[:, :2] + boxes[:, 2:]).round(4)  # x + width of decimals: 0.1 + 0.2 is 0.3
-    clipped = corners.clip(0, np.tile(sizes[:, ::-1], 2))
-    return np.where(np.abs(corners - clipped) <= _ROUNDING, clipped, corners)
+def _free(keys: Iterable[_Key]) -> int:
+    """A number greater than all ids that are numbers."""
+    numbers = [key for key in map(id_of, keys) if isinstance(key, int | float)]
+    return int(max(numbers, default=0)) + 1
 
 
 def _sides(box: Sequence[float]) -> _Raw:
@@ -289,77 +569,6 @@ def _sides(box: Sequence[float]) -> _Raw:
 
 
 def _short(value: float) -> int | float:
-    """Whole numbers as such, others with four decimals."""
+    """Rounded to four decimals; whole numbers become integers."""
     rounded = round(value, 4)
     return int(rounded) if rounded == int(rounded) else rounded
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """The file of each set."""
-    found = {
-        file.stem.removeprefix(_PREFIX): file for file in sorted((folder / "annotations").glob(f"{_PREFIX}*.json"))
-    }
-    found = found or {file.parent.name: file for file in sorted(folder.glob(f"*/{_BESIDE}"))}
-    alone = sorted(visible(folder.glob("*.json")))
-    return found or {file.stem: file for file in alone if len(alone) <= _FEW and _is_coco(file)}
-
-
-@while_unchanged
-def _is_coco(file: Path) -> bool:
-    try:
-        read_json(file, _Content, _FORM)
-    except (ValueError, OSError):
-        return False
-    return True
-
-
-def _folder_of(file: Path) -> Path:
-    """Of the data."""
-    return file.parent.parent if file.name == _BESIDE or file.name.startswith(_PREFIX) else file.parent
-
-
-def _places(folder: Path, name: str, file: Path) -> list[Path]:
-    """Where the images of a set may lie."""
-    if file.name == _BESIDE:
-        return [file.parent]
-    around = (folder / name, folder / "images" / name, folder / "images", folder)
-    return [place for place in around if place.is_dir()]
-
-
-def _paths(folder: Path, name: str, file: Path, names: Sequence[str]) -> Iterable[str]:
-    places, names = _places(folder, name, file), [slashes(name) for name in names]
-    if len(places) > 1:
-        # A hundred images say where they all are, not each of a million.
-        found = [sum((place / name).is_file() for name in names[:100]) for place in places]
-        if max(found) in (0, len(names[:100])):
-            places = [places[found.index(max(found))]]
-    if len(places) == 1:
-        return (os.path.join(places[0], name) for name in names)
-    return (str(next((p / name for p in places if (p / name).is_file()), places[0] / name)) for name in names)
-
-
-def _is_box(box: object) -> bool:
-    return isinstance(box, list | tuple) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
-
-
-def _is_good(
-    annotation: _Annotation,
-    number: int,
-    images: Mapping[_Key, int],
-    names: Mapping[_Key, int],
-    file: Path,
-    report: Report,
-) -> bool:
-    box = annotation.bbox
-    if annotation.image_id not in images:
-        kind, rule = "annotation without image", f"there is no image {annotation.image_id}"
-    elif annotation.category_id not in names:
-        kind, rule = "unknown class", f"there is no category {annotation.category_id}"
-    elif not _is_box(box):
-        shown = list(box) if isinstance(box, tuple) else box
-        kind, rule = "not a box", f"bbox {shown!r} must be four numbers: x, y, width, height"
-    else:
-        return True
-    place = f"annotation {annotation.id if annotation.id is not None else number}"
-    report(Problem(kind, file, rule, place))
-    return False

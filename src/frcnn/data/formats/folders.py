@@ -1,170 +1,193 @@
 """The folders of CNTK's tutorial: positive/ (training), negative/ (no objects), testImages/.
 
-Beside NAME.jpg lie NAME.bboxes.tsv (a line a box: x1, y1, x2, y2, pixels) and NAME.bboxes.labels.tsv (a line a
-class name, same order). An image with empty files holds no objects; one without files is not annotated yet, and left
-out. A folder of photos with such files beside them is a set of its own.
+Beside NAME.jpg are NAME.bboxes.tsv (one line x1, y1, x2, y2 per box, pixels) and NAME.bboxes.labels.tsv (one class name
+per line, in the same order). An image with empty files has no objects. An image without files is not annotated yet, and
+is left out. A folder of photos with such files beside them has one split.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frcnn.data.formats.lines import plain, read_lines, to_numbers, visible
-from frcnn.data.images import IMAGE_SUFFIXES, images_among
-from frcnn.data.problems import Problem, Report, twins
+from frcnn.data.formats.lines import plain, read_lines, to_numbers
+from frcnn.data.formats.source import Source, by_split
+from frcnn.data.problems import (
+    OnProblem,
+    Problem,
+    ProblemKind,
+    duplicate_stems,
+    invalid_object,
+    missing_image,
+    unreadable_annotation,
+    without_annotation,
+)
 from frcnn.data.records import make_record
-from frcnn.files import whole_files
+from frcnn.data.tree import Tree
+from frcnn.files import atomic_write_all
 from frcnn.types import Annotation, Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
 
 LAYOUT = "positive/, negative/ and testImages/ with NAME.bboxes.tsv and NAME.bboxes.labels.tsv beside each image"
-ALL = "all"
-"""The set's name where the photos lie in the folder itself."""
-_PLACES = {"train": "positive", "test": "testImages"}
+SUFFIXES = frozenset({".tsv"})
+_BOXES, _LABELS = ".bboxes.tsv", ".bboxes.labels.tsv"
+_DIRS = {"train": "positive", "test": "testImages"}
 
 
-def recognises(folder: Path, settings: DataSettings) -> bool:
-    return bool(sets(folder, settings))
+def recognizes(file: Path, start: bytes) -> bool:
+    return file.name.endswith((_BOXES, _LABELS))
 
 
-def sets(folder: Path, settings: DataSettings) -> list[str]:
-    named = [name for name, place in _PLACES.items() if (folder / place).is_dir()]
-    return named or ([ALL] if next(visible(folder.glob("*.bboxes.tsv")), None) else [])
+def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
+    splits = {"negative": "train"} | {directory: split for split, directory in _DIRS.items()}
+    return by_split(files, lambda file: splits.get(file.parent.name) or tree.split_of(file.parent))
 
 
-def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
-    """The images of positive/ and negative/ ("train") or of testImages/ ("test"), in order of name."""
-    for image in _images(folder / _PLACES.get(name, "."), report):
-        yield from _annotated(image, report)
-    if name == "train" and settings.use_negative:
-        for image in _images(folder / "negative", report):
-            if boxes_file(image).is_file() and boxes_file(image).stat().st_size:
-                rule = "has boxes, but lies in negative/, whose images hold no objects; move it to positive/"
-                report(Problem("boxes in negative/", image, rule))
-            yield make_record(image, ())
+def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Iterator[Record]:
+    """The images of the source's folders, then those of negative/, each in order of name."""
+    images = _images(source, tree)
+    for problem in duplicate_stems(images):
+        on_problem(problem)
+    stems = {image.with_suffix("") for image in (*images, *_negatives(source, tree))}
+    for file in source.files:
+        if file.name.endswith(_BOXES) and file.with_name(file.name.removesuffix(_BOXES)) not in stems:
+            message = (
+                f"there is no image {file.name.removesuffix(_BOXES)} of a format that Pillow reads; convert the image "
+                f"or remove the file"
+            )
+            lost = [line for line in read_lines(file) if line.strip()]
+            names = _names(file.with_name(file.name.removesuffix(_BOXES) + _LABELS))
+            on_problem(missing_image(file, message, lost=(name for _, name in zip_longest(lost, names, fillvalue=""))))
+    for image in images:
+        yield from _annotated(image, on_problem)
+    for image in _negatives(source, tree) if settings.use_negative else ():
+        if boxes_file(image).is_file() and boxes_file(image).stat().st_size:
+            message = "has boxes, but images in negative/ must not have objects; move it to positive/"
+            on_problem(Problem(ProblemKind.BOXES_IN_NEGATIVE, image, message))
+        yield make_record(image, ())
 
 
-def image_place(name: str, record: Record) -> str:
-    """The folder of an image."""
-    return "negative" if name == "train" and not record.names else _PLACES[name]
+def _images(source: Source, tree: Tree) -> list[Path]:
+    """The images of the folders that hold the source's files, annotated or not."""
+    folders = {file.parent for file in source.files} - _negative_dirs(source)
+    return [image for image in tree.images if image.parent in folders]
 
 
-def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
-    """Images without objects in positive/ or testImages/ have empty files."""
-    for record in (record for records in sets.values() for record in records):
+def _negatives(source: Source, tree: Tree) -> list[Path]:
+    folders = _negative_dirs(source)
+    return [image for image in tree.images if image.parent in folders]
+
+
+def _negative_dirs(source: Source) -> set[Path]:
+    """negative/ beside positive/."""
+    return {file.parent.with_name("negative") for file in source.files if file.parent.name == _DIRS["train"]}
+
+
+def image_dir(split: str, record: Record) -> str:
+    """The folder for an image of a split, relative to the data folder."""
+    return "negative" if split == "train" and not record.class_names else _DIRS[split]
+
+
+def write(folder: Path, splits: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
+    """Images without objects in positive/ or testImages/ get empty files."""
+    for record in (record for records in splits.values() for record in records):
         if record.image.parent.name == "negative":
             continue
-        _write(record.image, record.boxes.tolist(), record.names)
+        _write(record.image, record.boxes.tolist(), record.class_names)
 
 
-def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
-    """Those of negative/ too, in which nothing can be drawn; of a folder of photos alone, all of them."""
-    for name in sets(folder, settings) or [ALL]:
-        for place in (_PLACES.get(name, "."), *(["negative"] if name == "train" else [])):
-            yield from ((name, image) for image in _images(folder / place, lambda problem: None))
+def images(source: Source, tree: Tree, settings: DataSettings) -> list[Path]:
+    """Also the images of negative/, in which nothing can be drawn. Without annotations: all images of the tree."""
+    return [*_images(source, tree), *_negatives(source, tree)] if source.files else tree.images
 
 
-def class_names(folder: Path, settings: DataSettings) -> list[str]:
+def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
     return []
 
 
-def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
-    if _is_negative(image, name):
+def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+    if image.parent in _negative_dirs(source):
         return []
     problems: list[Problem] = []
     record = next(_annotated(image, problems.append), None)
-    errors = [problem for problem in problems if problem.level == "error"]
+    errors = [problem for problem in problems if problem.kind != ProblemKind.WITHOUT_ANNOTATION]
     if errors:
         raise ValueError(str(errors[0]))
     if record is None:
         return None
-    return [Annotation(tuple(box), label) for box, label in zip(record.boxes.tolist(), record.names, strict=True)]
+    return [Annotation(tuple(box), label) for box, label in zip(record.boxes.tolist(), record.class_names, strict=True)]
 
 
 def write_image(
-    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
 ) -> None:
-    if _is_negative(image, name):
+    if image.parent in _negative_dirs(source):
         if objects:
-            raise ValueError(f"{image}: lies in negative/, whose images hold no objects; move it to positive/")
+            raise ValueError(f"{image}: images in negative/ must not have objects; move it to positive/")
     elif objects is None:
         boxes_file(image).unlink(missing_ok=True)
         labels_file(image).unlink(missing_ok=True)
     else:
-        _write(image, [thing.box for thing in objects], [thing.name for thing in objects])
+        _write(image, [each.box for each in objects], [each.name for each in objects])
 
 
 def boxes_file(image: Path) -> Path:
-    return image.with_name(f"{image.stem}.bboxes.tsv")
+    return image.with_name(image.stem + _BOXES)
 
 
 def labels_file(image: Path) -> Path:
-    return image.with_name(f"{image.stem}.bboxes.labels.tsv")
-
-
-def _is_negative(image: Path, name: str) -> bool:
-    return name == "train" and image.parent.name == "negative"
+    return image.with_name(image.stem + _LABELS)
 
 
 def _write(image: Path, boxes: Iterable[Sequence[float]], names: Iterable[str]) -> None:
-    with whole_files(boxes_file(image), labels_file(image)) as (of_boxes, of_labels):
+    with atomic_write_all(boxes_file(image), labels_file(image)) as (of_boxes, of_labels):
         of_boxes.write_text("".join("\t".join(map(plain, box)) + "\n" for box in boxes), encoding="utf-8")
         of_labels.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
-def _images(folder: Path, report: Report) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    images = images_among(folder.iterdir())
-    for problem in twins(images):
-        report(problem)
-    stems = {file.stem for file in images}
-    for file in sorted(visible(folder.glob("*.bboxes.tsv"))):
-        stem = file.name.removesuffix(".bboxes.tsv")
-        if stem not in stems:
-            rule = (
-                f"there is no image {stem} that can be read ({', '.join(sorted(IMAGE_SUFFIXES))}); "
-                f"convert the image or remove the file"
-            )
-            report(Problem("annotation without image", file, rule))
-    return images
-
-
-def _annotated(image: Path, report: Report) -> Iterator[Record]:
+def _annotated(image: Path, on_problem: OnProblem) -> Iterator[Record]:
     missing = [file for file in (boxes_file(image), labels_file(image)) if not file.is_file()]
     if len(missing) == 2:
-        rule = (
-            f"is not annotated ({missing[0].name} is missing), and left out; annotate it, or move it to negative/ if "
-            f"it holds no objects"
+        message = (
+            f"is left out, because it is not annotated ({missing[0].name} is missing); annotate it, or move it to "
+            f"negative/ if it has no objects"
         )
-        report(Problem("image without annotation", image, rule, level="warning"))
+        on_problem(without_annotation(image, message))
         return
     if missing:
-        rule = f"{missing[0].name} is missing; there must be a file of boxes and one of labels"
-        report(Problem("half an annotation", image, rule))
+        message = f"{missing[0].name} is missing; there must be a file of boxes and one of labels"
+        on_problem(unreadable_annotation(image, message))
         return
-    boxes = list(_boxes(boxes_file(image), report))
-    names = [line.strip() for line in read_lines(labels_file(image)) if line.strip()]
+    boxes = list(_boxes(boxes_file(image)))
+    names = _names(labels_file(image))
     if len(boxes) != len(names):
-        rule = (
+        message = (
             f"has {len(boxes)} boxes, but {labels_file(image).name} has {len(names)} labels; "
             f"there must be one line in each for every object"
         )
-        report(Problem("boxes and labels differ in number", boxes_file(image), rule))
+        lost = tuple(name for _, name in zip_longest(boxes, names, fillvalue=""))
+        on_problem(unreadable_annotation(boxes_file(image), message)._replace(lost=lost))
         return
-    yield make_record(image, [(box, name) for box, name in zip(boxes, names, strict=True) if box is not None])
+    objects = []
+    for box, name in zip(boxes, names, strict=True):
+        if isinstance(box, Problem):
+            on_problem(box._replace(lost=(name,)))
+        else:
+            objects.append((box, name))
+    yield make_record(image, objects)
 
 
-def _boxes(file: Path, report: Report) -> Iterator[list[float] | None]:
+def _names(file: Path) -> list[str]:
+    return [line.strip() for line in read_lines(file) if line.strip()] if file.is_file() else []
+
+
+def _boxes(file: Path) -> Iterator[list[float] | Problem]:
+    """The boxes of a file, and what is wrong with its other lines."""
     for number, line in enumerate(read_lines(file), start=1):
-        if not line.strip():
-            continue
-        box = to_numbers(line.split(), 4)
-        if box is None:
-            rule = f"'{line.strip()}' is not a box; four numbers are needed: x1 y1 x2 y2, pixels"
-            report(Problem("not a box", file, rule, f"line {number}"))
-        yield box
+        if line.strip():
+            message = f"'{line.strip()}' is not a box; four numbers are needed: x1 y1 x2 y2, pixels"
+            yield to_numbers(line.split(), 4) or invalid_object(file, message, f"line {number}")

@@ -1,95 +1,163 @@
-"""Label Studio's JSON (and JSON-MIN): a list of tasks, with boxes in per cent of the image's sides.
+"""Label Studio's JSON (and JSON-MIN): a list of tasks, with boxes in percent of the image's sides.
 
-An image is found by the path of its task in the folder, or by its name, there or in images/; the eight letters that
-Label Studio puts before the names of uploaded files may be missing.
+Label Studio puts eight letters and digits before the names of uploaded files; the images on the disk may be without.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from frcnn.data.formats.json_files import read_json
+from frcnn.data.formats.json_files import plain_start, read_json
+from frcnn.data.formats.lines import to_size
+from frcnn.data.formats.shapes import around_ellipse, around_points, around_rotated, turn
+from frcnn.data.formats.source import Source, by_split, find_or_report
 from frcnn.data.images import IMAGE_SUFFIXES
-from frcnn.data.problems import Problem, Report
+from frcnn.data.problems import (
+    ImageNotFoundError,
+    OnProblem,
+    Problem,
+    ProblemKind,
+    invalid_object,
+    shapes_without_box,
+    without_annotation,
+)
 from frcnn.data.records import make_record
+from frcnn.data.tree import Tree
 from frcnn.types import Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
 
-LAYOUT = "Label Studio: its JSON export, with the images in the folder or in images/"
+LAYOUT = "Label Studio: its JSON export, and the images anywhere"
+SUFFIXES = frozenset({".json"})
+_LIST = re.compile(rb"\s*\[\s*\{")
+_RESULTS = re.compile(rb'"(annotations|completions|predictions)"\s*:\s*\[')
+_FULL = re.compile(rb'"result"\s*:\s*\[|"data"\s*:\s*\{')
+_MIN = re.compile(rb'"(original_width|annotation_id|lead_time)"\s*:')
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+_NO_BOX = frozenset({"keypointlabels", "vectorlabels"})
 _Task = dict[str, Any]
 
 
 class _Shape(msgspec.Struct):
-    """A rectangle or a polygon, in per cent of the sides."""
+    """A rectangle, an ellipse or a polygon, in percent of the sides."""
 
-    original_width: int
-    original_height: int
+    original_width: float
+    original_height: float
     x: float | None = None
     y: float | None = None
     width: float | None = None
     height: float | None = None
+    radiusX: float | None = None  # noqa: N815 (Label Studio's name)
+    radiusY: float | None = None  # noqa: N815
     rotation: float = 0.0
     points: list[tuple[float, float]] = []
     rectanglelabels: list[str] = []
     polygonlabels: list[str] = []
+    ellipselabels: list[str] = []
     labels: list[str] = []
 
 
-def recognises(folder: Path, settings: DataSettings) -> bool:
-    return bool(sets(folder, settings))
+def recognizes(file: Path, start: bytes) -> bool:
+    start = plain_start(start)
+    is_task = bool(_RESULTS.search(start) and _FULL.search(start)) or bool(_MIN.search(start))
+    return _LIST.match(start) is not None and is_task
 
 
-def sets(folder: Path, settings: DataSettings) -> list[str]:
-    """One for each export."""
-    return [file.stem for file in sorted(folder.glob("*.json")) if _is_export(file)]
+def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
+    return by_split(files, tree.split_of)
 
 
-def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
-    """The images of a set, in the order of its tasks."""
-    file = folder / f"{name}.json"
-    for number, task in enumerate(read_json(file, list[_Task], "Label Studio's format, a list of tasks"), start=1):
-        place = f"task {task.get('id', number)}"
-        address = next(filter(_is_image, [*(task.get("data") or {}).values(), *task.values()]), None)
-        if address is None:
-            report(Problem("annotation without image", file, "names no image", place))
+def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Iterator[Record]:
+    """The images of a source, in the order of the tasks."""
+    for file in source.files:
+        tasks = read_json(file, list[_Task], "Label Studio's format, a list of tasks")
+        waiting: list[_Task] = []
+        points: Counter[str] = Counter()
+        for number, task in enumerate(tasks, start=1):
+            place = f"task {task.get('id', number)}"
+            results = _results(task, place, file, on_problem)
+            if results is None:
+                waiting.append(task)
+                continue
+            points.update(kind.removesuffix("labels") for result in results for kind in _NO_BOX.intersection(result))
+            yield from _record(task, results, place, file, tree, on_problem)
+        if waiting:
+            guessed = sum(bool(task.get("predictions")) for task in waiting)
+            more = f" ({guessed} have predictions, which nobody has confirmed)" if guessed else ""
+            message = f"{len(waiting)} of {len(tasks)} tasks are not annotated{more}; annotate them in Label Studio"
+            on_problem(without_annotation(file, message))
+        if points:
+            on_problem(shapes_without_box(file, points))
+
+
+def _results(task: _Task, place: str, file: Path, on_problem: OnProblem) -> list[_Task] | None:
+    """What a person said about an image, the last time; None: nothing yet."""
+    answers = task.get("annotations", task.get("completions"))
+    if answers is None and "predictions" not in task:  # JSON-MIN
+        shapes = [shape for value in task.values() if isinstance(value, list) for shape in value]
+        shapes = [shape for shape in shapes if isinstance(shape, dict)]
+        return shapes if shapes or "annotation_id" in task else None
+    done = [one for one in _dicts(answers) if not one.get("was_cancelled")]
+    if len(done) > 1:
+        message = f"has {len(done)} annotations; the last one is taken"
+        on_problem(Problem(ProblemKind.ANNOTATED_TWICE, file, message, place, level="warning"))
+    results = [result for one in done[-1:] for result in _dicts(one.get("result"))]
+    return [result | result["value"] for result in results if isinstance(result.get("value"), dict)] if done else None
+
+
+def _dicts(value: object) -> list[_Task]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _record(
+    task: _Task, results: Sequence[_Task], place: str, file: Path, tree: Tree, on_problem: OnProblem
+) -> Iterator[Record]:
+    """The record of a task, if its image is there."""
+    objects, size = [], None
+    for result in results:
+        if not any(str(key).endswith("labels") for key in result) or not _NO_BOX.isdisjoint(result):
+            continue  # the answer to another question, e.g. "is the photo sharp?", or a point
+        try:
+            shape = msgspec.convert(result, _Shape, strict=False)
+        except msgspec.ValidationError as error:
+            on_problem(invalid_object(file, f"a shape cannot be read: {error}", place))
             continue
-        shapes = list(_shapes(task, file, place, report))
-        if not shapes and "annotations" in task and not any(_finished(task)):
-            rule = f"{address} is not annotated; annotate it, or leave it out of the export"
-            report(Problem("image without annotation", file, rule, place))
-            continue
-        objects = []
-        for shape in shapes:
-            labels = shape.rectanglelabels or shape.polygonlabels or shape.labels
-            box = _box(shape)
-            if box is None or len(labels) != 1:
-                rule = f"a shape has {len(labels)} labels; a rectangle or polygon with one label is needed"
-                report(Problem("not a box", file, rule, place))
-            else:
-                objects.append((box, labels[0]))
-        size = (shapes[0].original_height, shapes[0].original_width) if shapes else None
-        yield make_record(_image(folder, address), objects, size)
+        size = to_size(shape.original_height, shape.original_width)
+        labels = shape.rectanglelabels or shape.polygonlabels or shape.ellipselabels or shape.labels
+        box = _box(shape)
+        if box is None or len(labels) != 1:
+            message = f"a shape has {len(labels)} labels; a rectangle, ellipse or polygon with one label is needed"
+            on_problem(invalid_object(file, message, place, next(iter(labels), "")))
+        else:
+            objects.append((box, labels[0]))
+    data = task.get("data")
+    address = next(filter(_is_image, (data if isinstance(data, dict) else task).values()), "")
+    lost = [label for _, label in objects]
+    image = find_or_report(partial(_image, address, file, tree), file, on_problem, place, lost)
+    if image is not None:
+        yield make_record(image, objects, size)
 
 
-def _is_export(file: Path) -> bool:
-    with file.open("rb") as start:
-        if not start.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            return False
+def _image(address: str, file: Path, tree: Tree) -> Path:
+    if not address:
+        raise ImageNotFoundError("names no image")
     try:
-        tasks = read_json(file, list[_Task], "")
-    except ValueError:
-        return False
-    return any("annotations" in task or any(map(_is_image, task.values())) for task in tasks[:1])
+        return tree.find_image(address, file)
+    except ImageNotFoundError:
+        name = Path(_path(address)).name
+        if not _UPLOADED.match(name):
+            raise
+        return tree.find_image(_UPLOADED.sub("", name), file)
 
 
 def _is_image(value: object) -> bool:
@@ -97,53 +165,26 @@ def _is_image(value: object) -> bool:
 
 
 def _path(address: str) -> str:
-    """The path in an address; that of a file on the server is in its question, `?d=PATH`."""
+    """The path in an address. Files on the server have it in the query, `?d=PATH`."""
     parts = urlsplit(address)
     return unquote(parse_qs(parts.query).get("d", [parts.path])[0])
 
 
-def _image(folder: Path, address: str) -> Path:
-    path = Path(_path(address).lstrip("/"))
-    names = [path, Path(path.name), Path(_UPLOADED.sub("", path.name))]
-    places = [place / name for name in names for place in (folder, folder / "images")]
-    return next((place for place in places if place.is_file()), folder / path.name)
-
-
-def _finished(task: _Task) -> list[_Task]:
-    return [one for one in task["annotations"] or [] if isinstance(one, dict) and not one.get("was_cancelled")]
-
-
-def _shapes(task: _Task, file: Path, place: str, report: Report) -> Iterator[_Shape]:
-    if "annotations" in task:
-        done = _finished(task)
-        if len(done) > 1:
-            rule = f"has {len(done)} annotations; the last one is taken"
-            report(Problem("several annotations", file, rule, place, level="warning"))
-        found = [result for one in done[-1:] for result in one.get("result") or []]
-        results = [result | result["value"] for result in found if isinstance(result.get("value"), dict)]
-    else:
-        results = [shape for value in task.values() if isinstance(value, list) for shape in value]
-    for result in results:
-        if not isinstance(result, dict) or not any(str(key).endswith("labels") for key in result):
-            continue  # of another question, e.g. "is the photo sharp?"
-        try:
-            yield msgspec.convert(result, _Shape)
-        except msgspec.ValidationError as error:
-            report(Problem("not a box", file, f"a shape cannot be read: {error}", place))
-
-
 def _box(shape: _Shape) -> list[float] | None:
-    """In pixels: around the points, or around the rectangle turned about its upper left corner."""
+    """The box in pixels around a polygon, an ellipse, or a rectangle that is rotated about its upper left corner."""
     sides = (shape.original_width / 100, shape.original_height / 100)
+    angle = math.radians(shape.rotation)
+    box = None
     if shape.points:
-        points = [(x * sides[0], y * sides[1]) for x, y in shape.points]
-    elif shape.x is None or shape.y is None or shape.width is None or shape.height is None:
-        return None
-    else:
+        xs, ys = zip(*shape.points, strict=True)
+        box = around_points([x * sides[0] for x in xs], [y * sides[1] for y in ys])
+    elif shape.x is not None and shape.y is not None:
         x, y = shape.x * sides[0], shape.y * sides[1]
-        width, height = shape.width * sides[0], shape.height * sides[1]
-        cos, sin = math.cos(math.radians(shape.rotation)), math.sin(math.radians(shape.rotation))
-        corners = ((0.0, 0.0), (width, 0.0), (0.0, height), (width, height))
-        points = [(x + u * cos - v * sin, y + u * sin + v * cos) for u, v in corners]
-    xs, ys = zip(*points, strict=True)
-    return [round(value, 4) for value in (min(xs), min(ys), max(xs), max(ys))]
+        if shape.radiusX is not None and shape.radiusY is not None:
+            box = around_ellipse(x, y, shape.radiusX * sides[0], shape.radiusY * sides[1], angle)
+        elif shape.width is not None and shape.height is not None:
+            width, height = shape.width * sides[0], shape.height * sides[1]
+            cos, sin = turn(angle)
+            center = x + (width * cos - height * sin) / 2, y + (width * sin + height * cos) / 2
+            box = around_rotated(*center, width, height, angle)
+    return None if box is None else [round(value, 4) for value in box]

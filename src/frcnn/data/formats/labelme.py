@@ -1,120 +1,126 @@
-"""LabelMe: NAME.json beside each image, with `shapes` of points in pixels. A shape's box is that around its points."""
+"""LabelMe and X-AnyLabeling: NAME.json for each image, with `shapes` of points in pixels. A shape becomes its bounding
+box."""
 
 from __future__ import annotations
 
 import math
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from frcnn.data.formats.json_files import read_json
-from frcnn.data.formats.lines import to_size, visible
-from frcnn.data.images import image_size, images_among
-from frcnn.data.problems import Problem, Report, object_place
+from frcnn.data.formats.json_files import plain_start, read_json
+from frcnn.data.formats.lines import to_numbers, to_size
+from frcnn.data.formats.source import Source, by_split, readable, split_of_image
+from frcnn.data.images import image_size
+from frcnn.data.problems import (
+    ImageNotFoundError,
+    OnProblem,
+    Problem,
+    ProblemKind,
+    invalid_object,
+    missing_image,
+    most_telling,
+    object_place,
+    shapes_without_box,
+    without_annotation,
+)
 from frcnn.data.records import make_record
-from frcnn.files import whole_file
+from frcnn.data.tree import Tree
+from frcnn.files import atomic_write
 from frcnn.types import Annotation, Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
 
-LAYOUT = "LabelMe: NAME.json beside each image"
-ALL = "all"
-"""The set's name where the annotations lie in the folder itself."""
+LAYOUT = "LabelMe: NAME.json for each image"
+SUFFIXES = frozenset({".json"})
 _FORM = "LabelMe's format, which has 'shapes' and 'imagePath'"
-_POINTS = {"rectangle": 2, "polygon": 3, "circle": 2, "rotation": 3}
-"""Shapes that have a box, and how many points they need."""
+_NO_OBJECTS = frozenset({"point", "points", "line", "linestrip"})
+"""Shapes without a box."""
 
 
-class _Shape(msgspec.Struct):
-    label: str | int | float
-    points: list[tuple[float, float]]
-    shape_type: str | None = "polygon"
+class _File(
+    msgspec.Struct, rename={"path": "imagePath", "pixels": "imageData", "height": "imageHeight", "width": "imageWidth"}
+):
+    shapes: list[dict[str, Any]]
+    path: str | None = None
+    height: float | str | None = None
+    width: float | str | None = None
+    pixels: str | None = None
 
 
-class _File(msgspec.Struct, rename={"path": "imagePath", "height": "imageHeight", "width": "imageWidth"}):
-    shapes: list[_Shape]
-    path: str
-    height: int | float | None = None
-    width: int | float | None = None
+class _Annotated(NamedTuple):
+    file: Path
+    record: Record
 
 
-def recognises(folder: Path, settings: DataSettings) -> bool:
-    for file in sorted(visible(folder.rglob("*.json")))[:3]:
-        try:
-            read_json(file, _File, "")
-        except (ValueError, OSError):
-            continue
-        return True
-    return False
+def recognizes(file: Path, start: bytes) -> bool:
+    start = plain_start(start)
+    if b'"shapes"' in start:
+        return b'"imagePath"' in start or b'"points"' in start
+    # The image itself can come before the shapes.
+    return (b'"imagePath"' in start or b'"imageData"' in start) and b'"shapes"' in plain_start(file.read_bytes())
 
 
-def sets(folder: Path, settings: DataSettings) -> list[str]:
-    """Each folder in it that has annotations; "all" where they lie in the folder itself."""
-    if any(folder.glob("*.json")):
-        return [ALL]
-    return sorted(child.name for child in folder.iterdir() if child.is_dir() and any(child.rglob("*.json")))
+def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
+    def split_of(file: Path) -> str | None:
+        return tree.split_of(file.parent) or split_of_image(file.stem, file, tree)
+
+    return by_split(files, split_of)
 
 
-def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
-    """The images of a set, in order of name."""
-    place = folder if name == ALL else folder / name
-    for file in sorted(visible(place.rglob("*.json")), key=lambda file: (file.parent, len(file.stem), file.name)):
-        try:
-            content = read_json(file, _File, _FORM)
-        except ValueError as error:
-            report(Problem("annotation cannot be read", file, str(error).removeprefix(f"{file}: ")))
-            continue
-        image = _image(file, content)
-        objects = []
-        for number, shape in enumerate(content.shapes):
-            box = _box(shape)
-            if box is not None:
-                objects.append((box, str(shape.label)))
-                continue
-            rule = (
-                f"a {shape.shape_type} of {len(shape.points)} points has no box; draw one of: {', '.join(_POINTS)}, "
-                f"or remove it"
-            )
-            report(Problem("not a box", file, rule, object_place(number, str(shape.label))))
-        yield make_record(image, objects, to_size(str(content.height), str(content.width)))
+def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Iterator[Record]:
+    """The images of a split. Images in the same folders that are not annotated are left out."""
+    first: dict[Path, Path] = {}
+    annotated = list(_annotated(source, tree, on_problem))
+    # A file without an image of its own, e.g. a copy, is second to the one that has the image's name.
+    for file, record in sorted(annotated, key=lambda one: one.file.stem != one.record.image.stem):
+        other = first.setdefault(record.image, file)
+        if other != file:
+            message = f"annotates {record.image}, as {other} does, which is used"
+            kind = ProblemKind.ANNOTATED_TWICE
+            on_problem(Problem(kind, file, message, level="left out", lost=record.class_names))
+    yield from (record for file, record in annotated if first[record.image] == file)
+    folders = {image.parent for image in first}
+    broken = {_own_image(file, tree) for file in set(source.files) - set(first.values())}
+    for image in tree.images:
+        if image.parent in folders and image not in first and image not in broken:
+            message = "is not annotated; it is left out. If it has no objects, give it a JSON file without shapes"
+            on_problem(without_annotation(image, message))
 
 
-def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
-    """Every image beside which NAME.json lies or can be written."""
-    for name in sets(folder, settings):
-        place = folder if name == ALL else folder / name
-        for file in visible(place.rglob("*.json")):
-            try:
-                image = _image(file, read_json(file, _File, _FORM))
-            except (ValueError, OSError):
-                continue  # reading its image says why, if it has one
-            if image.with_suffix(".json") != file:
-                rule = f"is of {image}; an annotation that is to be changed must lie beside its image, with its name"
-                raise ValueError(f"{file}: {rule}")
-        yield from ((name, image) for image in images_among(place.rglob("*")))
+def images(source: Source, tree: Tree, settings: DataSettings) -> list[Path]:
+    """The images that have, or can get, an annotation."""
+    folders = {image.parent for image in _files(source, tree)} or {file.parent for file in source.files}
+    return [image for image in tree.images if image.parent in folders]
 
 
-def class_names(folder: Path, settings: DataSettings) -> list[str]:
+def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
     return []
 
 
-def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
-    file = image.with_suffix(".json")
+def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+    file = _file_of(source, image, tree)
     if not file.is_file():
         return None
-    shapes = _raw(file)["shapes"]
-    found = ((shape, _annotation(shape)) for shape in shapes)
-    return [thing._replace(source=msgspec.json.encode(shape).decode()) for shape, thing in found if thing is not None]
+    parsed = ((shape, _object(shape)) for shape in _raw(file)["shapes"])
+    return [
+        annotation._replace(source=msgspec.json.encode(shape).decode())
+        for shape, annotation in parsed
+        if isinstance(annotation, Annotation)
+    ]
 
 
 def write_image(
-    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
 ) -> None:
-    """A shape whose box is changed becomes a rectangle; those without a box stay as they are, at the end."""
-    file = image.with_suffix(".json")
+    """A shape whose box is changed becomes a rectangle. Shapes without a box are kept, at the end."""
+    file = _file_of(source, image, tree)
     if objects is None:
         file.unlink(missing_ok=True)
         return
@@ -122,46 +128,117 @@ def write_image(
         content = _raw(file)
     else:
         height, width = image_size(image)
-        content = {"version": "5.0.0", "flags": {}, "shapes": [], "imagePath": image.name, "imageData": None}
+        path = Path(image.name if image.parent == file.parent else os.path.relpath(image, file.parent)).as_posix()
+        content = {"version": "5.0.0", "flags": {}, "shapes": [], "imagePath": path, "imageData": None}
         content |= {"imageHeight": height, "imageWidth": width}
-    shapes = [shape for shape in content["shapes"] if _annotation(shape) is None]
-    content["shapes"] = [*map(_shape, objects), *shapes]
-    with whole_file(file) as partial:
+    others = [shape for shape in content["shapes"] if not isinstance(_object(shape), Annotation)]
+    content["shapes"] = [*map(_shape, objects), *others]
+    with atomic_write(file) as partial:
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2))
 
 
-def _image(file: Path, content: _File) -> Path:
-    image = file.parent / PureWindowsPath(content.path)  # which knows both kinds of slashes
-    return image if image.is_file() else file.parent / image.name
+def _annotated(source: Source, tree: Tree, on_problem: OnProblem) -> Iterator[_Annotated]:
+    """The files of a source that can be read and have an image."""
+    shapeless: Counter[str] = Counter()
+    for file, content in readable(source.files, partial(read_json, content=_File, form=_FORM), on_problem, images=1):
+        objects: list[Annotation] = []
+        for number, shape in enumerate(content.shapes):
+            parsed = _object(shape)
+            if isinstance(parsed, Annotation):
+                objects.append(parsed)
+            elif parsed is None:
+                shapeless[str(shape["shape_type"])] += 1
+            else:
+                name = str(shape.get("label") or "")
+                on_problem(invalid_object(file, parsed, object_place(number, name), name))
+        try:
+            image = _image(file, content.path or "", tree)
+        except ImageNotFoundError as error:
+            problem = missing_image(file, error, lost=(each.name for each in objects))
+            inside = "; the file has the image inside (imageData): save it as an image file" if content.pixels else ""
+            on_problem(problem._replace(message=problem.message + inside))
+            continue
+        size = to_size(content.height, content.width)
+        rows, ignore = [(each.box, each.name) for each in objects], [each.ignore for each in objects]
+        yield _Annotated(file, make_record(image, rows, size, ignore=ignore))
+    if shapeless:
+        on_problem(shapes_without_box(source.files[0].parent, shapeless))
+
+
+def _object(shape: dict[str, Any]) -> Annotation | str | None:
+    """The object of a shape; a string: why it has none; None: it is a point or a line."""
+    kind, points, label = str(shape.get("shape_type") or "polygon"), shape.get("points"), shape.get("label")
+    if kind in _NO_OBJECTS:
+        return None
+    if label is None or not str(label).strip():
+        return "has no label"
+    try:
+        xs, ys = (to_numbers(values) or [] for values in zip(*((x, y) for x, y in points or ()), strict=True))
+    except (TypeError, ValueError):
+        xs, ys = [], []
+    if len(xs) < 2 or len(ys) < 2:
+        return f"a {kind} needs two points or more of two numbers each; it has {str(points)[:80]}"
+    if kind == "circle":  # its center, and a point on it
+        radius = math.dist((xs[0], ys[0]), (xs[1], ys[1]))
+        box = (xs[0] - radius, ys[0] - radius, xs[0] + radius, ys[0] + radius)
+    else:
+        box = (min(xs), min(ys), max(xs), max(ys))
+    return Annotation(box, str(label), shape.get("difficult") is True)
+
+
+def _shape(annotation: Annotation) -> dict[str, Any]:
+    new: dict[str, Any] = {"label": "", "points": [], "group_id": None, "shape_type": "rectangle", "flags": {}}
+    shape = msgspec.json.decode(annotation.source) if annotation.source else new
+    old = _object(shape) if annotation.source else None
+    if not isinstance(old, Annotation) or old.box != annotation.box:
+        shape |= {"points": [list(annotation.box[:2]), list(annotation.box[2:])], "shape_type": "rectangle"}
+    if annotation.ignore != (isinstance(old, Annotation) and old.ignore):
+        shape |= {"difficult": annotation.ignore}
+    return shape | {"label": annotation.name}
 
 
 def _raw(file: Path) -> dict[str, Any]:
-    """All that is in the file, after it was checked."""
+    """The whole content of the file, checked."""
     read_json(file, _File, _FORM)
     return read_json(file, dict[str, Any], _FORM)
 
 
-def _annotation(shape: dict[str, Any]) -> Annotation | None:
-    checked = msgspec.convert(shape, _Shape)
-    box = _box(checked)
-    return None if box is None else Annotation(box, str(checked.label))
-
-
-def _shape(thing: Annotation) -> dict[str, Any]:
-    new: dict[str, Any] = {"label": "", "points": [], "group_id": None, "shape_type": "rectangle", "flags": {}}
-    shape = msgspec.json.decode(thing.source) if thing.source else new
-    old = _annotation(shape) if thing.source else None
-    if old is None or old.box != thing.box:
-        shape |= {"points": [list(thing.box[:2]), list(thing.box[2:])], "shape_type": "rectangle"}
-    return shape | {"label": thing.name}
-
-
-def _box(shape: _Shape) -> tuple[float, float, float, float] | None:
-    if len(shape.points) < _POINTS.get(shape.shape_type or "", math.inf):
+def _own_image(file: Path, tree: Tree) -> Path | None:
+    """The image with the name of an annotation file; None: there is none, or several."""
+    try:
+        return tree.find_image(file.stem, file)
+    except ImageNotFoundError:
         return None
-    if shape.shape_type == "circle":  # its centre, and a point on it
-        (x, y), on = shape.points[0], shape.points[1]
-        radius = math.dist((x, y), on)
-        return x - radius, y - radius, x + radius, y + radius
-    xs, ys = zip(*shape.points, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _image(file: Path, name: str, tree: Tree) -> Path:
+    """The image of a file: the one beside it with its name, because a file that is renamed keeps its `imagePath`; else
+    the one that `imagePath` names; else the one with its name elsewhere."""
+    own = _own_image(file, tree)
+    if own is not None and own.parent == file.parent:
+        return own
+    errors = []
+    for each in (name, file.stem):
+        try:
+            return tree.find_image(each, file)
+        except ImageNotFoundError as error:
+            errors.append(error)
+    raise most_telling(errors)
+
+
+@lru_cache(maxsize=8)
+def _files(source: Source, tree: Tree) -> dict[Path, Path]:
+    """The annotation file of each image that had one when the folder was opened."""
+    annotated = sorted(
+        _annotated(source, tree, lambda problem: None), key=lambda one: one.file.stem == one.record.image.stem
+    )
+    return {record.image: file for file, record in annotated}
+
+
+def _file_of(source: Source, image: Path, tree: Tree) -> Path:
+    """The annotation file of an image; a new one goes where those of the other images of its folder are."""
+    files = _files(source, tree)
+    if image in files:
+        return files[image]
+    folder = next((file.parent for other, file in files.items() if other.parent == image.parent), image.parent)
+    return folder / f"{image.stem}.json"

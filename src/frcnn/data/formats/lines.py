@@ -1,41 +1,46 @@
-"""Text files of annotations."""
+"""Read text files; parse numbers, sizes and paths; cache what is read. (Helper, not a format.)"""
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
+from frcnn.data.problems import AnnotationError
+
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 _KEPT = 8  # files
+_NEAR = 40  # characters before and after a mistake that messages show
 _FRESH = 50_000_000  # nanoseconds: a change within a tick of the file system's clock could not be seen
 
 
-def while_unchanged(read: Callable[[Path], T]) -> Callable[[Path], T]:
-    """A function of a file, or of a folder's list of files, that keeps its last result for each as long as it stays so.
-    What it gives is shared, and must not be changed."""
-    kept: dict[Path, tuple[tuple[int, int, int], T]] = {}
+def while_unchanged(read: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
+    """Cache a function of a file or folder (and of other things, by identity) until that changes. Its results are
+    shared and must not be changed."""
+    kept: dict[tuple[object, ...], tuple[tuple[int, int, int], T]] = {}
     lock = threading.Lock()
 
     @wraps(read)
-    def read_if_changed(file: Path) -> T:
+    def read_if_changed(file: Path, /, *others: P.args, **named: P.kwargs) -> T:
         if not file.exists():
-            return read(file)
+            return read(file, *others, **named)
         status = file.stat()
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-        found = kept.get(file)
-        if found is not None and found[0] == stamp:
-            return found[1]
-        value = read(file)
+        key = (file, *others)
+        cached = kept.get(key)
+        if cached is not None and cached[0] == stamp:
+            return cached[1]
+        value = read(file, *others, **named)
         with lock:
-            kept.pop(file, None)
+            kept.pop(key, None)
             if time.time_ns() - status.st_mtime_ns > _FRESH:
-                kept[file] = (stamp, value)
+                kept[key] = (stamp, value)
             while len(kept) > _KEPT:
                 del kept[next(iter(kept))]
         return value
@@ -44,15 +49,15 @@ def while_unchanged(read: Callable[[Path], T]) -> Callable[[Path], T]:
 
 
 def visible(files: Iterable[Path]) -> Iterator[Path]:
-    """Without hidden ones: what a killed process has left of a file, what macOS adds to images."""
+    """The files that are not hidden. Killed processes leave hidden files, and macOS adds some to images."""
     return (file for file in files if not file.name.startswith("."))
 
 
 def read_text(file: Path) -> str:
-    """The text of a file, UTF-8 or UTF-16 with its mark; lines end with a line feed.
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark. Lines end with a line feed.
 
     Raises:
-        FileNotFoundError, ValueError: it is missing, or not UTF-8.
+        FileNotFoundError, ValueError: the file is missing, or not UTF-8.
     """
     try:
         content = file.read_bytes()
@@ -62,36 +67,67 @@ def read_text(file: Path) -> str:
     except FileNotFoundError:
         raise FileNotFoundError(f"{file}: this file is missing") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        reason = f"not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        start = len(content[: error.start].decode("utf-8", "replace"))
+        raise error_at(file, reason, content.decode("utf-8", "replace"), offset=start) from None
+
+
+def error_at(
+    file: Path, reason: str, text: str, *, offset: int | None = None, position: tuple[int, int] | None = None
+) -> AnnotationError:
+    """What a parser says of a file, with the place and the nearest text.
+
+    Args:
+        text: of the whole file.
+        offset: of the place in the text; or
+        position: its line from 1, and its column from 0.
+    """
+    if position is None:
+        before = text[:offset]
+        position = before.count("\n") + 1, len(before) - before.rfind("\n") - 1
+    number, column = position
+    lines = text.split("\n")
+    line = lines[min(number, len(lines)) - 1]
+    near = line[max(column - _NEAR, 0) :][: 2 * _NEAR].strip()
+    return AnnotationError(file, f"{reason}: '{near}'" if near else reason, f"line {number}, column {column + 1}")
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a UTF-8 file; same errors. Only line ends end a line: names may hold other separators."""
+    """The lines of a file; errors as `read_text`. Only line ends separate lines: names may have other separators."""
     return read_text(file).removesuffix("\n").split("\n")
 
 
-def to_numbers(parts: Sequence[str], count: int) -> list[float] | None:
-    """As many numbers as there must be; None if they are not."""
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
+def to_number(value: object) -> float | None:
+    """A number, or the text of one, e.g. "12.5" or "12,5"; None: it is neither. NaN stays NaN."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    return numbers if len(numbers) == count else None
+    try:
+        return float(value.replace(",", ".") if isinstance(value, str) else value)
+    except (ValueError, OverflowError):  # the last one: 10**400
+        return None
 
 
-def to_size(height: str, width: str) -> tuple[int, int] | None:
-    """(height, width) in pixels; None if they are none."""
-    numbers = to_numbers([height, width], 2)
+def to_numbers(values: Iterable[object], count: int | None = None) -> list[float] | None:
+    """All values as numbers; None: one of them is none, or they are not `count` values."""
+    numbers = list(map(to_number, values))
+    if None in numbers or count not in (None, len(numbers)):
+        return None
+    return cast("list[float]", numbers)
+
+
+def to_size(height: object, width: object) -> tuple[int, int] | None:
+    """(height, width) in pixels; None: they are no sizes."""
+    numbers = to_numbers((height, width))
     if numbers is None or not all(1 <= number < 2**31 for number in numbers):
         return None
     return int(numbers[0]), int(numbers[1])
 
 
 def slashes(path: str) -> str:
-    """A path as programs on Windows write it, as all others do."""
+    """A path with slashes instead of the backslashes of Windows."""
     return path.replace("\\", "/")
 
 
 def plain(value: float) -> str:
-    """A float32 in as few digits as tell it from all others: 10, 10.5, 0.1."""
+    """A float32 in the fewest digits that identify it: 10, 10.5, 0.1."""
     return np.format_float_positional(np.float32(value), trim="-")

@@ -1,300 +1,440 @@
-"""Pascal VOC: Annotations/NAME.xml, ImageSets/Main/SET.txt (a name a line), JPEGImages/NAME.jpg.
+"""Pascal VOC: one XML file <annotation> per image, e.g. Annotations/NAME.xml for JPEGImages/NAME.jpg.
 
-Without ImageSets, all annotations are one set; the images may lie in images/ or beside the annotations too, and the
-annotations in the folder itself, as labelling tools leave them, or in a folder for each set (train/, valid/, test/).
+The XML files may be anywhere: beside the images, in a folder of any name, in one folder per split, or in several years
+of a VOCdevkit. ImageSets/Main/SPLIT.txt lists the names of a split, one per line; so may train.txt and val.txt anywhere
+else. Without lists, the folders tell the splits.
 
-Boxes are 1-based and inclusive there: [xmin, xmax] becomes [xmin - 1, xmax]. One whose xmax is not greater than its
-xmin is a mistake, not a pixel, and keeps its numbers. Objects marked "difficult" stay, marked.
+VOC's boxes are 1-based and inclusive: [xmin, xmax] becomes [xmin - 1, xmax]. If several boxes of the data begin at 0,
+their writer counts from 0, and nothing is subtracted. A box whose xmax is not greater than its xmin is a mistake, not a
+pixel, and keeps its numbers. <polygon> and <robndbox> become the box around them. "difficult" objects become ignored
+objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
-from frcnn.data.formats.lines import plain, read_lines, to_numbers, to_size, visible, while_unchanged
-from frcnn.data.images import image_size, images_among
-from frcnn.data.problems import Problem, Report, object_place, twins
-from frcnn.files import whole_file, write_text
+from frcnn.data.formats.lines import read_lines, slashes, to_size
+from frcnn.data.formats.source import ALL, Source, by_split, split_of_image
+from frcnn.data.formats.voc_objects import (
+    ROOT,
+    SIDES,
+    Shape,
+    box_of,
+    class_of,
+    continuous,
+    describe,
+    header,
+    is_difficult,
+    objects_of,
+    shape_of,
+)
+from frcnn.data.formats.xml_files import read_xml, root_tag
+from frcnn.data.images import IMAGE_SUFFIXES, image_size
+from frcnn.data.problems import (
+    ImageNotFoundError,
+    Level,
+    OnProblem,
+    Problem,
+    ProblemKind,
+    invalid_object,
+    missing_image,
+    most_telling,
+    object_place,
+    unreadable_annotation,
+    without_annotation,
+)
+from frcnn.data.tree import Tree, split_in
+from frcnn.files import atomic_write, write_text
 from frcnn.types import Annotation, Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
 
-LAYOUT = "Pascal VOC: Annotations/NAME.xml, ImageSets/Main/{trainval,test}.txt, JPEGImages/NAME.jpg"
-ALL = "all"
-"""The set's name where ImageSets is missing."""
-_Box = tuple[float, float, float, float]
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
+LAYOUT = (
+    "Pascal VOC: Annotations/NAME.xml, JPEGImages/NAME.jpg, and ImageSets/Main/{trainval,test}.txt if there are splits"
+)
+SUFFIXES = frozenset({".xml", ""})  # the latter: Stanford's dogs
+_OF_ONE_CLASS = re.compile(r"(.+?)\s+(-1|0|1)")
+"""A line of a list for one class: name, and whether the image has the class. All but -1 belong to the list."""
+
+_NUMBERED = re.compile(r"(\S+)(\s+-?\d+){2,}")
+"""A line of Oxford's pets: name, class, species, breed."""
+_BEGINS_AT_ZERO = re.compile(rb"<[xy]min>\s*[0.]")
 
 
-def recognises(folder: Path, settings: DataSettings) -> bool:
-    first = next(visible(chain(_annotations(folder).glob("*.xml"), folder.glob("*/*.xml"))), None)
-    return first is not None and b"<annotation" in first.read_bytes()[:1000]
+def recognizes(file: Path, start: bytes) -> bool:
+    return root_tag(start) == ROOT
 
 
-def sets(folder: Path, settings: DataSettings) -> list[str]:
-    """Of the files of one class, as "aeroplane_train", those that the settings name."""
-    files = [file.stem for file in sorted((folder / "ImageSets" / "Main").glob("*.txt"))]
-    named = {settings.train_set, settings.val_set, settings.test_set}
-    chosen = [name for name in files if "_" not in name or name in named]
-    if chosen or _has_annotations(_annotations(folder)):
-        return chosen or [ALL]
-    return sorted({file.parent.name for file in visible(folder.glob("*/*.xml"))})
+def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
+    """Lists of names, else the annotation files themselves."""
+    lists = _lists(tree, {_stem(file.name) for file in files}, settings)
+    if lists:
+        return by_split(sorted(lists, key=lambda file: file.stem), lambda file: file.stem)
+    return by_split(files, lambda file: _split_of(file, tree))
 
 
-def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
-    """The images of a set, in the order of its file."""
-    own = _folder_of(folder, name)
-    folder, name = own, (name if own == folder else ALL)
-    place = _images(folder)
-    images: dict[str, Path] = {}
-    found = images_among(place.iterdir())
-    for problem in twins(found):
-        report(problem)
-    for image in found:
-        images.setdefault(image.stem, image)
-    for image_name, where in _names(folder, name, images):
-        file = _annotations(folder) / f"{image_name}.xml"
-        if image_name not in images:
-            rule = f"there is no image {image_name} in {place}"
-            report(Problem("annotation without image", where[0], rule, where[1]))
-        elif not file.is_file():
-            rule = f"the annotation of {images[image_name].name} is missing"
-            report(Problem("image without annotation", file, rule))
+def _lists(tree: Tree, stems: set[str], settings: DataSettings) -> list[Path]:
+    """The files that list the names of a split. Lists of one class, e.g. "aeroplane_train", count only if the settings
+    name them."""
+    named = {settings.train_split, settings.val_split, settings.test_split}
+    main, others = [], []
+    for file in tree.with_suffix(".txt"):
+        in_sets = file.parent.name.lower() == "imagesets" or file.parent.parent.name.lower() == "imagesets"
+        if in_sets and file.parent.name.lower() in ("main", "imagesets"):
+            lines = _first_lines(file, tree)
+            of_one_class = bool(lines) and lines[0] not in stems and _OF_ONE_CLASS.fullmatch(lines[0]) is not None
+            if file.stem in named or not of_one_class:
+                main.append(file)
+        elif not in_sets and split_in(file.name):
+            lines = _first_lines(file, tree)
+            if sum(_listed(line, stems) in stems for line in lines) > len(lines) / 2:
+                others.append(file)
+    return main or others
+
+
+def _first_lines(file: Path, tree: Tree) -> list[str]:
+    """At most 100, without empty ones."""
+    lines = tree.start(file).decode("utf-8", "replace").splitlines()
+    return [line.strip() for line in lines[:100] if line.strip()]
+
+
+def _split_of(file: Path, tree: Tree) -> str | None:
+    """The split that the folder of an annotation or of its image tells."""
+    return tree.split_of(file.parent) or split_of_image(_without_xml(file.name), file, tree)
+
+
+def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Iterator[Record]:
+    """The images of a split, in the order of its lists."""
+    annotated = list(_annotated(source, tree, on_problem))
+    zero_based = _zero_based(tree)
+    if zero_based is not None:
+        message = (
+            f"boxes begin at pixel 0, so the {len(annotated)} annotations of the split '{source.split}' count from 0, "
+            f"not from 1 as in Pascal VOC; nothing is subtracted"
+        )
+        on_problem(Problem(ProblemKind.ZERO_BASED, zero_based, message, level="repaired"))
+    rotated = [one.file for one in annotated for _ in range(one.rotated)]
+    if rotated:
+        message = f"{len(rotated)} rotated boxes of the split '{source.split}' become the upright boxes around them"
+        on_problem(Problem(ProblemKind.ROTATED_BOXES, rotated[0], message, level="warning"))
+    first_pixel = 1 if zero_based is None else 0
+    for one in annotated:
+        yield one.record._replace(boxes=continuous(one.record.boxes, one.inclusive_offsets, first_pixel))
+
+
+class _Annotated(NamedTuple):
+    """One image and its annotation."""
+
+    file: Path
+    record: Record
+    """Boxes as the file says them."""
+    inclusive_offsets: np.ndarray
+    """(G, 4): of each box, see `Shape`."""
+    rotated: int
+    """Number of rotated boxes."""
+
+
+@lru_cache(maxsize=8)
+def _zero_based(tree: Tree) -> Path | None:
+    """The first annotation with a box that begins at 0, if the data count from 0; None: they count from 1.
+
+    One program wrote all splits, so all of them decide. Two boxes are enough, or 1 %: a single one may be a mistake."""
+    first, at_zero, count = None, 0, 0
+    for file in filter(lambda file: recognizes(file, tree.start(file)), tree.with_suffix(*SUFFIXES)):
+        content = file.read_bytes().replace(b"\0", b"")
+        boxes = content.count(b"<bndbox")
+        count += boxes
+        if boxes and _BEGINS_AT_ZERO.search(content):
+            with suppress(ValueError):
+                shapes = [shape for shape in map(shape_of, objects_of(read_xml(file, ROOT))) if shape is not None]
+                found = sum(any(one and 0 <= x < 1 for x, one in zip(*shape[:2], strict=True)) for shape in shapes)
+                at_zero += found
+                first = first or (file if found else None)
+    return first if at_zero >= 2 or at_zero > 0.01 * count else None
+
+
+def _annotated(source: Source, tree: Tree, on_problem: OnProblem) -> Iterator[_Annotated]:
+    """Read the annotations of a source, and find their images."""
+    files = _files_by_stem(tree)
+    used: dict[Path, _Annotated] = {}
+    own = set()
+    for entry in _entries(source, files):
+        one = _annotation(entry, source, tree, files, on_problem)
+        if isinstance(one, Problem):
+            on_problem(one)
+            continue
+        own.add(entry.stem)
+        earlier = used.setdefault(one.record.image, one)
+        if earlier is one:
+            yield one
         else:
-            yield from _record(images[image_name], file, report)
+            on_problem(_second_annotation(one, earlier))
+    if not _is_listed(source):
+        others = {stem: files[stem] for stem in files.keys() - own}
+        for image in _unannotated(tree, used, others):
+            on_problem(_without_annotation(image))
 
 
-def image_place(name: str, record: Record) -> str:
-    """The folder of an image."""
+def _files_by_stem(tree: Tree) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    for file in tree.with_suffix(*SUFFIXES):
+        files.setdefault(_stem(file.name), []).append(file)
+    return files
+
+
+class _Entry(NamedTuple):
+    """One image that a source should have."""
+
+    stem: str
+    file: Path | None
+    """Its annotation; None: it is missing."""
+    listed_in: Path
+    place: str
+
+
+def _is_listed(source: Source) -> bool:
+    return any(file.suffix.lower() == ".txt" for file in source.files)
+
+
+def _entries(source: Source, files: Mapping[str, Sequence[Path]]) -> Iterator[_Entry]:
+    if not _is_listed(source):
+        yield from (_Entry(_stem(file.name), file, file, "") for file in source.files)
+        return
+    seen = set()
+    for file in source.files:
+        for number, line in enumerate(read_lines(file), start=1):
+            stem = _listed(line, files)
+            if stem and stem not in seen:
+                seen.add(stem)
+                nearest = max(files.get(stem, ()), key=lambda xml: len(os.path.commonpath([xml, file])), default=None)
+                yield _Entry(stem, nearest, file, f"line {number}")
+
+
+def _listed(line: str, known: Collection[str]) -> str:
+    """The stem of the image that a line lists; empty: none, or an image without the class of the list."""
+    line = slashes(line.strip())
+    numbered = _NUMBERED.fullmatch(line)
+    if numbered and _stem(line) not in known:
+        return _stem(numbered[1])
+    of_one_class = _OF_ONE_CLASS.fullmatch(line)
+    if of_one_class and _stem(line) not in known:
+        return "" if of_one_class[2] == "-1" else _stem(of_one_class[1])
+    if line.lower().endswith(".xml") and _stem(line) not in known:
+        line = line.rpartition(" ")[2]  # "JPEGImages/NAME.jpg Annotations/NAME.xml"
+    first = _stem(line.partition(" ")[0])
+    if first in known and _stem(line) not in known:
+        return first
+    return _stem(line)
+
+
+def _annotation(
+    entry: _Entry, source: Source, tree: Tree, files: Collection[str], on_problem: OnProblem
+) -> _Annotated | Problem:
+    """One image and its objects, or why it is left out."""
+    split = None if source.split == ALL else source.split
+    file = entry.file
+    if file is None:
+        try:
+            return _without_annotation(tree.find_image(entry.stem, entry.listed_in, split=split))
+        except ImageNotFoundError as error:
+            return missing_image(entry.listed_in, error, entry.place)
+    try:
+        root = read_xml(file, ROOT)
+    except ValueError as error:
+        return unreadable_annotation(file, error)
+    elements = list(objects_of(root))
+    try:
+        image = _image(file, root, tree, split, files)
+    except ImageNotFoundError as error:
+        return missing_image(file, error, lost=map(class_of, elements))
+    found: list[tuple[Shape, str, bool]] = []
+    for number, element in enumerate(elements):
+        shape, name = shape_of(element), class_of(element)
+        if name and shape is not None:
+            found.append((shape, name, is_difficult(element)))
+        else:
+            message = f"its bndbox must have the numbers {', '.join(SIDES)}" if name else "has no name"
+            on_problem(invalid_object(file, message, object_place(number, name), name))
+    boxes = np.array([(shape.box, shape.inclusive_offset) for shape, _, _ in found], np.float32).reshape(-1, 2, 4)
+    record = Record(
+        image,
+        boxes[:, 0],
+        tuple(name for _, name, _ in found),
+        np.array([difficult for *_, difficult in found], bool),
+        to_size(root.findtext("size/height", ""), root.findtext("size/width", "")),
+    )
+    return _Annotated(file, record, boxes[:, 1], sum(shape.is_rotated for shape, _, _ in found))
+
+
+def _image(file: Path, root: ElementTree.Element, tree: Tree, split: str | None, files: Collection[str]) -> Path:
+    """The image with the stem of the XML file; only if there is none, the one that the file names, because programs
+    that rename or copy images leave old names behind.
+
+    Raises:
+        ImageNotFoundError: there is neither.
+    """
+    folder, name, path = ((root.findtext(tag) or "").strip() for tag in ("folder", "filename", "path"))
+    named = [each for each in (path, f"{folder}/{name}" if folder and name else "", name) if each]
+    stem = _stem(file.name)
+    errors = []
+    for each in (*(each for each in named if _stem(each) == stem), _without_xml(file.name), *named):
+        try:
+            image = tree.find_image(each, file, split=split)
+        except ImageNotFoundError as error:
+            errors.append(error)
+            continue
+        if _stem(image.name) == stem or _stem(image.name) not in files:
+            return image
+        errors.append(ImageNotFoundError(f"there is no image {each}; {image.name} has an annotation of its own"))
+    raise most_telling(errors)
+
+
+def _without_annotation(image: Path) -> Problem:
+    message = "is not annotated; it is left out. If it has no objects, give it an XML file without <object>"
+    return without_annotation(image, message)
+
+
+def _second_annotation(one: _Annotated, earlier: _Annotated) -> Problem:
+    is_copy = one.record.class_names == earlier.record.class_names and np.array_equal(
+        one.record.boxes, earlier.record.boxes
+    )
+    message = f"{one.record.image.name} is annotated in {earlier.file} too; this file is left out"
+    lost = () if is_copy else one.record.class_names
+    level: Level = "warning" if is_copy else "left out"
+    return Problem(ProblemKind.ANNOTATED_TWICE, one.file, message, level=level, other=one.record.image, lost=lost)
+
+
+def _unannotated(tree: Tree, used: Collection[Path], others: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
+    """The images beside annotated ones, and that no other annotation is for."""
+    folders = {image.parent for image in used}
+    for image in tree.images:
+        if image.parent in folders and image not in used:
+            files = others.get(_stem(image.name), ())
+            if not any(recognizes(file, tree.start(file)) for file in files):  # e.g. it is empty
+                yield image
+
+
+def image_dir(split: str, record: Record) -> str:
+    """The folder for an image of a split, relative to the data folder."""
     return "JPEGImages"
 
 
-def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
-    """Boxes go back to 1-based and inclusive."""
-    names = {name: [record.image.stem for record in records] for name, records in sets.items()}
-    for name, stems in names.items():
-        write_text(folder / "ImageSets" / "Main" / f"{name}.txt", "".join(f"{stem}\n" for stem in stems))
-    for record in (record for records in sets.values() for record in records):
-        marks = record.difficult.tolist()
-        things = zip(record.boxes.tolist(), record.names, marks, strict=True)
-        objects = [Annotation(box, name, difficult) for box, name, difficult in things]
-        root = _header(record.image, record.size or image_size(record.image))
-        _write(folder / "Annotations" / f"{record.image.stem}.xml", root, record.image, objects)
+def write(folder: Path, splits: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
+    """Boxes become 1-based and inclusive again."""
+    for split, records in splits.items():
+        stems = "".join(f"{record.image.stem}\n" for record in records)
+        write_text(folder / "ImageSets" / "Main" / f"{split}.txt", stems)
+    for record in (record for records in splits.values() for record in records):
+        marks = record.ignore.tolist()
+        rows = zip(record.boxes.tolist(), record.class_names, marks, strict=True)
+        objects = [Annotation(box, name, ignore) for box, name, ignore in rows]
+        root = header(record.image, record.size or image_size(record.image))
+        _write(folder / "Annotations" / f"{record.image.stem}.xml", root, record.image, objects, first_pixel=1)
 
 
-def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
-    """Of a set's list, also those without annotation; where there are no lists, all images. Once each: the list of
-    `trainval` has those of `train`."""
-    yielded: set[Path] = set()
-    for name, image in _listed(folder, settings):
-        if image not in yielded:
-            yielded.add(image)
-            yield name, image
+class _Index(NamedTuple):
+    """What edits need to know of a source."""
+
+    files: dict[Path, Path]
+    """The annotation of each image; also of images that are not annotated yet."""
+    first_pixel: int
+    """The number of the first pixel, 0 or 1."""
 
 
-def _listed(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
-    for name in sets(folder, settings):
-        own = _folder_of(folder, name)
-        found = images_among(_images(own).iterdir())
-        if not (own / "ImageSets" / "Main" / f"{name}.txt").is_file():
-            yield from ((name, image) for image in found)
-            continue
-        by_stem = {image.stem: image for image in found}
-        for stem, _ in _names(own, name, by_stem):
-            if stem in by_stem:
-                yield name, by_stem[stem]
+@lru_cache(maxsize=8)
+def _index(source: Source, tree: Tree) -> _Index:
+    problems: list[Problem] = []
+    annotated = list(_annotated(source, tree, problems.append))
+    files = {one.record.image: one.file for one in annotated}
+    folders = {image.parent: file.parent for image, file in files.items()}
+    for problem in problems:
+        if problem.kind == ProblemKind.WITHOUT_ANNOTATION:
+            image = problem.path
+            folder = folders.get(image.parent, next(iter(folders.values()), image.parent))
+            files[image] = folder / f"{image.stem}.xml"
+        elif problem.kind == ProblemKind.UNREADABLE_ANNOTATION:
+            with suppress(ImageNotFoundError):  # so that `read_image` says why
+                files[tree.find_image(_without_xml(problem.path.name), problem.path)] = problem.path
+    return _Index(files, 0 if _zero_based(tree) is not None else 1)
 
 
-def class_names(folder: Path, settings: DataSettings) -> list[str]:
+def images(source: Source, tree: Tree, settings: DataSettings) -> list[Path]:
+    """Those of the lists, annotated or not; without lists, those that are annotated and those beside them."""
+    return list(_index(source, tree).files)
+
+
+def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
     return []
 
 
-def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
-    file = _file_of(folder, name, image)
-    if not file.is_file():
+def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+    files, first_pixel = _index(source, tree)
+    if not files[image].is_file():
         return None
     return [
-        Annotation(box, label, _is_difficult(thing), ElementTree.tostring(thing, "unicode").strip())
-        for thing, label, box in _objects(_parsed(file))
-        if label and box is not None
+        Annotation(
+            box_of(shape, first_pixel), name, is_difficult(element), ElementTree.tostring(element, "unicode").strip()
+        )
+        for element in objects_of(read_xml(files[image], ROOT))
+        if (name := class_of(element)) and (shape := shape_of(element)) is not None
     ]
 
 
 def write_image(
-    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
 ) -> None:
-    """Objects that cannot be read stay as they are, at the end."""
-    file = _file_of(folder, name, image)
+    """Objects that cannot be read are kept, at the end."""
+    files, first_pixel = _index(source, tree)
+    file = files[image]
     if objects is None:
         file.unlink(missing_ok=True)
         return
-    root = _parsed(file) if file.is_file() else _header(image, image_size(image))
+    root = read_xml(file, ROOT) if file.is_file() else header(image, image_size(image))
     parents = {child: parent for parent in root.iter() for child in parent}
-    for thing, label, box in list(_objects(root)):
-        if label and box is not None:
-            parents[thing].remove(thing)
-    _write(file, root, image, objects)
+    for element in list(objects_of(root)):
+        if class_of(element) and shape_of(element) is not None:
+            parents[element].remove(element)
+    _write(file, root, image, objects, first_pixel=first_pixel)
 
 
-def _write(file: Path, root: ElementTree.Element, image: Path, objects: Sequence[Annotation]) -> None:
-    """The annotation `root` with these objects, before those that it has."""
-    first = next((number for number, child in enumerate(root) if child.tag == "object"), len(root))
+def _write(
+    file: Path, root: ElementTree.Element, image: Path, objects: Sequence[Annotation], *, first_pixel: int
+) -> None:
+    """Write the annotation `root` with these objects before its own."""
+    place = next((number for number, child in enumerate(root) if child.tag == "object"), len(root))
     for number, new in enumerate(objects):
-        thing = ElementTree.fromstring(new.source) if new.source else ElementTree.Element("object")
-        if not new.source or (_box(thing), _name(thing), _is_difficult(thing)) != new[:3]:
+        element = ElementTree.fromstring(new.source) if new.source else ElementTree.Element("object")
+        shape = shape_of(element)
+        if shape is None or (box_of(shape, first_pixel), class_of(element), is_difficult(element)) != new[:3]:
             try:
-                _describe(thing, new.box, new.name, difficult=new.difficult)
+                describe(element, new, first_pixel)
             except ValueError as error:
                 raise ValueError(f"{image}, {object_place(number, new.name)}: {error}") from None
-        root.insert(first + number, thing)
+        root.insert(place + number, element)
     ElementTree.indent(root)
-    with whole_file(file) as partial:
+    with atomic_write(file) as partial:
         ElementTree.ElementTree(root).write(partial, encoding="utf-8")
 
 
-def _file_of(folder: Path, name: str, image: Path) -> Path:
-    return _annotations(_folder_of(folder, name)) / f"{image.stem}.xml"
+def _without_xml(name: str) -> str:
+    """1.jpg for 1.jpg.xml, 1 for 1.xml.xml."""
+    while name.lower().endswith(".xml"):
+        name = name[:-4]
+    return name
 
 
-def _parsed(file: Path) -> ElementTree.Element:
-    """With its comments.
-
-    Raises:
-        ValueError: not XML, or in letters that are not known.
-    """
-    try:
-        parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
-        return ElementTree.parse(file, parser).getroot()
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: its encoding
-        raise ValueError(f"{file}: not an XML file that can be read ({error})") from None
-
-
-def _objects(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str, _Box | None]]:
-    """Each object that is no part of another, its name, and its box if it has one."""
-    for child in root:
-        if child.tag == "object":
-            yield child, _name(child), _box(child)
-        else:
-            yield from _objects(child)
-
-
-def _name(thing: ElementTree.Element) -> str:
-    return (thing.findtext("name") or "").strip()
-
-
-def _box(thing: ElementTree.Element) -> _Box | None:
-    box = to_numbers([thing.findtext(f"bndbox/{side}", "") for side in _SIDES], 4)
-    if box is None:
-        return None
-    x1, y1, x2, y2 = box
-    return x1 - (x2 > x1), y1 - (y2 > y1), x2, y2
-
-
-def _is_difficult(thing: ElementTree.Element) -> bool:
-    return (thing.findtext("difficult") or "0").strip() == "1"
-
-
-def _header(image: Path, size: tuple[int, int]) -> ElementTree.Element:
-    """An annotation without objects."""
-    root = ElementTree.Element("annotation")
-    _set(root, "folder", image.parent.name)
-    _set(root, "filename", image.name)
-    for tag, value in (("width", size[1]), ("height", size[0]), ("depth", 3)):
-        _set(root, f"size/{tag}", str(value))
-    return root
-
-
-def _describe(thing: ElementTree.Element, box: Sequence[float], name: str, *, difficult: bool) -> None:
-    """Set what we know of an object."""
-    x1, y1, x2, y2 = box
-    if x2 - x1 <= 1 or y2 - y1 <= 1:
-        raise ValueError(
-            f"is only {x2 - x1:g} x {y2 - y1:g} pixels, and Pascal VOC cannot hold less than two; convert to another "
-            f"format, or remove it"
-        )
-    _set(thing, "name", name)
-    _set(thing, "difficult", str(int(difficult)))
-    for side, pixel in zip(_SIDES, (x1 + 1, y1 + 1, x2, y2), strict=True):
-        _set(thing, f"bndbox/{side}", plain(pixel))
-
-
-def _set(parent: ElementTree.Element, path: str, text: str) -> None:
-    """The text of what a path leads to, which is made if it is missing."""
-    for tag in path.split("/"):
-        child = parent.find(tag)
-        parent = ElementTree.SubElement(parent, tag) if child is None else child
-    parent.text = text
-
-
-def _folder_of(folder: Path, name: str) -> Path:
-    """Where a set lies: each may have a folder of its own."""
-    is_one = (folder / "Annotations").is_dir() or _has_annotations(folder) or not (folder / name).is_dir()
-    return folder if is_one else folder / name
-
-
-@while_unchanged
-def _has_annotations(folder: Path) -> bool:
-    return any(True for _ in visible(folder.glob("*.xml")))
-
-
-def _annotations(folder: Path) -> Path:
-    own = folder / "Annotations"
-    return own if own.is_dir() else folder
-
-
-def _images(folder: Path) -> Path:
-    return next((place for name in ("JPEGImages", "images") if (place := folder / name).is_dir()), folder)
-
-
-def _names(folder: Path, name: str, images: Mapping[str, Path]) -> Iterator[tuple[str, tuple[Path, str]]]:
-    """The images of a set, and where it says so."""
-    file = folder / "ImageSets" / "Main" / f"{name}.txt"
-    if name == ALL and not file.is_file():
-        for annotation in sorted(
-            visible(_annotations(folder).glob("*.xml")), key=lambda file: (len(file.stem), file.name)
-        ):
-            yield annotation.stem, (annotation, "")
-        return
-    for number, line in enumerate(read_lines(file), start=1):
-        image_name = line.strip()
-        if image_name not in images:
-            # "NAME -1" and "NAME 1" are in the files of one class; all but -1 belong to it.
-            start, _, mark = image_name.rpartition(" ")
-            if mark == "-1":
-                continue
-            image_name = start.strip() if mark in ("0", "1") else image_name
-        if image_name:
-            yield image_name, (file, f"line {number}")
-
-
-def _record(image: Path, file: Path, report: Report) -> Iterator[Record]:
-    try:
-        root = _parsed(file)
-    except ValueError as error:
-        report(Problem("annotation cannot be read", file, str(error).removeprefix(f"{file}: ")))
-        return
-    boxes: list[Sequence[float]] = []
-    names: list[str] = []
-    difficult: list[bool] = []
-    for number, (thing, name, box) in enumerate(_objects(root)):
-        if not name or box is None:
-            rule = f"its bndbox must have the numbers {', '.join(_SIDES)}" if name else "has no name"
-            report(Problem("not a box", file, rule, object_place(number, name)))
-            continue
-        boxes.append(box)
-        names.append(name)
-        difficult.append(_is_difficult(thing))
-    yield Record(
-        image,
-        np.array(boxes, np.float32).reshape(-1, 4),
-        tuple(names),
-        np.array(difficult, bool),
-        to_size(root.findtext("size/height", ""), root.findtext("size/width", "")),
-    )
+def _stem(path: str) -> str:
+    """1 for a/1.jpg.xml, 1.xml.xml, a/1.jpg and 1."""
+    stem, suffix = os.path.splitext(_without_xml(slashes(path).rpartition("/")[2]))
+    return stem if suffix.lower() in IMAGE_SUFFIXES else stem + suffix

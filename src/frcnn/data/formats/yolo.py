@@ -1,21 +1,45 @@
-"""YOLO: data.yaml with `train`, `val`, `test` (folders, or lists of images) and `names`; for each image in images/ a
-label file in labels/ with the same name: a line a box, `class cx cy width height`, shares of the image's sides.
+"""YOLO: NAME.txt for NAME.jpg has one line `class cx cy width height` per box, in fractions of the image's sides.
 
-Lines of more numbers are outlines, of which the box is taken. An image without a label file holds no objects.
+data.yaml names the classes and the folders or lists of each split; darknet's .data and .names files, or classes.txt, do
+it too. Lines with more numbers are outlines; their bounding box is used. Where most images have a label file, an image
+without one has no objects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
-from frcnn.data.formats.lines import read_lines, read_text, to_numbers, visible, while_unchanged
-from frcnn.data.images import image_size, images_among
-from frcnn.data.problems import Problem, Report, twins
+from frcnn.data.formats.lines import read_lines
+from frcnn.data.formats.source import Source
+from frcnn.data.formats.yolo_description import Names, choose_description, is_description
+from frcnn.data.formats.yolo_labels import (
+    Convention,
+    has_wrong_end,
+    is_fraction,
+    parse_line,
+    to_box,
+    to_line,
+    to_number,
+)
+from frcnn.data.formats.yolo_layout import Layout, conventional_label, is_label_file, layout_of, lines_of
+from frcnn.data.images import image_size
+from frcnn.data.problems import (
+    OnProblem,
+    Problem,
+    ProblemKind,
+    duplicate_stems,
+    invalid_object,
+    missing_image,
+    unknown_class,
+    unreadable_annotation,
+    without_annotation,
+)
 from frcnn.data.records import make_record
+from frcnn.data.tree import Tree
 from frcnn.files import write_text
 from frcnn.types import Annotation, Record
 
@@ -23,239 +47,251 @@ if TYPE_CHECKING:
     from frcnn.config import DataSettings
 
 LAYOUT = "YOLO: data.yaml, images/{train,val}/NAME.jpg, labels/{train,val}/NAME.txt"
-_SETS = ("train", "val", "test")
+SUFFIXES = frozenset({".txt", ".yaml", ".yml", ".data"})
 
 
-def recognises(folder: Path, settings: DataSettings) -> bool:
-    return _description(folder) is not None
+def recognizes(file: Path, start: bytes) -> bool:
+    suffix = file.suffix.lower()
+    if suffix == ".txt":
+        return bool(is_label_file(start))
+    text = start.decode("utf-8", errors="replace")
+    if suffix == ".data":
+        keys = {line.partition("=")[0].strip() for line in text.splitlines() if "=" in line}
+        return {"train", "names"} <= keys
+    return is_description(text) or is_description(file.read_bytes().decode("utf-8", errors="replace"))
 
 
-def sets(folder: Path, settings: DataSettings) -> list[str]:
-    _, content = _described(folder)
-    return [name for name in _SETS if content.get(name)]
+def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
+    description = choose_description(tree, [file for file in files if file.suffix.lower() != ".txt"])
+    layout = layout_of(tree, description)
+    if description is None and not layout.labels:
+        return []
+    first = () if description is None else (description,)
+    texts = set(tree.with_suffix(".txt"))  # the description may name images elsewhere
+    return [
+        Source(split, (*first, *(layout.labels[image] for image in images if layout.labels.get(image) in texts)))
+        for split, images in layout.splits.items()
+    ]
 
 
-def read(folder: Path, name: str, settings: DataSettings, report: Report) -> Iterator[Record]:
-    """The images of a set, in the order of its list, or of their names."""
-    classes, root, found = _classes(folder), _root(folder), []
-    for image in _set_images(folder, name, report):
-        found.append(image)
-        yield _record(image, root, classes, report)
-    for problem in twins(found):
-        report(problem)
-    files = {_label_file(image, root) for image in found}
-    for place in {file.parent for file in files if "labels" in file.parts}:
-        with_image = _image_names(place)
-        for file in sorted(visible(place.glob("*.txt"))):
-            if file not in files and file.name != "classes.txt" and file.stem not in with_image:
-                rule = f"there is no image {file.stem} for it in the set '{name}'; add the image or remove the file"
-                report(Problem("annotation without image", file, rule, level="warning"))
+def _layout(source: Source, tree: Tree) -> Layout:
+    return layout_of(tree, next((file for file in source.files if file.suffix.lower() != ".txt"), None))
 
 
-def image_place(name: str, record: Record) -> str:
-    """The folder of an image."""
-    return f"images/{name}"
+def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Iterator[Record]:
+    """The images of a split, in the order of its list, or by name."""
+    layout = _layout(source, tree)
+    images = layout.splits[source.split]
+    if not layout.labels:
+        raise ValueError(
+            f"{layout.description}: none of its {len(images)} images has a label file{_near(images, layout.tree)}; add "
+            f"labels/NAME.txt for images/NAME.jpg, or draw boxes with `frcnn annotate {tree.root}`"
+        )
+    for problem in (*_problems(layout, source.split), *duplicate_stems(images)):
+        on_problem(problem)
+    labeled = [image for image in images if image in layout.labels]
+    if len(labeled) < len(images):
+        for problem in _without_labels(images, layout, source.split):
+            on_problem(problem)
+    if 2 * len(labeled) < len(images):
+        images = labeled
+    for image in images:  # threads take twice the time here: each file is small, and Python runs one thread at a time
+        record, problems = _record(image, layout)
+        for problem in problems:
+            on_problem(problem)
+        if record is not None:
+            yield record
 
 
-def images(folder: Path, settings: DataSettings) -> Iterator[tuple[str, Path]]:
-    for name in sets(folder, settings):
-        yield from ((name, image) for image in _set_images(folder, name, lambda problem: None))
+def _near(images: Sequence[Path], tree: Tree) -> str:
+    """A file with the name of an image that is no label file, and how it begins."""
+    stems = {image.stem for image in images}
+    file = next((file for file in tree.with_suffix(".txt") if file.stem in stems), None)
+    if file is None:
+        return ""
+    line = tree.start(file).decode("utf-8", errors="replace").strip().partition("\n")[0].strip()
+    return f" (the line '{line[:80]}' of {tree.relative(file)} is not YOLO's `class cx cy width height`)"
 
 
-def class_names(folder: Path, settings: DataSettings) -> list[str]:
-    return list(_classes(folder).values())
+def _without_labels(images: Sequence[Path], layout: Layout, split: str) -> Iterator[Problem]:
+    unlabeled = [image for image in images if image not in layout.labels]
+    if len(unlabeled) == len(images):
+        message = f"none of the {len(images)} images of the split '{split}' has a label file, so it is not used"
+        yield without_annotation(images[0].parent, message)._replace(level="warning")
+    elif 2 * len(unlabeled) > len(images):
+        for image in unlabeled:
+            message = "has no label file; write an empty one if the image has no objects"
+            yield without_annotation(image, message)
+    else:
+        message = (
+            f"{len(unlabeled)} images of the split '{split}' have no label file; unless another format annotates them, "
+            f"they count as images without objects"
+        )
+        yield without_annotation(unlabeled[0], message)._replace(level="warning")
 
 
-def read_image(folder: Path, name: str, image: Path, settings: DataSettings) -> list[Annotation] | None:
-    """Without a label file it is not annotated, although training takes it as an image without objects."""
-    file = _label_file(image, _root(folder))
+def _problems(layout: Layout, split: str) -> Iterator[Problem]:
+    """What is wrong with label files that belong to no image. For the first split also what is wrong or odd with the
+    data set as a whole."""
+    first = next(iter(layout.splits))
+    for label, reason in layout.orphans.items():
+        own = layout.tree.split_of(label.parent)
+        if split == (own if own in layout.splits else first):
+            lines = list(lines_of(label))
+            if layout.convention.in_pixels or all(map(is_fraction, lines)):
+                names = layout.names_of(label)
+                lost = (_class_name(line.label, names, layout.convention) or "" for line in lines)
+                yield missing_image(label, reason, lost=lost)
+            else:
+                message = f"{reason}, and its numbers are no fractions, so it is no label file"
+                yield Problem(ProblemKind.MISSING_IMAGE, label, message, level="warning")
+    if split != first:
+        return
+    yield from layout.problems
+    place = layout.description or layout.tree.root
+    if layout.convention.in_pixels:
+        message = "the numbers of the label files are pixels, not fractions of the image's sides"
+        yield Problem(ProblemKind.PIXELS, place, message, level="repaired")
+    if layout.convention.has_corners:
+        message = "the boxes of the label files are corners x1 y1 x2 y2, not center and size"
+        yield Problem(ProblemKind.CORNERS, place, message, level="repaired")
+    if layout.convention.first_class:
+        message = "the label files count classes from 1, not from 0"
+        yield Problem(ProblemKind.CLASSES_FROM_ONE, place, message, level="repaired")
+    if layout.convention.num_confidences:
+        message = (
+            f"{layout.convention.num_confidences} lines end with a confidence, which is ignored; are these detections?"
+        )
+        yield Problem(ProblemKind.CONFIDENCE, place, message, level="warning")
+    if not any(layout.names.values()) and layout.convention.has_numbers:
+        message = "no file names the classes, so their numbers are their names; add classes.txt with one name per line"
+        yield Problem(ProblemKind.CLASSES_WITHOUT_NAMES, place, message, level="warning")
+
+
+def _record(image: Path, layout: Layout) -> tuple[Record | None, list[Problem]]:
+    """The record of an image, and what is wrong with its lines. None: its label file cannot be read."""
+    if image not in layout.labels:
+        return make_record(image, ()), []
+    file = layout.labels[image]
+    try:
+        size = image_size(image)
+    except (ValueError, OSError):
+        size = (1, 1)  # verifying the image reports its error
+    try:
+        parsed = [outcome for _, outcome in _parsed(file, size, layout)]
+    except (ValueError, OSError) as error:
+        return None, [unreadable_annotation(file, error)]
+    problems = [outcome for outcome in parsed if isinstance(outcome, Problem)]
+    unread = [problem for problem in problems if problem.kind is ProblemKind.INVALID_OBJECT]
+    if 2 * len(unread) > len(parsed):
+        return None, [unreadable_annotation(file, f"most of its lines cannot be read: {unread[0].message}")]
+    objects = [(outcome.box, outcome.name) for outcome in parsed if isinstance(outcome, Annotation)]
+    return make_record(image, objects), problems
+
+
+def _parsed(file: Path, size: tuple[int, int], layout: Layout) -> Iterator[tuple[str, Annotation | Problem]]:
+    """Each line of a label file that is not empty, and its object, or why it has none."""
+    names = layout.names_of(file)
+    for number, text in enumerate(read_lines(file), start=1):
+        if text.strip():
+            yield text, _object(text, f"line {number}", file, size, names, layout.convention)
+
+
+def _object(
+    text: str, place: str, file: Path, size: tuple[int, int], names: Names, convention: Convention
+) -> Annotation | Problem:
+    line = parse_line(text)
+    name = None if line is None else _class_name(line.label, names, convention)
+    if line is None or has_wrong_end(line.values, convention):
+        message = (
+            f"'{text.strip()}' must be a class and four fractions: cx cy width height (or an outline's points, then a "
+            f"confidence)"
+        )
+        return invalid_object(file, message, place, name or "")
+    if name is None:
+        message = f"there is no class {line.label}; {len(names)} classes have names"
+        return unknown_class(file, message, place)
+    return Annotation(to_box(line.values, size, convention), name, source=text)
+
+
+def _class_name(label: str, names: Names, convention: Convention) -> str | None:
+    """The name of a class as a label file writes it; None: there is no such class."""
+    number = to_number(label)
+    if number is None:
+        known = {name.casefold(): name for name in names.values()}
+        return known.get(label.casefold()) if names else label
+    if number != int(number) or number < 0:
+        return None
+    return names.get(int(number) - convention.first_class) if names else str(int(number))
+
+
+def images(source: Source, tree: Tree, settings: DataSettings) -> Sequence[Path]:
+    return _layout(source, tree).splits[source.split]
+
+
+def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
+    layouts = (_layout(source, tree) for source in sources)
+    return list(dict.fromkeys(name for layout in layouts for names in layout.names.values() for name in names.values()))
+
+
+def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+    """An image without a label file is not annotated yet, although training may use it as one without objects."""
+    layout = _layout(source, tree)
+    file = layout.label_file(image)
     if not file.is_file():
         return None
-    classes, (height, width) = _classes(folder), image_size(image)
-    read = ((line, _read_line(line, classes)) for line in read_lines(file))
-    return [
-        Annotation(_box(found[1], height, width), found[0], source=line)
-        for line, found in read
-        if not isinstance(found, str)
-    ]
+    parsed = _parsed(file, image_size(image), layout)
+    return [outcome for _, outcome in parsed if isinstance(outcome, Annotation)]
 
 
 def write_image(
-    folder: Path, name: str, image: Path, objects: Sequence[Annotation] | None, settings: DataSettings
+    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
 ) -> None:
-    """Lines that cannot be read stay as they are, at the end."""
-    file = _label_file(image, _root(folder))
+    """Lines that cannot be read are kept, at the end."""
+    layout = _layout(source, tree)
+    file = layout.label_file(image)
     if objects is None:
         file.unlink(missing_ok=True)
         return
-    classes, (height, width) = _classes(folder), image_size(image)
-    unread = [
-        line for line in (read_lines(file) if file.is_file() else []) if isinstance(_read_line(line, classes), str)
-    ]
-    numbers = {label: number for number, label in classes.items()}
+    size = image_size(image)
+    old = list(_parsed(file, size, layout)) if file.is_file() else []
+    unread = [text for text, outcome in old if isinstance(outcome, Problem)]
+    names, convention = layout.names_of(file), layout.convention
     lines = []
-    for thing in objects:
-        if thing.name not in numbers:
-            raise ValueError(f"there is no class '{thing.name}' in {_described(folder)[0]}; add it to `names` there")
-        found = _read_line(thing.source, classes)
-        if isinstance(found, str) or (_box(found[1], height, width), found[0]) != thing[:2]:
-            lines.append(_line(numbers[thing.name], thing.box, height, width))
-        else:
-            lines.append(thing.source)
-    write_text(file, "".join(f"{line}\n" for line in [*lines, *filter(str.strip, unread)]))
+    for annotation in objects:
+        label = _label(annotation.name, names, layout)
+        is_same = _object(annotation.source, "", file, size, names, convention) == annotation
+        lines.append(annotation.source if is_same else to_line(label, annotation.box, size, convention))
+    write_text(file, "".join(f"{line}\n" for line in [*lines, *unread]))
 
 
-def write(folder: Path, sets: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
-    """Sets are lists of images, which keep their order."""
-    for name, records in sets.items():
+def _label(name: str, names: Names, layout: Layout) -> str:
+    """How a label file writes a class."""
+    number = next((number for number, known in names.items() if known == name), None)
+    if number is not None:
+        return str(number + layout.convention.first_class)
+    if names or (layout.convention.has_numbers and not name.isdecimal()):
+        place = layout.description or layout.tree.root
+        raise ValueError(f"there is no class '{name}' in {place}; add it to the names of the classes there")
+    return name
+
+
+def image_dir(split: str, record: Record) -> str:
+    """The folder for an image of a split, relative to the data folder."""
+    return f"images/{split}"
+
+
+def write(folder: Path, splits: Mapping[str, Sequence[Record]], classes: Sequence[str]) -> None:
+    """Splits are written as lists of images, to keep their order."""
+    for split, records in splits.items():
         paths = [record.image.relative_to(folder).as_posix() for record in records]
-        write_text(folder / f"{name}.txt", "".join(f"./{path}\n" for path in paths))
+        write_text(folder / f"{split}.txt", "".join(f"./{path}\n" for path in paths))
         for record in records:
-            height, width = record.size or image_size(record.image)
+            size = record.size or image_size(record.image)
             lines = (
-                _line(classes.index(label), box, height, width)
-                for box, label in zip(record.boxes.tolist(), record.names, strict=True)
+                to_line(str(classes.index(label)), box, size)
+                for box, label in zip(record.boxes.tolist(), record.class_names, strict=True)
             )
-            write_text(_label_file(record.image, folder), "".join(f"{line}\n" for line in lines))
-    content = {name: f"{name}.txt" for name in sets} | {"names": dict(enumerate(classes))}
+            write_text(conventional_label(record.image, folder), "".join(f"{line}\n" for line in lines))
+    content = {split: f"{split}.txt" for split in splits} | {"names": dict(enumerate(classes))}
     write_text(folder / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-
-
-def _description(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    found = ((file, _read_description(file)) for file in _yaml_files(folder))
-    return next(((file, content) for file, content in found if content is not None), None)
-
-
-@while_unchanged
-def _yaml_files(folder: Path) -> list[Path]:
-    return sorted(visible(folder.glob("*.y*ml")), key=lambda file: (file.stem != "data", file.name))
-
-
-@while_unchanged
-def _read_description(file: Path) -> dict[str, Any] | None:
-    try:
-        content = yaml.load(read_text(file), Loader=yaml.BaseLoader)  # names are text: no is not False
-    except (yaml.YAMLError, ValueError) as error:
-        if file.stem == "data":
-            raise ValueError(f"{file}: not a YAML file that can be read ({error})") from None
-        return None
-    if not isinstance(content, dict) or not isinstance(content.get("names"), list | dict):
-        return None
-    return {key: value for key, value in content.items() if value not in ("", "null", "~", [])}
-
-
-def _described(folder: Path) -> tuple[Path, dict[str, Any]]:
-    found = _description(folder)
-    if found is None:
-        raise ValueError(f"{folder}: has no data.yaml with 'train' and 'names'")
-    return found
-
-
-def _classes(folder: Path) -> dict[int, str]:
-    file, content = _described(folder)
-    names = content["names"]
-    numbered = enumerate(names) if isinstance(names, list) else names.items()
-    try:
-        classes = {int(number): name for number, name in numbered}
-    except ValueError:
-        raise ValueError(f"{file}: names must be a list, or begin with whole numbers: 0: cat") from None
-    has_names = all(isinstance(name, str) and name for name in classes.values())
-    if not has_names or len(set(classes.values())) < len(classes):
-        raise ValueError(f"{file}: every class in names must have a name, and one of its own: {names}")
-    return classes
-
-
-def _root(folder: Path) -> Path:
-    _, content = _described(folder)
-    path = folder / str(content.get("path") or ".")
-    return path if path.is_dir() else folder
-
-
-def _set_images(folder: Path, name: str, report: Report) -> Iterator[Path]:
-    file, content = _described(folder)
-    entries = content[name] if isinstance(content[name], list) else [content[name]]
-    for entry in entries:
-        yield from _images(_root(folder), str(entry), file, report)
-
-
-def _images(root: Path, entry: str, file: Path, report: Report) -> Iterator[Path]:
-    """Of a folder, or of a list of images; "../train" is meant from the folder too, by some exporters."""
-    place = next(
-        (place for name in (entry, entry.removeprefix("../")) if (place := root / name).exists()), root / entry
-    )
-    if place.is_dir():
-        yield from images_among(place.rglob("*"))
-    elif place.is_file():
-        for line in read_lines(place):
-            if line.strip():
-                yield place.parent / line if line.startswith("./") else root / line
-    else:
-        report(Problem("missing folder", file, f"there is no {place}"))
-
-
-def _label_file(image: Path, root: Path) -> Path:
-    """In labels/, where the image is in images/ (the last part of that name) below the root; else beside it."""
-    above, beside = root.parent, image.with_suffix(".txt")
-    below = beside.relative_to(above) if beside.is_relative_to(above) else beside
-    if "images" not in below.parts[:-1] or beside.is_file():
-        return beside
-    return above / _with_part(below, "images", "labels")
-
-
-def _image_names(place: Path) -> set[str]:
-    """Those that the label files of a folder may have, in any set: lists may share a folder."""
-    images = _with_part(place / "NAME.txt", "labels", "images").parent
-    return {image.stem for image in images.iterdir()} if images.is_dir() else set()
-
-
-def _with_part(path: Path, before: str, after: str) -> Path:
-    """With the last folder of that name replaced."""
-    parts = list(path.parts)
-    place = len(parts) - 2 - parts[-2::-1].index(before)
-    return Path(*parts[:place], after, *parts[place + 1 :])
-
-
-def _record(image: Path, root: Path, classes: Mapping[int, str], report: Report) -> Record:
-    file = _label_file(image, root)
-    lines = read_lines(file) if file.is_file() else []
-    try:
-        height, width = image_size(image)
-    except (ValueError, OSError):
-        return make_record(image, ())  # whoever reads the image says what is wrong with it
-    objects = []
-    for number, line in enumerate(lines, start=1):
-        found = _read_line(line, classes)
-        if not isinstance(found, str):
-            objects.append((_box(found[1], height, width), found[0]))
-        elif line.strip():
-            kind = "unknown class" if found.startswith("there is no class") else "not a box"
-            report(Problem(kind, file, found, f"line {number}"))
-    return make_record(image, objects)
-
-
-def _read_line(line: str, classes: Mapping[int, str]) -> tuple[str, list[float]] | str:
-    """Class and shares of the image's sides, or why it has none."""
-    parts = line.split()
-    values = to_numbers(parts, len(parts))
-    if values is None or (len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0)):
-        return f"'{line.strip()}' must be a class and four shares: cx cy width height (or an outline's points)"
-    if values[0] not in classes:
-        return f"there is no class {values[0]:g}; data.yaml has {len(classes)} names"
-    return classes[int(values[0])], values[1:]
-
-
-def _line(number: int, box: Sequence[float], height: int, width: int) -> str:
-    x1, y1, x2, y2 = box
-    shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-    return f"{number} {' '.join(f'{share:.10g}' for share in shares)}"
-
-
-def _box(shares: Sequence[float], height: int, width: int) -> tuple[float, float, float, float]:
-    """In pixels, rounded to 1/10000, since that is what remains of whole numbers that were written as shares."""
-    if len(shares) == 4:
-        cx, cy, w, h = shares
-        sides = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-    else:
-        sides = (min(shares[::2]), min(shares[1::2]), max(shares[::2]), max(shares[1::2]))
-    x1, y1, x2, y2 = (round(side * size, 4) for side, size in zip(sides, (width, height, width, height), strict=True))
-    return x1, y1, x2, y2

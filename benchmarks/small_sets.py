@@ -1,0 +1,143 @@
+"""Train on small data sets with default settings, beside torchvision's detector, and write benchmarks/small_sets.md.
+
+    python benchmarks/small_sets.py DATASETS [--rows NAME ...] [--sets NAME ...] [--seeds 1 2 3]
+
+DATASETS is a folder that holds the data sets by the names below. A row is a way to train: "frcnn" is `frcnn train DATA`
+as it is; the others are torchvision's detector with a feature pyramid around the same pretrained layers, trained by
+torchvision's reference recipe (see torchvision_baseline.py), for as many epochs as the recipe has, or for as long as
+frcnn trained. `--rows before` stores frcnn's results under that name, to be compared with after a change.
+
+Data without test images is split 80/20: stratified, near-duplicates together, seed 0. Results are kept in
+small_sets.json beside this file. A result that is there is not computed again.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from compare.machine import machine
+from torchvision_baseline import EPOCHS, detect, train
+
+import frcnn
+from frcnn.config import make_config
+from frcnn.data.dataset import Dataset, open_dataset
+from frcnn.evaluation.metrics import compute_metrics
+
+HERE = Path(__file__).parent
+SPLIT = {"data.split": [0.8, 0, 0.2]}
+SETS: dict[str, dict[str, Any]] = {
+    "grocery": {},
+    "bccd": {},
+    "raccoon": SPLIT,
+    "circuit": SPLIT,
+    "screws": {},
+    "hituav": {},
+    "riceleaf": {},
+    "catvott": SPLIT,
+}
+"""Data set -> the settings that choose its splits."""
+Result = dict[str, float]
+Results = dict[str, dict[str, dict[str, Result]]]
+"""Row -> set -> seed -> result."""
+
+
+def train_frcnn(data: Path, settings: dict[str, Any], seed: int, results: dict[str, Result]) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.monotonic()
+        result = frcnn.train(data, seed=seed, settings=settings, out=Path(folder) / "run", progress=False)
+        seconds = time.monotonic() - start
+    assert result.metrics is not None
+    return _result(result.metrics, seconds)
+
+
+def train_torchvision(data: Path, settings: dict[str, Any], seed: int, results: dict[str, Result]) -> Result:
+    return _train_torchvision(data, settings, seed, None)
+
+
+def train_torchvision_as_long(data: Path, settings: dict[str, Any], seed: int, results: dict[str, Result]) -> Result:
+    """The recipe, its epochs scaled so that it takes as long as frcnn took."""
+    return _train_torchvision(data, settings, seed, results["frcnn"]["seconds"])
+
+
+def _train_torchvision(data: Path, settings: dict[str, Any], seed: int, seconds: float | None) -> Result:
+    dataset = open_dataset(data, make_config(overrides=settings).data)
+    start = time.monotonic()
+    model = train(dataset, seed, EPOCHS, pyramid=True, seconds=seconds)
+    taken = time.monotonic() - start
+    detections = [detect(model, record, dataset.classes) for record in dataset.test]
+    return _result(compute_metrics(detections, _known(dataset), dataset.classes), taken)
+
+
+def _known(dataset: Dataset) -> list[Any]:
+    return list(dataset.test.of_classes(dataset.classes))
+
+
+def _result(metrics: frcnn.Metrics, seconds: float) -> Result:
+    return {"map50": round(metrics.map50, 4), "map": round(metrics.map, 4), "seconds": round(seconds, 1)}
+
+
+ROWS: dict[str, Callable[[Path, dict[str, Any], int, dict[str, Result]], Result]] = {
+    "frcnn": train_frcnn,
+    "before": train_frcnn,
+    "torchvision": train_torchvision,
+    "torchvision, as long as frcnn": train_torchvision_as_long,
+}
+
+
+def main() -> None:
+    frcnn.tune_malloc()  # as the commands do
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", type=Path)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=["frcnn"])
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    options = parser.parse_args()
+    store = HERE / "small_sets.json"
+    results: Results = json.loads(store.read_text()) if store.is_file() else {}
+    for seed in options.seeds:
+        for name in options.sets:
+            for row in options.rows:
+                runs = results.setdefault(row, {}).setdefault(name, {})
+                if str(seed) in runs:
+                    continue
+                others = {
+                    each: seeds[name][str(seed)] for each, seeds in results.items() if str(seed) in seeds.get(name, {})
+                }
+                runs[str(seed)] = ROWS[row](options.datasets / name, SETS[name], seed, others)
+                print(name, row, seed, runs[str(seed)], flush=True)
+                store.write_text(json.dumps(results, indent=1) + "\n")
+                (HERE / "small_sets.md").write_text(report(results))
+
+
+def report(results: Results) -> str:
+    lines = [
+        "# Small data sets with default settings",
+        "",
+        "`python benchmarks/small_sets.py` writes this file and says what the rows are. Each cell is the mean of the",
+        "seeds; in parentheses, each seed. Seconds are medians.",
+        "",
+    ]
+    for name in SETS:
+        rows = [(row, sets[name]) for row, sets in results.items() if sets.get(name)]
+        if not rows:
+            continue
+        lines += [f"## {name}", "", "| row | mAP50 | COCO AP | seconds |", "| --- | --- | --- | --- |"]
+        for row, runs in rows:
+            cells = [_cell([run[metric] for run in runs.values()]) for metric in ("map50", "map")]
+            seconds = statistics.median(run["seconds"] for run in runs.values())
+            lines.append(f"| {row} | {cells[0]} | {cells[1]} | {seconds:.0f} |")
+        lines.append("")
+    return "\n".join([*lines, f"Machine: {machine()}", ""])
+
+
+def _cell(values: list[float]) -> str:
+    return f"{statistics.fmean(values):.3f} ({', '.join(f'{value:.3f}' for value in values)})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""What would spoil a training, found before it: `frcnn check`."""

@@ -1,0 +1,44 @@
+"""`frcnn evaluate`: average precision of a trained detector."""
+
+import argparse
+from pathlib import Path
+
+from frcnn.cli.options import (
+    DEFAULT_PRECISION,
+    MODEL_HELP,
+    Commands,
+    add_command,
+    add_format,
+    add_json,
+    add_precision,
+    add_svd,
+    add_trust,
+    open_detector,
+)
+from frcnn.cli.output import evaluate_and_print, evaluate_run, text_beside_json, write_json
+
+
+def register(commands: Commands) -> None:
+    about = "measure the average precision of a trained detector, and draw its detections"
+    parser = add_command(commands, "evaluate", run, about, "frcnn evaluate runs/demo/run")
+    parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("--data", type=Path, metavar="DATA", help="data set (default: the one it was trained on)")
+    add_format(parser, "annotation format of --data")
+    about = "which images (default: test, or all images of --data without splits)"
+    parser.add_argument("--split", choices=("train", "val", "test"), help=about)
+    add_precision(parser)
+    add_svd(parser)
+    add_trust(parser)
+    add_json(parser, "the result")
+
+
+def run(options: argparse.Namespace) -> None:
+    detector = open_detector(options)
+    as_trained = options.svd is None and options.precision in (None, DEFAULT_PRECISION)
+    with text_beside_json(options.json):
+        if options.model.is_dir() and as_trained and options.data is None and options.split in (None, "test"):
+            metrics = evaluate_run(detector, options.model)
+        else:
+            metrics = evaluate_and_print(detector, options.data, options.split, options.format)
+    if options.json is not None:
+        write_json(options.json, metrics.to_json())

@@ -1,0 +1,174 @@
+"""Options that several commands share, and what they mean as settings."""
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from frcnn.detector import Detector
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Run = Callable[[argparse.Namespace], int | None]
+"""Runs a command with its options; returns the exit status (None: 0)."""
+
+DEFAULT_PRECISION = "fp32"
+"""Of `frcnn predict` and `frcnn evaluate` without --precision."""
+MODEL_HELP = "run directory, model file, exported file, or coco:NAME"
+
+
+def add_command(commands: Commands, name: str, run: Run, about: str, example: str) -> argparse.ArgumentParser:
+    """Add a command with its help; `options.command` will be its name, `options.run` will run it."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=f"{about[0].upper()}{about[1:]}.", epilog=f"example: {example}"
+    )
+    parser.set_defaults(run=run, command=name)
+    return parser
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Where settings come from: --base-model, --recipe, --config and --set."""
+    table = Path(__file__).parents[1] / "config" / "recipes.yaml"  # frcnn.config needs more time than help should take
+    recipes = ", ".join(sorted(re.findall(r"^([\w-]+):$", table.read_text(encoding="utf-8"), re.MULTILINE)))
+    parser.add_argument("--base-model", metavar="NAME", help="a name that `frcnn base-models` lists, or your YAML file")
+    parser.add_argument("--recipe", metavar="NAME", help=f"settings that belong together: {recipes}")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file, e.g. config.yaml of a run directory")
+    add_set(parser)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting, e.g. train.lr=0.005 (repeatable); `frcnn config` lists all settings",
+    )
+
+
+_FORMATS = (
+    *("folders", "map_files", "cvat", "imglab", "pascal_voc", "kitti", "text_boxes", "coco", "label_studio"),
+    *("createml", "vott", "via", "supervisely", "labelme", "json", "yolo", "csv", "text_lists"),
+)
+"""The names of `frcnn.data.formats.FORMATS`, which takes too long to import for --help."""
+
+
+def add_data_settings(parser: argparse.ArgumentParser, *, strict: bool = True) -> None:
+    """How the data is read: --format, --split, --strict and --force."""
+    add_format(parser, "annotation format")
+    parser.add_argument(
+        "--split",
+        metavar="TRAIN,VAL,TEST",
+        help="fractions of the images, e.g. 0.8,0.1,0.1; only for data that is not split already",
+    )
+    if strict:
+        parser.add_argument(
+            "--strict", action="store_true", help="stop at anything in the data that would be repaired or left out"
+        )
+    parser.add_argument("--force", action="store_true", help="go on even if much of the data is left out")
+
+
+def add_format(parser: argparse.ArgumentParser, of_what: str) -> None:
+    parser.add_argument(
+        "--format",
+        metavar="NAME",
+        help=f"{of_what}: {', '.join(_FORMATS)} (default: auto-detected)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", metavar="FILE", help=f"write {what} to FILE as JSON ('-': to standard output)")
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="precision of the layers; auto: bf16 if the CPU or GPU has it and the model was trained with precision "
+        f"auto or bf16 (default: {DEFAULT_PRECISION})",
+    )
+
+
+def add_svd(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--svd",
+        type=int,
+        metavar="RANK",
+        help="compress fully connected layers to this rank, e.g. 1024: faster, less accurate (default: not compressed)",
+    )
+
+
+def add_threshold(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threshold", type=fraction, default=0.5, metavar="X", help="score threshold, 0 to 1 (default: 0.5)"
+    )
+
+
+def data_settings(options: argparse.Namespace) -> list[str]:
+    """--set, --format, --split, --strict and --force as "key=value" settings."""
+    settings = list(getattr(options, "set", []))
+    if options.format is not None:
+        settings.append(f"data.format={options.format}")
+    if getattr(options, "split", None) is not None:
+        settings.append(f"data.split=[{options.split}]")
+    settings += [f"data.{name}=true" for name in ("strict", "force") if getattr(options, name, False)]
+    return settings
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust-file",
+        action="store_true",
+        help="open a .pt2 file, which can run any code; only if you trust its source",
+    )
+
+
+def open_detector(options: argparse.Namespace) -> "Detector":
+    """The detector of --model, --svd and --precision.
+
+    Raises:
+        ValueError: --svd or --precision with an exported file.
+    """
+    from frcnn.detector import Detector, load
+    from frcnn.inference.runtimes import is_exported
+
+    if is_exported(options.model):
+        for name in ("svd", "precision"):
+            if getattr(options, name) is not None:
+                option = f"--{name} {getattr(options, name)}"
+                raise ValueError(
+                    f"{option}: {options.model} is exported and cannot change; export the model again with {option}"
+                )
+        return load(options.model, trust=options.trust_file)
+    from frcnn.fast.svd import compress
+    from frcnn.nn import model_file
+    from frcnn.nn.device import choose_precision
+
+    model = model_file.load_model(options.model)
+    if options.svd is not None:
+        model = compress(model, options.svd)
+    precision = options.precision or DEFAULT_PRECISION
+    if precision == "auto":
+        precision = model.settings.precision
+    model.set_precision(choose_precision(precision, model.mean.device))
+    return Detector(model, path=options.model)
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number between 0 and 1")
+    return value
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """(height, width), pixels, from "480x640"."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH in pixels, e.g. 480x640")
+    return int(height), int(width)

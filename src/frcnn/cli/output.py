@@ -1,0 +1,112 @@
+"""What several commands print or write: JSON, the table of an evaluation, pictures of detections."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frcnn import distributed
+from frcnn.cli.progress import CountProgress
+from frcnn.files import atomic_write, write_text
+from frcnn.messages import plural
+
+if TYPE_CHECKING:
+    from frcnn.config import DrawSettings
+    from frcnn.detector import Detector
+    from frcnn.evaluation.metrics import Metrics
+    from frcnn.inference.results import Detections
+    from frcnn.nn.faster_rcnn import FasterRCNN
+
+_JPEG_SIDE = 65_500  # pixels: libjpeg writes no larger pictures
+_FEW = 10  # images: one object more or less changes their AP visibly
+
+
+def text_beside_json(file: str | None) -> AbstractContextManager[Any]:
+    """If JSON goes to standard output, text for people goes to standard error."""
+    return redirect_stdout(sys.stderr) if file == "-" else nullcontext()
+
+
+def write_json(file: str, text: str) -> None:
+    """Write JSON to a file, or to standard output for "-"; always UTF-8."""
+    if file != "-":
+        write_text(Path(file), text)
+        return
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    print(text, end="")
+
+
+def evaluate_and_print(
+    detector: "Detector", data: Path | None, split: str | None = None, data_format: str | None = None
+) -> "Metrics":
+    """Evaluate on one split, and print the table."""
+    with CountProgress("evaluating", "image") as progress:
+        metrics = detector.evaluate(data, split=split, format=data_format, on_image=progress)
+    print_evaluation(metrics)
+    return metrics
+
+
+def print_evaluation(metrics: "Metrics") -> None:
+    """Print the table of average precisions."""
+    print(metrics)
+    few = ", too few for an accurate AP" if metrics.images < _FEW else ""
+    print(f"({metrics.metric}; {plural(metrics.images, 'image')}{few}; {metrics.seconds_per_image:.2f} s per image)")
+
+
+def evaluate_run(detector: "Detector", run_dir: Path) -> "Metrics":
+    """Evaluate on the test images of a run; print the table, write evaluation.json and pictures in images/."""
+    metrics = evaluate_and_print(detector, None)
+    if distributed.is_main_process():
+        write_text(run_dir / "evaluation.json", metrics.to_json())
+    save_pictures(detector.model, metrics, run_dir)
+    return metrics
+
+
+def save_pictures(model: "FasterRCNN", metrics: "Metrics", run_dir: Path) -> None:
+    """Draw the detections into images/ of the run directory, unless `detector.draw.save` is off."""
+    draw = model.settings.detector.draw
+    if draw.save and distributed.is_main_process():
+        folder = run_dir / "images"
+        files = picture_files([str(each.path) for each in metrics.detections], folder)
+        for detections, file in zip(metrics.detections, files, strict=True):
+            write_picture(model, detections, file, score_threshold=draw.score_threshold, draw=draw)
+        print(f"pictures in {folder}")
+
+
+def picture_files(images: Sequence[str | Path], folder: Path) -> Iterator[Path]:
+    """Where the picture of each image goes: no file twice, and never the file of an image."""
+    used = {Path(image).resolve() for image in images}
+    for image in images:
+        stem = Path(image).stem
+        names = (f"{stem}{ending}-detections.jpg" for ending in chain([""], (f"-{i}" for i in count(2))))
+        file = next(file for name in names if (file := (folder / name).resolve()) not in used)
+        used.add(file)
+        yield file
+
+
+def write_picture(
+    model: "FasterRCNN | None",
+    detections: "Detections",
+    file: Path,
+    *,
+    score_threshold: float,
+    draw: "DrawSettings | None" = None,
+) -> None:
+    """Draw the detections on their image and write a JPEG file; with a model, also the RoIs that `draw` asks for."""
+    background = unregressed = None
+    if model is not None and draw is not None and (draw.background or draw.unregressed):
+        from frcnn.inference.evaluator import Evaluator
+
+        evaluator = Evaluator(model)
+        boxes, probabilities = evaluator.process_image(str(detections.path))
+        is_background = probabilities.argmax(axis=1) == 0
+        sure = ~is_background & (probabilities.max(axis=1) >= score_threshold)
+        background = boxes[is_background] if draw.background else None
+        unregressed = evaluator.unregressed(str(detections.path))[sure] if draw.unregressed else None
+    shown = detections[detections.confidence >= score_threshold]
+    picture = shown.plot(background=background, unregressed=unregressed)
+    picture.thumbnail((_JPEG_SIDE, _JPEG_SIDE))  # only if it is larger
+    with atomic_write(file) as partial:
+        picture.save(partial, quality=92)

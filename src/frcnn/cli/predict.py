@@ -1,0 +1,139 @@
+"""`frcnn predict`: detect objects in images."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frcnn.cli.options import (
+    MODEL_HELP,
+    Commands,
+    add_command,
+    add_json,
+    add_precision,
+    add_svd,
+    add_threshold,
+    add_trust,
+    open_detector,
+)
+from frcnn.cli.output import picture_files, text_beside_json, write_json, write_picture
+from frcnn.cli.progress import CountProgress
+from frcnn.messages import plural
+
+if TYPE_CHECKING:
+    from frcnn.inference.results import Detections
+
+
+def register(commands: Commands) -> None:
+    example = "frcnn predict runs/demo/run photo.jpg holiday/ --json detections.json"
+    parser = add_command(commands, "predict", run, "detect objects in images", example)
+    parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="file, folder or pattern, e.g. photos/*.jpg"
+    )
+    add_threshold(parser)
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="also predict tiles of N x N pixels in images larger than that, to detect small objects (e.g. 1024)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        metavar="X",
+        help="smallest fraction of a tile that it shares with its neighbor, 0 to 0.9 (default: 0.2)",
+    )
+    add_precision(parser)
+    add_svd(parser)
+    add_trust(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for pictures (default: predictions in the run directory)"
+    )
+    add_json(parser, "the detections")
+
+
+def run(options: argparse.Namespace) -> int:
+    from frcnn.data.prefetch import prefetch
+    from frcnn.inference.inputs import list_images
+    from frcnn.inference.predictor import predict_each
+
+    if options.overlap is not None and options.tile is None:
+        raise ValueError(f"overlap: {options.overlap} is a fraction of a tile; set the tile too, e.g. --tile 1024")
+    detector = open_detector(options)
+    images = [Path(str(image)) for image in list_images([path for text in options.images for path in _expand(text)])]
+    folder: Path | None = options.out
+    if folder is None and options.model.is_dir():
+        folder = options.model / "predictions"
+    if folder is not None:
+        _require_writable(folder)
+    files = list(picture_files(images, folder or Path()))
+    results: list[dict[str, Any]] = []  # for --json; of each image, in order
+    errors: list[Exception] = []
+
+    def on_error(error: Exception) -> None:
+        results.append({"image": str(images[len(results)]), "error": str(error)})
+        errors.append(error)
+
+    def detect() -> "Iterator[tuple[Detections, Path]]":
+        overlap = 0.2 if options.overlap is None else options.overlap
+        rules = {"threshold": options.threshold, "tile": options.tile, "overlap": overlap}
+        for detections in predict_each(detector.runtime, images, on_error=on_error, **rules):
+            file = files[len(results)]
+            results.append({} if options.json is None else detections.to_dict())
+            yield detections, file
+
+    def draw(detected: "tuple[Detections, Path]") -> "Detections":
+        detections, file = detected
+        if folder is not None:
+            write_picture(None, detections, file, score_threshold=options.threshold)
+        return detections
+
+    with text_beside_json(options.json), CountProgress("detecting", "image") as progress:
+        for detections in prefetch(draw, detect(), workers=1):
+            progress(len(results), len(images))
+            progress.log(f"{detections.path}: {plural(len(detections), 'detection')}")
+            for box, score, _, name in detections:
+                progress.log(f"  {name:>15} {score:.3f}  {' '.join(f'{value:.1f}' for value in box)}")
+        if folder is not None and len(errors) < len(images):
+            progress.log(f"pictures in {folder}")
+    if len(images) == len(errors) == 1:
+        raise errors[0]
+    if options.json is not None:
+        write_json(options.json, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    if errors:
+        print(
+            f"frcnn: error: skipped {len(errors)} of {plural(len(images), 'image')}:",
+            *errors,
+            sep="\n",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _expand(path: Path) -> list[Path]:
+    """The files of a pattern, for shells that do not expand it; "~" is the home folder."""
+    path = path.expanduser()
+    if path.exists() or not set("*?[") & set(str(path)):
+        return [path]
+    files = sorted(Path(name) for name in glob(str(path), recursive=True))
+    if not files:
+        raise FileNotFoundError(f"{path}: no file matches this pattern")
+    return files
+
+
+def _require_writable(folder: Path) -> None:
+    """Check that pictures can be written, before time is spent on detecting.
+
+    Raises:
+        OSError: they cannot.
+    """
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        reason = "is not writable" if existing.is_dir() else "is not a folder"
+        raise OSError(f"{folder}: cannot write pictures there, {existing} {reason}; choose a folder with --out")

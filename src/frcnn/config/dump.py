@@ -1,0 +1,35 @@
+"""Settings as plain values and as YAML."""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from frcnn.config.schema import Config
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """Settings as plain nested values; `from_dict` reads them."""
+    return config.model_dump(mode="json")
+
+
+def dump_yaml(config: Config) -> str:
+    """Settings as YAML, each with a comment that says what it does; `make_config(file=...)` reads it."""
+    return "\n".join(_yaml_lines(config, config.idle(), "")) + "\n"
+
+
+def _yaml_lines(settings: BaseModel, idle: Mapping[str, str], prefix: str) -> Iterator[str]:
+    pad = "  " * prefix.count(".")
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            summary = textwrap.shorten((type(value).__doc__ or "").strip(), 100)
+            yield f"{pad}{name}:  # {summary}"
+            yield from _yaml_lines(value, idle, f"{prefix}{name}.")
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            text = yaml.safe_dump(plain, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+            need = f"; no effect, needs {idle[prefix + name]}" if prefix + name in idle else ""
+            yield f"{pad}{name}: {text}".ljust(48) + f"  # {field.description}{need}"

@@ -1,0 +1,443 @@
+"""Other JSON, by content: images with objects that have a box and a class, whatever the keys are and however deep.
+
+One file has all images (a list, an object, or one JSON value per line), or each image has its own file. Read so are
+SageMaker's manifests, Hugging Face's metadata.jsonl, Azure, BDD100K, Labelbox, V7, Dataloop, Datumaro, FiftyOne,
+detectron2, Cityscapes, Mapillary, CrowdHuman, TT100K, TensorBox, sloth and many a script's own. An image is named by a
+value with the suffix of an image, else by the key of its objects or by the file. Boxes with a score are detections.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+import yaml
+
+from frcnn.data.formats.csv_columns import ONLY_CLASS, are_corners, are_fractions, may_be_corners, read_as_corners
+from frcnn.data.formats.json_files import id_of, plain_start, read_json
+from frcnn.data.formats.lines import read_text, to_number, to_size, while_unchanged
+from frcnn.data.formats.masks import around
+from frcnn.data.formats.source import Source, by_image_split, image_splits
+from frcnn.data.images import IMAGE_SUFFIXES, UNREADABLE, image_size
+from frcnn.data.problems import (
+    AmbiguousImageError,
+    ImageNotFoundError,
+    OnProblem,
+    Problem,
+    ProblemKind,
+    invalid_object,
+    missing_image,
+    most_telling,
+    without_annotation,
+)
+from frcnn.data.tree import Tree
+from frcnn.types import Record
+
+if TYPE_CHECKING:
+    from frcnn.config import DataSettings
+
+LAYOUT = "other JSON: images with lists of objects, each with a box and a class"
+SUFFIXES = frozenset({".json", ".jsonl", ".ndjson", ".manifest", ".odgt", ".yaml", ".yml"})
+_YAML = frozenset({".yaml", ".yml"})
+_FORM = "JSON of images and objects"
+_CORNERS = (
+    "x1 xmin minx left topx x0",
+    "y1 ymin miny top topy y0",
+    "x2 xmax maxx right bottomx",
+    "y2 ymax maxy bottom bottomy",
+)
+_FROM_ZERO = ("x0", "y0", "x1", "y1")
+_SIZE = ("w width bboxwidth boxwidth", "h height bboxheight boxheight")
+_CORNER_AND_SIZE = ("x left xmin x1 xpos", "y top ymin y1 ypos", *_SIZE)
+_CENTER = ("cx xcenter centerx xc", "cy ycenter centery yc")
+_BOX = (
+    "bbox bboxes box boxes box2d bbox2d boundingbox boundingboxes bndbox fbox rect rectangle rects xyxy xywh "
+    "coordinates coords position geometry polygon points vertices exterior segmentation"
+)
+"""Keys of one value that is a box, or the outline of an object; or, with lists of classes beside it, of all boxes."""
+_LABEL = (
+    "labelname classname categoryname label class category objectclass object species title tagname tag classtitle "
+    "name names value labels categories classes labelid classid categoryid type kind text"
+)
+_CLASSES = frozenset({"categories", "classes", "names", "classnames", "labelnames", "classmap", "labelmap"})
+"""Keys of the names of classes, by number."""
+_IDS = "filename imagename imagepath imagefilename imageid imgid"
+_PATH = f"{_IDS} image img file path"
+_NO_OBJECTS = frozenset({"poly2d", "keypoints"})
+"""Keys of lanes and points."""
+_IGNORE = "ignore difficult iscrowd crowd isgroupof"
+_SCORE = "score confidence"
+_MARK = re.compile(
+    rb'[\w"\s]\b(\w*box\w*|x_?min|x[01]?|left|top_?x|rects?|polygon|points|vertices|geometry|coordinates)"?\s*:',
+    re.IGNORECASE,
+)
+_YamlLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the former is ten times as fast
+_CITYSCAPES = re.compile(r"_gt(Fine|Coarse)_polygons$")
+
+
+class _Object(NamedTuple):
+    numbers: tuple[float, ...]
+    """Corners; or the four numbers of a list."""
+    is_list: bool
+    """Whether it may be x, y, width, height."""
+    label: Any
+    """As the file says it."""
+    key: str
+    """Of the list of objects."""
+    ignore: bool
+
+
+class _Image(NamedTuple):
+    names: tuple[str, ...]
+    """What may name its file, best first."""
+    size: tuple[int, int] | None
+    objects: list[_Object]
+    is_annotated: bool
+
+    @property
+    def shown(self) -> str:
+        return next(filter(_is_image, self.names), self.names[-1])
+
+
+class _Content(NamedTuple):
+    images: list[_Image]
+    class_names: dict[Any, str]
+    num_detections: int
+    odd: list[tuple[str, str]]
+    """The class of each box without numbers, and what is wrong."""
+
+
+def recognizes(file: Path, start: bytes) -> bool:
+    start = plain_start(start)
+    first = start.lstrip()[:1]
+    if first not in ((b"-",) if file.suffix.lower() in _YAML else (b"{", b"[")):
+        return False
+    return _MARK.search(start) is not None or _MARK.search(plain_start(file.read_bytes())) is not None
+
+
+def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
+    """Files without an object of an image in the tree are something else; except those of one image beside others."""
+    splits: dict[Path, list[str]] = {}
+    lost: list[Path] = []
+    for file in files:
+        with suppress(ValueError):
+            images = _content(file).images
+            names = [_name(image.names, file, tree) for image in images]
+            if any(image.objects and isinstance(_find(image.names, file, tree), Path) for image in images):
+                splits[file] = list(image_splits(names, file, tree).values())
+            elif len(images) == 1:
+                lost.append(file)
+    folders = {file.parent: own[0] for file, own in splits.items()}
+    splits |= {file: [folders[file.parent]] for file in lost if file.parent in folders}
+    return by_image_split(splits, lambda file: splits[file])
+
+
+def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Iterator[Record]:
+    """The images of a split. If several files have an image, the first one is read."""
+    records: dict[Path, Record] = {}
+    detections = waiting = 0
+    for file in source.files:
+        content = _content(file)
+        detections += content.num_detections
+        for name, message in content.odd:
+            on_problem(invalid_object(file, message, f"object '{name}'", name))
+        names = [_name(image.names, file, tree) for image in content.images]
+        splits = image_splits(names, file, tree)
+        own: dict[Path, _Image] = {}
+        for name, entry in zip(names, content.images, strict=True):
+            if len(names) > 1 and splits[name] != source.split:
+                continue
+            image = _find(entry.names, file, tree)
+            if not isinstance(image, Path):
+                lost = (_label(one.label, content.class_names) for one in entry.objects)
+                error = image if isinstance(image, AmbiguousImageError) else f"there is no image {entry.shown}"
+                on_problem(missing_image(file, error, lost=lost))
+            elif not entry.is_annotated and not entry.objects:
+                waiting += 1
+            else:
+                earlier = own[image].objects if image in own else []
+                own[image] = entry._replace(objects=[*earlier, *entry.objects])
+        for image, record in zip(own, _records(own, content.class_names, file, on_problem), strict=True):
+            records.setdefault(image, record)
+    if waiting:
+        message = f"{waiting} images have no list of objects, so they are not annotated"
+        on_problem(without_annotation(source.files[0], message))
+    if detections:
+        message = f"{detections} boxes have a score, so a detector made them; they are left out"
+        on_problem(Problem(ProblemKind.CONFIDENCE, source.files[0], message, level="warning"))
+    yield from records.values()
+
+
+@lru_cache(maxsize=200_000)
+def _find(names: tuple[str, ...], file: Path, tree: Tree) -> Path | ImageNotFoundError:
+    """The image with one of these names, or why there is none."""
+    errors = []
+    for name in names:
+        try:
+            return tree.find_image(name, file)
+        except ImageNotFoundError as error:
+            errors.append(error)
+    return most_telling(errors)
+
+
+def _name(names: tuple[str, ...], file: Path, tree: Tree) -> str:
+    """The name that an image has, else the first one."""
+    return (
+        next((name for name in names if isinstance(_find((name,), file, tree), Path)), names[0])
+        if len(names) > 1
+        else names[0]
+    )
+
+
+@while_unchanged
+def _content(file: Path) -> _Content:
+    """The images of a file.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        is_yaml = file.suffix.lower() in _YAML
+        value = yaml.load(read_text(file), _YamlLoader) if is_yaml else read_json(file, object, _FORM)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: not YAML ({error})") from None
+    except ValueError as error:
+        try:
+            value = msgspec.json.Decoder().decode_lines(plain_start(file.read_bytes()))
+        except msgspec.DecodeError:
+            raise error from None
+    content = _Content([], {}, 0, [])
+    return _collect(value, None, (_CITYSCAPES.sub("_leftImg8bit", file.stem),), content)
+
+
+def _collect(value: Any, image: _Image | None, keys: tuple[str, ...], content: _Content) -> _Content:
+    """Add the images and objects in a JSON value.
+
+    Args:
+        image: the nearest image around the value.
+        keys: those around the value, the nearest first; at last the name of the file.
+    """
+    if isinstance(value, list):
+        for each in value:
+            content = _collect(each, image, keys, content)
+        return content
+    if not isinstance(value, dict):
+        return content
+    own = {_plain(key): each for key, each in value.items() if isinstance(key, str)}
+    names = _image_names(value, own)
+    if names and (image is None or names[0] not in image.names):
+        image = _Image(names, to_size(own.get("height"), own.get("width")), [], _has_list(value))
+        content.images.append(image)
+    rows = _rows(own)
+    if rows:
+        for row in rows:
+            content = _collect(row, image, keys, content)
+        return content
+    numbers = _box(own)
+    if numbers is not None:
+        return _with_object(own, numbers, image, keys, content)
+    for key, each in value.items():
+        if _plain(key) in _CLASSES:
+            content.class_names.update(_numbered(each))
+        if each in ([], {}) and image is None and _is_image(key):
+            content.images.append(_Image((key,), None, [], is_annotated=True))
+        if key not in _NO_OBJECTS:
+            content = _collect(each, image, (key, *keys), content)
+    return content
+
+
+def _with_object(
+    own: Mapping[str, Any], numbers: Sequence[Any], image: _Image | None, keys: tuple[str, ...], content: _Content
+) -> _Content:
+    score = _first(own, _SCORE)
+    if isinstance(score, float) and 0 < score < 1:
+        return content._replace(num_detections=content.num_detections + 1)
+    values = [to_number(number) for number in numbers[:4]]
+    label = _first(own, _LABEL)
+    if None in values:
+        content.odd.append((_label(label, content.class_names), f"{list(numbers[:4])} must be four numbers"))
+        return content
+    if image is None:
+        if not content.images or content.images[-1].names != keys:
+            content.images.append(_Image(keys, None, [], is_annotated=True))
+        image = content.images[-1]
+    ignore = _first(own, _IGNORE) in (1, True, "1", "true", "True")
+    is_list = len(numbers) == 4 and own.get("bboxmode") != 0
+    image.objects.append(
+        _Object(tuple(value for value in values if value is not None), is_list, label, keys[0], ignore)
+    )
+    return content
+
+
+def _rows(own: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The objects of lists side by side: {"bbox": [[...], [...]], "category": [...]}; empty: it is something else."""
+    for key in _BOX.split():
+        boxes = own.get(key)
+        if isinstance(boxes, list) and boxes and all(map(_is_four, boxes)):
+            columns = {name: each for name, each in own.items() if isinstance(each, list) and len(each) == len(boxes)}
+            return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    return []
+
+
+def _is_four(box: Any) -> bool:
+    return isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)
+
+
+def _box(own: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Four numbers of a list; or corners, and a fifth value as a mark; None: it is no object."""
+    for key in _BOX.split():
+        value = own.get(key)
+        if isinstance(value, dict):
+            box = _box({_plain(name): each for name, each in value.items()})
+            if box is not None:
+                return box
+        elif isinstance(value, list) and value:
+            if len(value) == 4 and not any(isinstance(each, list | dict) for each in value):
+                return tuple(value)
+            points = [[each.get("x"), each.get("y")] if isinstance(each, dict) else each for each in value]
+            outline = around(points) if len(points) > 1 or isinstance(points[0], list) else None
+            if outline is not None:
+                return outline[0], outline[1], outline[0] + outline[2], outline[1] + outline[3], True
+    sides = [own.get(name) for name in _FROM_ZERO]
+    if None in sides or "x2" in own:
+        sides = [_first(own, names) for names in _CORNERS]
+    if None not in sides:
+        return *sides, True
+    x, y, width, height = (to_number(_first(own, names)) for names in _CORNER_AND_SIZE)
+    if x is None or y is None:
+        cx, cy = (to_number(_first(own, names)) for names in _CENTER)
+        if cx is not None and cy is not None and width is not None and height is not None:
+            x, y = cx - width / 2, cy - height / 2
+    if x is None or y is None or width is None or height is None:
+        return None
+    return x, y, x + width, y + height, True
+
+
+def _records(
+    images: Mapping[Path, _Image], class_names: Mapping[Any, str], file: Path, on_problem: OnProblem
+) -> Iterator[Record]:
+    """The records of one file."""
+    objects = [one for image in images.values() for one in image.objects]
+    by_key = len({one.key for one in objects}) > 1 and all(one.label in (None, "") for one in objects)
+    are_sides = _are_sides(images)
+    if not are_sides:
+        on_problem(read_as_corners(file))
+    boxes = {image: _corners(entry.objects, are_sides) for image, entry in images.items()}
+    fractions = are_fractions([box for each in boxes.values() for box in each])
+    if fractions:
+        message = "most coordinates are 1 or less: all are fractions of the image's sides, and are read as such"
+        on_problem(Problem(ProblemKind.FRACTIONS, file, message, level="warning"))
+    for image, entry in images.items():
+        corners = np.array(boxes[image], np.float64).reshape(-1, 4)
+        size = entry.size
+        if fractions:
+            with suppress(*UNREADABLE):  # it is reported later
+                size = image_size(image)
+                corners = (corners * (size[1], size[0], size[1], size[0])).round(4)
+        names = tuple(one.key if by_key else _label(one.label, class_names) for one in entry.objects)
+        kept = [bool(name) for name in names]
+        for _ in range(kept.count(False)):
+            on_problem(invalid_object(file, "an object has no class", entry.shown))
+        ignore = np.array([one.ignore for one in entry.objects], bool)
+        yield Record(image, corners[kept].astype(np.float32), tuple(filter(None, names)), ignore[kept], size)
+
+
+def _corners(objects: Sequence[_Object], are_sides: bool) -> list[tuple[float, ...]]:
+    return [
+        (x, y, round(x + a, 4), round(y + b, 4)) if one.is_list and are_sides else (x, y, a, b)
+        for one in objects
+        for x, y, a, b in (one.numbers,)
+    ]
+
+
+def _are_sides(images: Mapping[Path, _Image]) -> bool:
+    """Whether lists of four numbers are x, y, width, height, not corners."""
+    lists = [(image, one.numbers) for image, entry in images.items() for one in entry.objects if one.is_list]
+    numbers = np.array([box for _, box in lists], np.float64).reshape(-1, 4)
+    if not may_be_corners(numbers):
+        return True
+    sizes: dict[Path, tuple[float, ...]] = {}
+    for image in dict.fromkeys(image for image, _ in lists):
+        with suppress(*UNREADABLE):
+            sizes[image] = (1, 1) if (numbers <= 1).all() else image_size(image)[::-1]
+    return not are_corners(numbers, np.array([sizes.get(image, (np.inf, np.inf)) for image, _ in lists]))
+
+
+def _label(label: Any, class_names: Mapping[Any, str]) -> str:
+    """The class of an object; empty: it has none."""
+    if isinstance(label, list):
+        label = label[0] if label else ""
+    if isinstance(label, dict):
+        label = _first({_plain(key): value for key, value in label.items()}, _LABEL)
+    if label is None:
+        return ONLY_CLASS
+    name = class_names.get(id_of(label)) if isinstance(label, int | float | str) else None
+    return str(label) if name is None else name
+
+
+def _numbered(value: Any) -> dict[Any, str]:
+    """The names of classes by their numbers: a list of names, of objects with id and name, or an object."""
+    if isinstance(value, dict):
+        texts = {key: each for key, each in value.items() if isinstance(each, str | int)}
+        if len(texts) < len(value):
+            return next(filter(None, map(_numbered, value.values())), {})
+        numbers: dict[Any, str] = {each: key for key, each in texts.items() if isinstance(each, int)}
+        return numbers or {id_of(key): each for key, each in texts.items() if isinstance(each, str)}
+    if not isinstance(value, list):
+        return {}
+    if all(isinstance(each, str) for each in value):
+        return dict(enumerate(value))
+    if all(isinstance(each, dict) and isinstance(each.get("name"), str) for each in value):
+        return {id_of(each.get("id", number)): each["name"] for number, each in enumerate(value)}
+    return {}
+
+
+def _image_names(value: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[str, ...]:
+    """What may name the image of an object: texts with the suffix of an image, those of the keys that name it first; in
+    the object, else in one of those in it; else the value of such a key."""
+    names = _texts(value, own) or next(iter(_inner_texts(value, depth=2)), ())
+    if not names:
+        names = tuple(str(own[key]) for key in _IDS.split() if isinstance(own.get(key), str | int) and own[key] != "")
+        names += (own["id"],) if isinstance(own.get("id"), str) and _has_list(value) else ()
+    return tuple(dict.fromkeys(names))
+
+
+def _texts(value: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[str, ...]:
+    keys = dict.fromkeys((*(key for key in _PATH.split() if key in own), *own))
+    return tuple(own[key] for key in keys if isinstance(own[key], str) and _is_image(own[key]))
+
+
+def _inner_texts(value: Mapping[str, Any], depth: int) -> list[tuple[str, ...]]:
+    """The names in the objects of an object; empty: several of them have names, so they are images themselves."""
+    found: list[tuple[str, ...]] = []
+    for each in value.values():
+        if isinstance(each, dict):
+            names = _texts(each, {_plain(key): inner for key, inner in each.items()})
+            found += [names] if names else _inner_texts(each, depth - 1) if depth > 1 else []
+    return found if len(found) == 1 else []
+
+
+def _has_list(value: Mapping[str, Any]) -> bool:
+    inner = [each for each in value.values() if isinstance(each, dict)]
+    return any(each is None or isinstance(each, list) for one in (value, *inner) for each in one.values())
+
+
+def _first(own: Mapping[str, Any], names: str) -> Any:
+    """The value of the first of these keys that has one."""
+    return next((own[name] for name in names.split() if own.get(name) is not None), None)
+
+
+@lru_cache(maxsize=10_000)
+def _plain(key: str) -> str:
+    """A key as letters and digits in lower case."""
+    return re.sub(r"[^a-z0-9]", "", key.lower())
+
+
+def _is_image(name: str) -> bool:
+    return len(name) < 1000 and name.partition("?")[0].lower().endswith(tuple(IMAGE_SUFFIXES))

@@ -1,0 +1,29 @@
+"""Lists of the names of classes, one per line, for formats that number the classes. (Helper, not a format.)"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from frcnn.data.formats.lines import read_lines
+from frcnn.data.tree import Tree
+
+_NAMES = re.compile(r"(class(es)?|names?|labels?)([-_ ]?(names?|list))?$", re.IGNORECASE)
+
+
+def names_in(tree: Tree) -> list[str]:
+    """The names in the file nearest to the root, e.g. classes.txt, voc_classes.txt or obj.names; empty: none."""
+    files = [file for file in tree.with_suffix(".txt") if _NAMES.search(file.stem)]
+    for file in sorted([*tree.with_suffix(".names"), *files], key=lambda file: len(file.parts)):
+        try:
+            names = [line.strip() for line in read_lines(file) if line.strip()]
+        except ValueError:
+            continue
+        if names and all(len(name.split()) < 5 and not name.replace(".", "").isdecimal() for name in names):
+            return names
+    return []
+
+
+def class_name(label: str, names: Sequence[str]) -> str:
+    """The name of a class that a file numbers from 0; the label itself if there is no such name."""
+    return names[int(label)] if label.isdecimal() and int(label) < len(names) else label

@@ -1,0 +1,214 @@
+"""How good detections are: average precision, confusion matrix, recall of proposals."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from frcnn.evaluation.average_precision import coco_ap, mean_ap, voc_ap
+from frcnn.evaluation.matching import iou_matrix
+from frcnn.inference.results import Detections
+from frcnn.types import Record
+
+RECALL_AT = (50, 100, 300)
+_MATCH_IOU = 0.5
+
+
+class ClassMetrics(NamedTuple):
+    """How well one class is detected. NaN if it has no objects."""
+
+    ap50: float
+    """Pascal VOC's AP at the IoU of `Metrics.map50`."""
+    ap: float
+    """COCO's AP: the mean over IoU 0.50:0.95."""
+    objects: int
+    """In the ground truth, ignored ones included."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Metrics:
+    """How good a detector is on one split of a data set. `print(metrics)` shows a table."""
+
+    map50: float
+    """Mean over the classes of Pascal VOC's AP at IoU `detector.results.ap_iou` (default 0.5); NaN without
+    objects."""
+    map: float
+    """Mean over the classes of COCO's AP, at IoU 0.50:0.95; NaN without objects."""
+    per_class: dict[str, ClassMetrics]
+    """Class name -> its metrics."""
+    confusion_matrix: np.ndarray
+    """(C + 1, C + 1) int: row = class of the object, column = class of the detection, in the order of `per_class`. The
+    last row and column are the background: false positives and missed objects."""
+    confusion_threshold: float
+    """The confidence from which a detection is in the confusion matrix."""
+    recall: dict[int, float]
+    """n -> fraction of the objects that one of the n best proposals overlaps by an IoU of 0.5 or more; empty for an
+    exported file, which does not give its proposals."""
+    metric: str
+    """What `map50` is, in words."""
+    split: str
+    images: int
+    seconds_per_image: float
+    """Of detection alone, without reading the image; the median."""
+    detections: list[Detections] = field(default_factory=list)
+    """Of each image, without threshold."""
+
+    def __str__(self) -> str:
+        """The tutorial's table, with COCO's AP and the recall of proposals."""
+        lines = [
+            f"AP for {name:>15} = " + ("no objects" if math.isnan(own.ap50) else f"{own.ap50:.4f}")
+            for name, own in self.per_class.items()
+        ]
+        lines += [f"Mean AP = {self.map50:.4f}", f"COCO AP = {self.map:.4f}"]
+        if self.recall:
+            recall = ", ".join(f"{value:.4f} at {count}" for count, value in self.recall.items())
+            lines.append(f"Recall of proposals = {recall}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Metrics: map50 {self.map50:.4f}, map {self.map:.4f}, {self.images} images of split {self.split!r}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, without the detections; None for NaN."""
+        return {
+            "map50": _number(self.map50),
+            "map": _number(self.map),
+            "per_class": {
+                name: {"ap50": _number(own.ap50), "ap": _number(own.ap), "objects": own.objects}
+                for name, own in self.per_class.items()
+            },
+            "recall": {str(count): _number(value) for count, value in self.recall.items()},
+            "confusion_matrix": self.confusion_matrix.tolist(),
+            "confusion_threshold": self.confusion_threshold,
+            "metric": self.metric,
+            "split": self.split,
+            "images": self.images,
+            "seconds_per_image": self.seconds_per_image,
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text, as in evaluation.json."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame with a row per class: class_name, ap50, ap, objects.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("to_dataframe needs pandas; run `pip install pandas`", name="pandas") from None
+        return pandas.DataFrame([{"class_name": name, **own._asdict()} for name, own in self.per_class.items()])
+
+
+def compute_metrics(
+    detections: Sequence[Detections],
+    records: Sequence[Record],
+    classes: Sequence[str],
+    *,
+    iou_threshold: float = 0.5,
+    use_07_metric: bool = False,
+    threshold: float = 0.5,
+    recall: dict[int, float] | None = None,
+    split: str = "test",
+    seconds_per_image: float = math.nan,
+) -> Metrics:
+    """The metrics of detections.
+
+    Args:
+        detections, records: of the same images, in the same order.
+        classes: of the model.
+        iou_threshold, use_07_metric: see `voc_ap`.
+        threshold: the confidence from which detections are in the confusion matrix.
+        recall, split, seconds_per_image: as in `Metrics`.
+
+    Raises:
+        ValueError: the numbers of detections and records differ.
+    """
+    ap50 = voc_ap(detections, records, classes, iou_threshold=iou_threshold, use_07_metric=use_07_metric)
+    ap = coco_ap(detections, records, classes)
+    objects = Counter(name for record in records for name in record.class_names)
+    form = "11-point" if use_07_metric else "area under the curve"
+    return Metrics(
+        map50=mean_ap(ap50),
+        map=mean_ap(ap),
+        per_class={name: ClassMetrics(ap50[name], ap[name], objects[name]) for name in classes},
+        confusion_matrix=confusion_matrix(detections, records, classes, threshold=threshold),
+        confusion_threshold=threshold,
+        recall=recall or {},
+        metric=f"Pascal VOC average precision ({form}) at IoU {iou_threshold:g}",
+        split=split,
+        images=len(records),
+        seconds_per_image=seconds_per_image,
+        detections=list(detections),
+    )
+
+
+def confusion_matrix(
+    detections: Sequence[Detections], records: Sequence[Record], classes: Sequence[str], *, threshold: float = 0.5
+) -> np.ndarray:
+    """Which classes are detected as which, (C + 1, C + 1) int: row = object, column = detection, background last.
+
+    In each image, detections and objects are paired whatever their classes: of the pairs with an IoU of 0.5 or more,
+    the one with the highest IoU first, and each detection and object once. Ignored objects and their detections do not
+    count.
+
+    Args:
+        detections, records: of the same images, in the same order.
+        threshold: detections with less confidence are left out.
+    """
+    index = {name: number for number, name in enumerate(classes)}
+    matrix = np.zeros((len(classes) + 1, len(classes) + 1), np.int64)
+    for own, record in zip(detections, records, strict=True):
+        kept = own[own.confidence >= threshold]
+        predicted = [index[name] for name in kept.class_name.tolist()]
+        actual = [index[name] for name in record.class_names]
+        iou = iou_matrix(kept.xyxy, record.boxes)  # (N, O)
+        free, unmatched = set(range(len(actual))), set(range(len(predicted)))
+        for pair in np.argsort(-iou, axis=None, kind="stable").tolist():
+            d, o = divmod(pair, len(actual))
+            if iou[d, o] < _MATCH_IOU:
+                break
+            if d in unmatched and o in free:
+                unmatched.remove(d)
+                free.remove(o)
+                if not record.ignore[o]:
+                    matrix[actual[o], predicted[d]] += 1
+        for d in unmatched:
+            matrix[-1, predicted[d]] += 1
+        for o in free:
+            if not record.ignore[o]:
+                matrix[actual[o], -1] += 1
+    return matrix
+
+
+def first_match(proposals: np.ndarray, record: Record) -> list[int]:
+    """For each object of an image that counts, the index of the first proposal that overlaps it by an IoU of 0.5 or
+    more; -1 if none does.
+
+    Args:
+        proposals: (K, 4), best first, pixels of the original image.
+    """
+    matches = iou_matrix(proposals, record.boxes[~record.ignore]) >= _MATCH_IOU
+    matches = np.concatenate((matches, np.zeros((1, matches.shape[1]), bool)))  # so that a column is not empty
+    return np.where(matches.any(axis=0), matches.argmax(axis=0), -1).tolist()
+
+
+def recall_at(first_matches: Sequence[int], counts: Sequence[int] = RECALL_AT) -> dict[int, float]:
+    """The fraction of objects with a match among the n best proposals, for each n; NaN without objects.
+
+    Args:
+        first_matches: of every object, see `first_match`.
+    """
+    total = len(first_matches)
+    return {n: sum(0 <= match < n for match in first_matches) / total if total else math.nan for n in counts}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

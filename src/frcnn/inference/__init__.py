@@ -1,0 +1,1 @@
+"""Detecting in images: the predictor, its runtimes, tiling, and the results. Only `evaluator` imports torch."""

@@ -1,0 +1,172 @@
+"""Detecting in images, one by one and in order; few images are held at any time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from frcnn.data.images import cropped, is_huge, is_large, read_image
+from frcnn.data.prefetch import prefetch
+from frcnn.data.transforms import batches_by_shape, prepare_images
+from frcnn.inference.inputs import ImageLike, InputImage, open_input
+from frcnn.inference.results import Detections
+from frcnn.inference.runtimes import Runtime
+from frcnn.inference.tiling import Window, WindowDetections, cut_into_windows, merge_windows
+from frcnn.types import PaddedBatch
+
+_READERS = min(4, os.cpu_count() or 1)
+"""Threads that read and resize."""
+
+_STRIP = 10
+"""An image is a strip if it is more times as long as wide."""
+
+_OF_IMAGE = (OSError, ValueError)
+"""Errors that concern one image; others are raised at once."""
+
+
+def predict_each(
+    runtime: Runtime,
+    images: Iterable[ImageLike],
+    *,
+    threshold: float,
+    tile: int | None = None,
+    overlap: float = 0.2,
+    channels: str = "rgb",
+    allow_urls: bool = False,
+    on_error: Callable[[Exception], None] | None = None,
+) -> Iterator[Detections]:
+    """Detect in images, as they come. Threads read and resize the next images meanwhile. Consecutive images with inputs
+    of one size share a batch, if that is faster; each gets what it would get alone.
+
+    Args:
+        images: no folders.
+        on_error: called with the error of an image that cannot be predicted; the image is left out. None: the error is
+            raised.
+
+    The other arguments and the errors are those of `Detector.predict`.
+    """
+
+    def read(piece: _Piece) -> tuple[_Piece, PaddedBatch | Exception]:
+        try:
+            return piece, prepare_images([piece.read()], runtime.resizing)
+        except _OF_IMAGE as error:
+            return piece, error
+
+    def detect(batch: Sequence[tuple[_Piece, PaddedBatch | Exception]]) -> list[tuple[_Piece, Detections | Exception]]:
+        pieces, inputs = zip(*batch, strict=True)
+        if isinstance(inputs[0], Exception):  # so are all in the batch
+            return list(zip(pieces, inputs, strict=True))
+        try:
+            detections = runtime.detect(PaddedBatch(*map(np.concatenate, zip(*inputs, strict=True)))).detections
+        except _OF_IMAGE as error:  # e.g. an input that is too small for the layers, as all in the batch are
+            return [(piece, error) for piece in pieces]
+        return list(zip(pieces, (each[each.confidence >= threshold] for each in detections), strict=True))
+
+    def open_(image: ImageLike) -> InputImage:
+        return open_input(image, channels=channels, allow_urls=allow_urls)
+
+    inputs = prefetch(read, _pieces(images, open_, tile, overlap), workers=_READERS)
+    batches = batches_by_shape(inputs, lambda item: _shape(item[1]), runtime.batch_size)
+    parts: list[tuple[_Piece, Detections]] = []
+    failed: Exception | None = None
+    for piece, result in chain.from_iterable(runtime.map(detect, batches)):
+        if isinstance(result, Exception):
+            failed = failed or result
+        else:
+            parts.append((piece, result))
+        if not piece.last:
+            continue
+        if failed is None:
+            yield _of_image(piece, parts)
+        elif on_error is None:
+            raise failed
+        else:
+            on_error(failed)
+        parts, failed = [], None
+
+
+class _Piece(NamedTuple):
+    """One input of the detector: an image or a window of one."""
+
+    source: InputImage | Exception
+    """An image that cannot be opened has an error instead."""
+    size: tuple[int, int]
+    """(height, width) of the image."""
+    window: Window | None
+    """None: the whole image."""
+    last: bool
+    """Whether it is the last piece of its image."""
+
+    def read(self) -> Path | Image.Image:
+        if isinstance(self.source, Exception):
+            raise self.source
+        image = self.source.image
+        return cropped(image, self.window) if isinstance(image, Image.Image) and self.window else image
+
+
+def _pieces(
+    images: Iterable[ImageLike], open_: Callable[[ImageLike], InputImage], tile: int | None, overlap: float
+) -> Iterator[_Piece]:
+    """The pieces of each image."""
+    if tile is not None:
+        cut_into_windows((1, 1), tile, overlap)  # an error of these concerns all images
+    for image in images:
+        try:
+            pieces = _cut(open_(image), tile, overlap)
+        except _OF_IMAGE as error:
+            pieces = [_Piece(error, (0, 0), None, last=True)]
+        yield from pieces
+
+
+def _cut(source: InputImage, tile: int | None, overlap: float) -> list[_Piece]:
+    """The image as a whole, and its tiles if it is larger than one."""
+    height, width = size = source.size()
+    if tile is None:
+        if isinstance(source.image, Path) and is_huge(size):
+            raise ValueError(
+                f"{source.path}: {width} x {height} pixels are more than frcnn reads at once; predict it in tiles "
+                f"(tile=1024, --tile 1024)"
+            )
+        return [_Piece(source, size, None, last=True)]
+    windows = cut_into_windows(size, tile, overlap)
+    if isinstance(source.image, Path) and (is_large(size) or len(windows) > 1):
+        opened = source._replace(image=read_image(source.image, any_size=True))  # decoded once for all its windows
+    else:
+        opened = source
+    if len(windows) == 1:
+        return [_Piece(opened, size, None, last=True)]
+    pieces = [_Piece(opened, size, window, last=False) for window in windows]
+    # The whole image shows objects that are larger than the overlap. A strip would be resized to a few pixels.
+    if max(size) <= _STRIP * min(size):
+        pieces.append(_Piece(opened, size, None, last=False))
+    return [*pieces[:-1], pieces[-1]._replace(last=True)]
+
+
+def _shape(prepared: PaddedBatch | Exception) -> tuple[int, ...] | None:
+    return None if isinstance(prepared, Exception) else prepared.images.shape
+
+
+def _of_image(piece: _Piece, parts: Sequence[tuple[_Piece, Detections]]) -> Detections:
+    """The detections in the pieces of one image, each object once."""
+    assert isinstance(piece.source, InputImage)
+    detections = parts[0][1] if len(parts) == 1 else _merged(piece.size, parts)
+    return replace(detections, path=piece.source.path, size=piece.size, image=piece.source.kept)
+
+
+def _merged(size: tuple[int, int], parts: Sequence[tuple[_Piece, Detections]]) -> Detections:
+    height, width = size
+    pieces, detections = zip(*parts, strict=True)
+    own = np.array([piece.window or (0, 0, width, height) for piece in pieces], np.float32)
+    windows = np.repeat(own, list(map(len, detections)), axis=0)
+    boxes = np.concatenate([each.xyxy for each in detections]) + windows[:, [0, 1, 0, 1]]
+    scores = np.concatenate([each.confidence for each in detections])
+    labels = np.concatenate([each.class_id for each in detections])
+    merged = merge_windows(WindowDetections(boxes, scores, labels, windows), size)
+    return Detections(merged.boxes, merged.scores, merged.labels, detections[0].classes)

@@ -1,0 +1,442 @@
+"""Runtimes: PyTorch for run directories and model files; ONNX Runtime, OpenVINO or PyTorch for exported files.
+
+Exported files need NumPy, Pillow and their runtime; nothing here imports torch before it is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+
+from frcnn.data.prefetch import prefetch
+from frcnn.files import require_format
+from frcnn.inference.results import Detections, to_detections
+from frcnn.types import DetectionTensors, PaddedBatch, Resizing
+
+if TYPE_CHECKING:
+    from frcnn.config import ResultSettings
+    from frcnn.nn.faster_rcnn import FasterRCNN
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+FORMAT_VERSION = 2
+INPUTS = ("images", "image_sizes", "original_sizes")
+OUTPUTS = DetectionTensors._fields
+RAW_OUTPUTS = ("rpn_rois", "cls_pred", "bbox_regr", "rois_valid")
+DESCRIPTION_FILE = "frcnn.json"
+"""Where a .pt2 file keeps its description."""
+
+Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+"""Arrays by the names of INPUTS -> arrays by the names of OUTPUTS (and RAW_OUTPUTS)."""
+
+
+class BatchResult(NamedTuple):
+    """The detections in a batch of images."""
+
+    detections: list[Detections]
+    """Of each image, highest confidence first; without path and image."""
+    proposals: list[np.ndarray] | None
+    """(K, 4) of each image, pixels of the original image, best first; None for exported files, which do not give
+    them."""
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """Runs a detector: all that predicting and evaluating need, for PyTorch and for exported files."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names; label i is classes[i - 1]."""
+
+    @property
+    def resizing(self) -> Resizing:
+        """How an image becomes the detector's input."""
+
+    @property
+    def result_settings(self) -> ResultSettings | ResultRules:
+        """How detections are selected, and evaluated."""
+
+    @property
+    def batch_size(self) -> int:
+        """The fastest batch size."""
+
+    def detect(self, batch: PaddedBatch) -> BatchResult:
+        """Detect in these images."""
+
+    def map(self, function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
+        """`map(function, items)`, in order, for a function that calls `detect`: in parallel, if that is faster."""
+
+
+class TorchRuntime:
+    """Runs a `FasterRCNN` in PyTorch.
+
+    Args:
+        model: in evaluation mode, on any device, in any precision; neither may change later.
+    """
+
+    def __init__(self, model: FasterRCNN) -> None:
+        from frcnn.fast.optimize import optimize
+
+        self.model = model
+        self._fast = optimize(model)
+
+    def __reduce__(self) -> tuple[type[TorchRuntime], tuple[FasterRCNN]]:
+        """Copies optimize their own model."""
+        return TorchRuntime, (self.model,)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.model.classes
+
+    @property
+    def resizing(self) -> Resizing:
+        return self.model.settings.detector.resizing
+
+    @property
+    def result_settings(self) -> ResultSettings:
+        return self.model.settings.detector.results
+
+    @property
+    def batch_size(self) -> int:
+        """8 on a GPU. On a CPU, 1: an image in a batch of four took 15 % longer than one by one
+        (EfficientNet-Lite0, 640 x 480 pixels, one core)."""
+        return 1 if self.model.mean.device.type == "cpu" else 8
+
+    @property
+    def parallel_calls(self) -> int:
+        """On a CPU, two to four, whichever leaves the fewest cores unused."""
+        import torch
+
+        if self.model.mean.device.type != "cpu":
+            return 1
+        threads = torch.get_num_threads()
+        counts = range(min(4, threads), 1, -1)
+        return min(counts, key=lambda count: threads % count, default=1)
+
+    def map(self, function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
+        """Each call computes with its part of the cores, because many layers use several cores badly: an image took 40
+        ms with parallel calls on two cores, and 63 ms with both cores in every layer (EfficientNet-Lite0, 640 x 480
+        pixels).
+        """
+        import torch
+
+        calls = self.parallel_calls
+        first = list(islice(items, 2))
+        items = chain(first, items)
+        if calls == 1 or len(first) == 1:
+            yield from map(function, items)
+            return
+        threads = _threads_of_call(torch.get_num_threads(), calls, +1)
+
+        def call(item: T) -> R:
+            torch.set_num_threads(threads)  # of this thread, and of those that start later
+            return function(item)
+
+        try:
+            yield from prefetch(call, items, workers=calls)
+        finally:
+            _threads_of_call(torch.get_num_threads(), calls, -1)
+
+    def detect(self, batch: PaddedBatch) -> BatchResult:
+        import torch
+
+        with torch.no_grad():
+            images, sizes, originals = (torch.from_numpy(array).to(self.model.mean.device) for array in batch)
+            proposals, output = self._fast.propose_and_classify(images, sizes, originals)
+            selected = self._fast.select(proposals, output, sizes, originals)
+        arrays = (values.cpu().numpy() for values in selected)
+        scale = np.tile(batch.original_sizes / batch.image_sizes, 2)[:, [1, 0, 1, 0]]  # (B, 4)
+        boxes, valid = proposals.boxes.cpu().numpy() * scale[:, None], proposals.valid.cpu().numpy()
+        return BatchResult(
+            to_detections(*arrays, classes=self.classes, original_sizes=batch.original_sizes),
+            [boxes[i][valid[i]] for i in range(len(boxes))],
+        )
+
+
+_PARALLEL = {"maps": 0, "threads": 0}
+"""How many `TorchRuntime.map` run now, and the number of threads before the first of them."""
+_PARALLEL_LOCK = Lock()
+
+
+def _threads_of_call(threads: int, calls: int, change: int) -> int:
+    """Count a `map` that begins (+1) or ends (-1). Returns the threads of each of its calls. The last one to end
+    restores PyTorch's number of threads: maps of several threads of a program overlap."""
+    import torch
+
+    with _PARALLEL_LOCK:
+        if _PARALLEL["maps"] == 0:
+            _PARALLEL["threads"] = threads
+        _PARALLEL["maps"] += change
+        if _PARALLEL["maps"] == 0:
+            torch.set_num_threads(_PARALLEL["threads"])
+        return max(1, _PARALLEL["threads"] // calls)
+
+
+@dataclass(frozen=True)
+class ResultRules:
+    """How detections are selected and evaluated: the fields of `frcnn.config`'s `ResultSettings`, without pydantic."""
+
+    nms_threshold: float
+    score_threshold: float
+    max_detections: int
+    ap_iou: float
+    use_07_metric: bool
+
+
+class Description(NamedTuple):
+    """An exported file's metadata: all that a program needs to run it."""
+
+    classes: tuple[str, ...]
+    image: Resizing
+    """How a photo is resized and padded."""
+    input: str
+    """Form of `images`: "uint8", (B, H, W, 3), or "float", (B, 3, H, W); RGB, 0..255. The model normalizes them."""
+    batch: int | None
+    """Batch size; None: any."""
+    min_side: int
+    """Side of the smallest frame that the layers accept, pixels. Checked here, because some runtimes crash instead."""
+    precision: str
+    svd: int | None
+    """Rank to which fully connected layers were compressed; None: they were not."""
+    mean: tuple[float, ...]
+    """RGB, 0..255, that the model subtracts; then it divides by `std`."""
+    std: tuple[float, ...]
+    results: ResultRules
+
+    def to_metadata(self) -> dict[str, str]:
+        """As flat text: one line a class, numbers separated by spaces, so that a program needs no JSON to read it; only
+        `results` and `data`, which `frcnn evaluate` reads, are JSON."""
+        image = {f"image.{name}": str(value).lower() for name, value in self.image._asdict().items()}
+        return {
+            "format": "frcnn",
+            "format_version": str(FORMAT_VERSION),
+            "classes": "\n".join(self.classes),
+            **image,
+            "input": self.input,
+            "batch": "any" if self.batch is None else str(self.batch),
+            "min_side": str(self.min_side),
+            "precision": self.precision,
+            **({} if self.svd is None else {"svd": str(self.svd)}),
+            "mean": " ".join(map(str, self.mean)),
+            "std": " ".join(map(str, self.std)),
+            "results": json.dumps(vars(self.results)),
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> Description:
+        """Read a file's metadata.
+
+        Raises:
+            ValueError: the file is not an export of frcnn, damaged, or of a newer format.
+        """
+        if metadata.get("format") != "frcnn":
+            raise ValueError(f"{path}: `frcnn export` did not write this file, so its classes and inputs are unknown")
+        require_format(metadata, path, FORMAT_VERSION, "export it again")
+        image: dict[str, Any] = {
+            name: int(value) if value.isdecimal() else {"true": True, "false": False}.get(value, value)
+            for name in Resizing._fields
+            if (value := metadata.get(f"image.{name}")) is not None
+        }
+        try:
+            return cls(
+                tuple(metadata["classes"].split("\n")),
+                Resizing(**image),
+                metadata["input"],
+                None if metadata["batch"] == "any" else int(metadata["batch"]),
+                int(metadata["min_side"]),
+                metadata["precision"],
+                int(metadata["svd"]) if "svd" in metadata else None,
+                tuple(map(float, metadata["mean"].split())),
+                tuple(map(float, metadata["std"].split())),
+                ResultRules(**json.loads(metadata["results"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: damaged, its description cannot be read ({error}); export it again") from None
+
+    def inputs(self, frames: PaddedBatch) -> Iterator[dict[str, np.ndarray]]:
+        """The model's inputs for these frames: one batch, or several of the fixed size; copies of the last image fill
+        up the last batch."""
+        pixels = frames.images.transpose(0, 2, 3, 1) if self.input == "uint8" else frames.images.astype(np.float32)
+        count = len(pixels)
+        size = self.batch or count
+        arrays = (pixels, frames.image_sizes, frames.original_sizes)
+        for start in range(0, count, size):
+            rows = np.arange(start, start + size).clip(max=count - 1)
+            yield {name: np.ascontiguousarray(array[rows]) for name, array in zip(INPUTS, arrays, strict=True)}
+
+
+class Exported:
+    """A file that `frcnn export` wrote, run by its own runtime.
+
+    Args:
+        path: FILE.onnx (ONNX Runtime), FILE.xml with FILE.bin (OpenVINO) or FILE.pt2 (PyTorch).
+        trust: the file comes from a trusted source. A .pt2 file is opened only then, because it can run any code.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ModuleNotFoundError: its runtime is not installed.
+        ValueError: a damaged file, a file of another program or of a newer format, or a .pt2 file without `trust`.
+    """
+
+    def __init__(self, path: Path, *, trust: bool = False) -> None:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; `frcnn export RUN_DIR --out {path}` makes it")
+        if path.suffix == ".pt2" and not trust:  # torch.export.load unpickles members, and sympy evaluates expressions
+            raise ValueError(
+                f"{path}: not opened, because a .pt2 file can run any code when PyTorch opens it. If you trust its "
+                f"source, pass trust=True (--trust-file). To pass a model on, use ONNX: `frcnn export "
+                f"RUN_DIR --to onnx`"
+            )
+        self.path = path
+        metadata, self._run = _RUNTIMES[path.suffix](path)
+        self.description = Description.from_metadata(metadata, path)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.description.classes
+
+    @property
+    def resizing(self) -> Resizing:
+        return self.description.image
+
+    @property
+    def result_settings(self) -> ResultRules:
+        return self.description.results
+
+    @property
+    def batch_size(self) -> int:
+        return self.description.batch or 1
+
+    def map(self, function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
+        """One call at a time: each runtime has threads of its own."""
+        return map(function, items)
+
+    def __reduce__(self) -> tuple[Callable[[Path], Exported], tuple[Path]]:
+        """Copies open the file again."""
+        return _reopen, (self.path.resolve(),)
+
+    def run(self, frames: PaddedBatch) -> dict[str, np.ndarray]:
+        """All outputs by name, first dimension B. A model with a fixed batch size is run several times if necessary.
+
+        Raises:
+            ValueError: images that are too small, or not of the fixed size.
+        """
+        height, width = frames.images.shape[2:]
+        if min(height, width) < self.description.min_side:
+            raise ValueError(
+                f"{self.path}: a resized image has {width} x {height} pixels; the layers need at least "
+                f"{self.description.min_side} on each side. Crop it to a less extreme shape"
+            )
+        try:
+            parts = [self._run(inputs) for inputs in self.description.inputs(frames)]
+        except Exception as error:  # whose classes differ between runtimes
+            raise ValueError(
+                f"{self.path}: its runtime fails with images of {width} x {height} pixels ({error})"
+            ) from error
+        return {name: np.concatenate([part[name] for part in parts])[: len(frames.images)] for name in parts[0]}
+
+    def detect(self, batch: PaddedBatch) -> BatchResult:
+        outputs = self.run(batch)
+        arrays = (outputs[name] for name in OUTPUTS)
+        return BatchResult(to_detections(*arrays, classes=self.classes, original_sizes=batch.original_sizes), None)
+
+
+def _reopen(path: Path) -> Exported:
+    return Exported(path, trust=True)
+
+
+def open_runtime(path: str | Path, *, device: str = "auto", trust: bool = False) -> Runtime:
+    """The runtime of an exported file, a run directory, a model file or "coco:NAME"; arguments and errors as for
+    `Exported` and `frcnn.nn.model_file.load_model`."""
+    if is_exported(path):
+        return Exported(Path(path), trust=trust)
+    from frcnn.nn.model_file import load_model
+
+    return TorchRuntime(load_model(path, device=device))
+
+
+def is_exported(path: str | Path) -> bool:
+    """By its suffix; a folder is a run directory, whatever its name."""
+    return Path(path).suffix in _RUNTIMES and not Path(path).is_dir()
+
+
+def _onnx_runtime(path: Path) -> tuple[dict[str, str], Run]:
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # those that Windows collects; `frcnn/__init__.py` stops all others
+    onnxruntime.set_default_logger_severity(3)  # errors alone
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # whose classes differ between versions
+        raise ValueError(f"{path}: damaged, or not a model that ONNX Runtime can run ({error})") from None
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+    return dict(session.get_modelmeta().custom_metadata_map), run
+
+
+def _openvino(path: Path) -> tuple[dict[str, str], Run]:
+    import openvino
+
+    core = openvino.Core()
+    try:
+        model = core.read_model(path)
+        # OpenVINO keeps the metadata of the ONNX file here.
+        metadata = dict(model.get_rt_info("framework").value) if model.has_rt_info("framework") else {}
+        # By default, OpenVINO computes float32 files in bfloat16 on CPUs that have it. Told to use bfloat16, it also
+        # does so on CPUs without it: AlexNet took thirty times as long, EfficientNet-Lite0 ten times.
+        bf16 = metadata.get("precision") == "bf16" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"})
+    except RuntimeError as error:
+        raise ValueError(f"{path}: damaged, or not a model that OpenVINO can run ({error})") from None
+    names = [output.get_any_name() for output in compiled.outputs]
+
+    lock = Lock()  # a compiled model runs one call at a time
+
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with lock:
+            return dict(zip(names, compiled(dict(inputs)).values(), strict=True))
+
+    return metadata, run
+
+
+def _torch_export(path: Path) -> tuple[dict[str, str], Run]:
+    import torch
+    import torchvision  # noqa: F401  # its operators are in the file
+
+    from frcnn.fast.nms import blocked_nms  # its import registers ours
+
+    files: dict[str, Any] = {DESCRIPTION_FILE: ""}
+    try:
+        program = torch.export.load(path, extra_files=files)
+    except Exception as error:  # of zipfile, pickle, torch, ...
+        raise ValueError(f"{path}: damaged, or not a program that PyTorch can run ({error})") from None
+    model = program.module()
+    for node in model.graph.nodes:
+        if node.target is torch.ops.frcnn.nms.default:
+            node.target = blocked_nms
+    model.recompile()
+
+    @torch.no_grad()
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = model(*(torch.from_numpy(inputs[name]) for name in INPUTS))
+        return {name: output.numpy() for name, output in zip(OUTPUTS + RAW_OUTPUTS, outputs, strict=False)}
+
+    return json.loads(files[DESCRIPTION_FILE] or "{}"), run
+
+
+_RUNTIMES: dict[str, Callable[[Path], tuple[dict[str, str], Run]]] = {
+    ".onnx": _onnx_runtime,
+    ".xml": _openvino,
+    ".pt2": _torch_export,
+}

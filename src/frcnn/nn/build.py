@@ -1,0 +1,49 @@
+"""Making a model: the classifier is built and cut, the detector is put around it, and weights are loaded."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from frcnn.config import ModelSettings
+from frcnn.nn.backbone import build_classifier, cut_classifier
+from frcnn.nn.faster_rcnn import FasterRCNN
+from frcnn.nn.weights import DetectorWeights, Weights, load_base_model, load_detector
+
+
+def build_model(settings: ModelSettings, classes: Sequence[str], weights: Weights | None = None) -> FasterRCNN:
+    """A model in evaluation mode; new layers get random weights from torch's global generator.
+
+    Args:
+        classes: names, without background.
+        weights: of the base model or of a whole detector; None: all layers are new.
+
+    Raises:
+        ValueError: the settings name layers that do not exist or do not fit, or the weights are of another
+            architecture.
+    """
+    classifier = build_classifier(settings.base_model.architecture)
+    base = cut_classifier(classifier, settings.base_model, settings.detector.details)
+    model = FasterRCNN(settings, base, classes)
+    if isinstance(weights, DetectorWeights):
+        model.newly_initialized = load_detector(model, weights, model.classes)
+    elif weights is not None:
+        # The model shares its weights with the classifier that it was cut from.
+        model.newly_initialized -= load_base_model(model, classifier, weights)
+    if settings.base_model.freeze_batch_norm:
+        model.frozen_norms = _pretrained_norms(model)
+    model.frozen = frozenset(f"backbone.conv_layers.{name}" for name in base.frozen) | {
+        name for name, _ in model.named_parameters() if name.rpartition(".")[0] in model.frozen_norms
+    }
+    return model.eval()
+
+
+def _pretrained_norms(model: FasterRCNN) -> frozenset[str]:
+    """Batch norm of the base model, and that of new layers if weights for it were loaded."""
+    return frozenset(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        and not (
+            name.startswith(("backbone.pyramid.", "roi_head.convs.")) and f"{name}.weight" in model.newly_initialized
+        )
+    )

@@ -1,0 +1,156 @@
+"""Faster R-CNN: one forward, from images to detections.
+
+Letters: B images, H x W pixels of the padded input.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from frcnn.config import ModelSettings, ProposalSettings
+from frcnn.nn.backbone import Backbone, BaseModel
+from frcnn.nn.fpn import FPN
+from frcnn.nn.roi_head import RoiHead
+from frcnn.nn.rpn import RPN
+from frcnn.ops.nms import Nms, nms
+from frcnn.ops.postprocess import select_detections, select_proposals
+from frcnn.types import DetectionTensors, Level, Proposals, RoiOutput, RpnOutput
+
+
+class FasterRCNN(nn.Module):
+    """Faster R-CNN (Ren et al. 2015, arXiv:1506.01497): what is trained, evaluated and exported.
+
+    Args:
+        settings: of the model alone.
+        base: the classifier, cut into conv layers and a head.
+        classes: names, without background.
+
+    Attributes:
+        settings: see above.
+        classes: names; label i is classes[i - 1].
+        newly_initialized: names of parameters that have no pretrained values.
+        frozen: names of parameters that training does not change.
+        frozen_norms: names of batch norm modules whose statistics training does not change either.
+        svd_rank: rank to which `frcnn.fast.svd` compressed the RoI head's layers; None: they are not compressed.
+    """
+
+    mean: Tensor
+    std: Tensor
+    delta_mean: Tensor
+    delta_std: Tensor
+
+    def __init__(self, settings: ModelSettings, base: BaseModel, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.classes = tuple(classes)
+        levels, channels, rules = base.levels, base.channels[-1], settings.detector.details
+        pyramid: nn.Module = nn.Identity()
+        if len(levels) > 1:
+            channels = settings.base_model.fpn_channels
+            pyramid = FPN(base.channels, channels, settings.base_model.norm)
+            stride, offset = levels[-1]
+            levels = (*levels, Level(2 * stride, offset / 2))  # the FPN's last level: every other cell
+        self.backbone = Backbone(base.conv_layers, pyramid)
+        self.rpn = RPN(
+            channels,
+            settings.base_model.rpn_channels,
+            settings.base_model.rpn_convs,
+            levels,
+            settings.detector.anchors,
+            rules,
+        )
+        self.roi_head = RoiHead(settings.base_model, channels, base.levels, base.head, len(self.classes), rules)
+        deltas = settings.detector.box_deltas
+        for name, value in (
+            ("mean", torch.tensor(settings.base_model.mean).view(3, 1, 1)),
+            ("std", torch.tensor(settings.base_model.std).view(3, 1, 1)),
+            ("delta_mean", torch.tensor(deltas.means)),
+            ("delta_std", torch.tensor(deltas.stds)),
+        ):
+            self.register_buffer(name, value, persistent=False)
+        self.nms: Nms = nms
+        self.newly_initialized = frozenset(name for name, _ in self.named_parameters())
+        self.frozen: frozenset[str] = frozenset()
+        self.frozen_norms: frozenset[str] = frozenset()
+        self.svd_rank: int | None = None
+
+    def forward(
+        self,
+        images: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"],
+        image_sizes: Float[Tensor, "B 2"],
+        original_sizes: Float[Tensor, "B 2"],
+    ) -> DetectionTensors:
+        """Detect objects in a batch of images.
+
+        Args:
+            images: RGB, 0..255, each in the upper left corner of the frame; pixels outside the image are ignored.
+            image_sizes: (height, width) of each image without padding, input pixels.
+            original_sizes: (height, width) of each image before it was resized.
+        """
+        proposals, output = self.propose_and_classify(images, image_sizes, original_sizes)
+        return self.select(proposals, output, image_sizes, original_sizes)
+
+    def select(
+        self, proposals: Proposals, output: RoiOutput, image_sizes: Tensor, original_sizes: Tensor
+    ) -> DetectionTensors:
+        """Detections from the output of the RoI head, by `settings.detector.results`."""
+        results = self.settings.detector.results
+        return select_detections(
+            output,
+            proposals,
+            image_sizes,
+            original_sizes,
+            mean=self.delta_mean,
+            std=self.delta_std,
+            score_threshold=results.score_threshold,
+            nms_threshold=results.nms_threshold,
+            min_size=self.settings.detector.details.min_detection_size,
+            max_detections=results.max_detections,
+            nms=self.nms,
+        )
+
+    def propose_and_classify(
+        self, images: Tensor, image_sizes: Tensor, original_sizes: Tensor
+    ) -> tuple[Proposals, RoiOutput]:
+        """The proposals, and the output of the RoI head for them; arguments as for `forward`."""
+        features = self.backbone(self.normalize(images, image_sizes))
+        rpn = self.rpn(features, (images.shape[-2], images.shape[-1]))
+        proposals = self.propose(rpn, image_sizes, original_sizes, self.settings.detector.test_proposals)
+        return proposals, self.roi_head(features, proposals.boxes)
+
+    def propose(
+        self, rpn: RpnOutput, image_sizes: Tensor, original_sizes: Tensor, settings: ProposalSettings
+    ) -> Proposals:
+        """Proposals from the output of the RPN, by the settings for training or for prediction."""
+        drop_small = self.settings.detector.details.drop_small
+        return select_proposals(
+            rpn, image_sizes, original_sizes, **settings.model_dump(), drop_small=drop_small, nms=self.nms
+        )
+
+    def normalize(self, images: Tensor, image_sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B 3 H W"]:
+        """Subtract the mean, divide by the standard deviation, set pixels outside the image to 0, and convert to the
+        precision of the layers."""
+        height, width = images.shape[-2:]
+        rows = torch.arange(height, device=images.device) < image_sizes[:, :1]  # (B, H)
+        columns = torch.arange(width, device=images.device) < image_sizes[:, 1:]  # (B, W)
+        inside = rows[:, None, :, None] & columns[:, None, None, :]
+        normalized = (images - self.mean).div_(self.std).mul_(inside)  # in place: 6 ms instead of 9
+        return normalized.to(self.roi_head.logits.weight.dtype)
+
+    def set_precision(self, dtype: torch.dtype) -> "FasterRCNN":
+        """Convert the layers to `dtype`, for prediction and export; box arithmetic and RoI pooling stay in float32."""
+        for layers in (self.backbone, self.rpn.convs, self.rpn.objectness, self.rpn.deltas, self.roi_head):
+            layers.to(dtype)
+        return self
+
+    def train(self, mode: bool = True) -> "FasterRCNN":
+        super().train(mode)
+        self.freeze_batch_norm()
+        return self
+
+    def freeze_batch_norm(self) -> None:
+        """Put frozen batch norm into evaluation mode."""
+        for name in self.frozen_norms:
+            self.get_submodule(name).eval()

@@ -1,0 +1,127 @@
+"""Model files: weights, class names and model settings in one .safetensors file."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from frcnn.config import ModelSettings, from_dict, make_config
+from frcnn.files import atomic_write, require_format
+from frcnn.nn.build import build_model
+from frcnn.nn.device import choose_device
+from frcnn.nn.faster_rcnn import FasterRCNN
+from frcnn.nn.torchvision_keys import DETECTOR_KEY, coco_classes, from_torchvision_keys
+from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights
+
+FORMAT_VERSION = 2
+COCO = "coco:"
+
+
+def save_model(model: FasterRCNN, path: Path) -> None:
+    """Write the model to one file, atomically.
+
+    The file holds no local paths, neither of the data nor of the initial weights.
+
+    Contract: the model that `load_model` reads from the file gives the same detections.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: the model is compressed, so its layers are not those of its settings.
+    """
+    if model.svd_rank is not None:
+        raise ValueError(
+            f"{path}: the model is compressed (svd {model.svd_rank}) and can only detect and be exported; save "
+            f"the uncompressed model, and compress it again after loading"
+        )
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {
+        "format": "frcnn",
+        "format_version": str(FORMAT_VERSION),
+        "classes": json.dumps(model.classes, ensure_ascii=False),
+        "settings": model.settings.model_dump_json(),
+    }
+    with atomic_write(path) as partial:
+        try:
+            save_file(tensors, partial, metadata)
+        except SafetensorError as error:  # it hides the system's error, e.g. that the disk is full
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, f"{path}: {error}") from None
+
+
+def from_torchvision(state_dict: Mapping[str, Tensor], name: str, classes: Sequence[str] | None = None) -> FasterRCNN:
+    """Convert a detector of torchvision: the same weights, the same detections. `frcnn.Detector(model)` predicts with
+    it.
+
+    Args:
+        state_dict: of torchvision's model.
+        name: of torchvision's model: fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2,
+            fasterrcnn_mobilenet_v3_large_fpn or fasterrcnn_mobilenet_v3_large_320_fpn.
+        classes: names of labels 1, 2, ...; None: the classes of COCO, as in torchvision's own weights.
+
+    Raises:
+        ValueError: the weights are of another model, or the number of classes differs.
+    """
+    if isinstance(state_dict, nn.Module):
+        raise TypeError("from_torchvision: pass the weights of the model, `model.state_dict()`")
+    config = make_config(base_model=name)
+    if DETECTOR_KEY not in state_dict:
+        raise ValueError(f"the state dict is not one of a torchvision Faster R-CNN: it lacks {DETECTOR_KEY}")
+    count = len(state_dict[DETECTOR_KEY]) - 1
+    names = tuple(classes) if classes is not None else coco_classes(count)
+    if len(names) != count:
+        raise ValueError(f"classes: {len(names)} names, but the weights have {count} classes; name them all, in order")
+    weights = DetectorWeights(from_torchvision_keys(state_dict), names, f"weights of {name}")
+    return build_model(config.model, names, weights)
+
+
+def _trained_on_coco(name: str) -> FasterRCNN:
+    config = make_config(base_model=name)
+    weights = find_weights(config.base_model, "coco", offline=False)
+    assert isinstance(weights, DetectorWeights)
+    return build_model(config.model, weights.classes, weights)
+
+
+def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:
+    """Load a model, in evaluation mode.
+
+    Args:
+        run: a run directory, a model file, or "coco:NAME", torchvision's detector NAME trained on COCO, e.g.
+            "coco:fasterrcnn_resnet50_fpn"; its weights are downloaded once.
+        device: "auto" (cuda if it is available), "cpu" or "cuda".
+
+    Raises:
+        FileNotFoundError: there is no model.
+        ValueError: the file is damaged, no model of frcnn, or of a newer format.
+    """
+    if str(run).startswith(COCO):
+        return _trained_on_coco(str(run).removeprefix(COCO)).to(choose_device(device))
+    path = Path(run) / MODEL_FILE if Path(run).is_dir() else Path(run)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no trained model there; `frcnn train DATA --out {run}` makes one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: damaged, or not a model file ({error})") from None
+    if metadata.get("format") != "frcnn":
+        raise ValueError(f"{path}: not a model of frcnn; weights of a base model go to `frcnn train --weights`")
+    require_format(metadata, path, FORMAT_VERSION, "train again")
+    try:
+        classes, values = json.loads(metadata["classes"]), json.loads(metadata["settings"])
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: damaged, its description cannot be read ({error})") from None
+    try:
+        settings = from_dict(ModelSettings, values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    model = build_model(settings, classes)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: the weights do not fit the settings stored with them: {error}") from None
+    return model.to(choose_device(device))

@@ -1,0 +1,1 @@
+"""Work on data sets: check, annotate, convert, download, draw toy data."""

@@ -1,0 +1,887 @@
+// The page of `frcnn annotate`: draw, move, name and save boxes.
+//
+// A sheet is the state of one image: {index, width, height, objects, annotated, version, past, future, ...}. Its objects
+// are never changed, only replaced, so that undo can restore an earlier list. Boxes are x1, y1, x2, y2 in pixels of the
+// image; the view maps them to the screen.
+
+const $ = (id) => document.getElementById(id);
+const HANDLES = [
+  ["x1", "y1"], ["", "y1"], ["x2", "y1"], ["x1", ""], ["x2", ""], ["x1", "y2"], ["", "y2"], ["x2", "y2"],
+];
+const CURSORS = ["nwse", "ns", "nesw", "ew", "ew", "nesw", "ns", "nwse"];
+const CLICK = 4; // screen pixels: a shorter way is no drag
+const NUDGES_ARE_ONE = 1000; // milliseconds between key presses that are undone together
+const RETRY = 2000; // milliseconds
+
+let overview;
+let sheet; // of the image that is shown
+let wanted = null; // the index of the image that is being opened
+let waiting = []; // keys that were pressed in the meantime: they mean the image that is being opened
+let isSeen = false; // whether its photo is on the screen
+let asked = null; // aborts the proposals that were asked for
+let selected = null; // id of an object or of a proposed one
+let activeClass = null;
+let drag = null;
+let fresh = null; // the box that is being drawn, or waits for its class
+let justDrawn = null; // id of a selected box that has no handles yet: the next one may begin close to it
+let spaceIsDown = false;
+let lastNudge = { id: null, time: 0 };
+let nextId = 1;
+const view = { scale: 1, x: 0, y: 0, fits: true };
+const sheets = new Map(); // by index
+const rows = []; // of the list of images
+// Load thumbnails when they become visible; cancel those that were scrolled past.
+const seen = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => {
+  if (isIntersecting) target.src = target.dataset.src;
+  else if (!target.complete) target.removeAttribute("src");
+}));
+
+// ------------------------------------------------------------------------------------------------------------ server
+
+async function ask(address, options) {
+  const response = await fetch(address, options);
+  const answer = await response.json().catch(() => ({ error: response.statusText }));
+  if (response.status === 403 || response.status === 404) {
+    answer.error = `This page belongs to an earlier run of frcnn annotate, and saves nothing any more. Open the new address. (${answer.error})`;
+  }
+  return { ok: response.ok, status: response.status, answer };
+}
+
+/** An address of the server for an image of this session. */
+const of = (kind, index) => `/${overview.session}/${kind}/${index}`;
+
+const withIds = (objects) => objects.map((object) => ({ ...object, id: nextId++ }));
+
+async function fetchSheet(index) {
+  const before = sheets.get(index)?.version;
+  if (sheets.has(index) && isUnsaved(sheets.get(index))) return sheets.get(index);
+  const { ok, answer } = await ask(of("annotations", index));
+  const known = sheets.get(index);
+  // In the meantime the user may have changed it, and the page may have saved it.
+  if (known && (isUnsaved(known) || known.version !== before || known.version === answer.version)) return known;
+  if (!ok) return broken(index, answer.error);
+  const read = {
+    index,
+    width: answer.width,
+    height: answer.height,
+    objects: withIds(answer.objects ?? []),
+    annotated: answer.objects !== null,
+    removable: answer.removable,
+    version: answer.version,
+    past: [],
+    future: [],
+    proposals: [],
+  };
+  sheets.set(index, Object.assign(known ?? {}, read));
+  return sheets.get(index);
+}
+
+const broken = (index, error) => ({ index, error, objects: [], past: [], future: [], proposals: [] });
+
+const isUnsaved = (one) => Boolean(one.dirty || one.saving || one.conflict || one.failed);
+
+async function save(one) {
+  one.dirty = true;
+  one.failed = null;
+  showSaving();
+  if (one.saving || one.conflict) return; // the one that saves takes the newest state
+  one.saving = true;
+  while (one.dirty && !one.conflict) {
+    one.dirty = false;
+    const objects = one.objects.map(({ box, name, ignore, source }) => ({ box, name, ignore, source }));
+    const body = JSON.stringify({ version: one.version, objects: one.annotated ? objects : null });
+    let result;
+    try {
+      result = await ask(of("annotations", one.index), { method: "PUT", body });
+    } catch {
+      one.dirty = one.offline = true;
+      showSaving();
+      await new Promise((resolve) => setTimeout(resolve, RETRY));
+      continue;
+    }
+    one.offline = false;
+    const { ok, status, answer } = result;
+    if (ok) {
+      one.version = answer.version;
+      const image = overview.images[one.index];
+      image.count = answer.objects && answer.objects.length;
+      image.broken = false;
+      showRow(one.index);
+      showProgress();
+    } else if (status === 409) {
+      one.conflict = answer;
+    } else {
+      one.failed = answer.error;
+    }
+  }
+  one.saving = false;
+  showSaving();
+}
+
+function showSaving() {
+  const open = [...sheets.values()].filter(isUnsaved);
+  const bad = open.filter((one) => one.conflict || one.failed || one.offline);
+  const saving = $("saving");
+  saving.className = bad.length ? "failed" : open.length ? "busy" : "";
+  saving.textContent = bad.length ? "not saved" : open.length ? "saving …" : "saved";
+  if (sheet?.isAway) Object.assign(saving, { className: "failed", textContent: "no connection" });
+  if (bad.length && !bad.includes(sheet)) saving.textContent += `: ${overview.images[bad[0].index].name}`;
+  showMessage();
+}
+
+// ----------------------------------------------------------------------------------------------------------- changes
+
+/** The state that undo restores. */
+const snapshot = () => ({ objects: sheet.objects, annotated: sheet.annotated, proposals: sheet.proposals });
+
+function change(objects, options = {}) {
+  const { annotated = objects.length > 0 || !sheet.removable, nudged = null, proposals = sheet.proposals } = options;
+  const now = Date.now();
+  const isSameNudge = nudged !== null && lastNudge.id === nudged && now - lastNudge.time < NUDGES_ARE_ONE;
+  lastNudge = { id: nudged, time: now };
+  if (!isSameNudge) sheet.past.push(snapshot());
+  sheet.future = [];
+  Object.assign(sheet, { objects, annotated, proposals });
+  save(sheet);
+  render();
+}
+
+function travel(from, to) {
+  if (!from.length) return;
+  to.push(snapshot());
+  Object.assign(sheet, from.pop());
+  lastNudge = { id: null, time: 0 };
+  if (!find(selected)) selected = null;
+  save(sheet);
+  render();
+}
+
+const undo = () => travel(sheet.past, sheet.future);
+const redo = () => travel(sheet.future, sheet.past);
+const find = (id) => sheet.objects.find((one) => one.id === id) ?? sheet.proposals.find((one) => one.id === id);
+const isProposed = (id) => sheet.proposals.some((one) => one.id === id);
+
+function replace(id, news, options) {
+  if (isProposed(id)) return accept([{ ...find(id), ...news }]);
+  return change(sheet.objects.map((one) => (one.id === id ? { ...one, ...news } : one)), options);
+}
+
+function remove(id) {
+  const all = [...sheet.objects, ...sheet.proposals];
+  const place = all.findIndex((one) => one.id === id);
+  select((all[place + 1] ?? all[place - 1])?.id ?? null);
+  if (isProposed(id)) {
+    const proposals = sheet.proposals.filter((one) => one.id !== id);
+    change(sheet.objects, { proposals, annotated: sheet.annotated });
+  } else {
+    change(sheet.objects.filter((one) => one.id !== id));
+  }
+}
+
+function accept(proposals) {
+  if (!proposals.length) return;
+  const ids = new Set(proposals.map((one) => one.id));
+  const rest = sheet.proposals.filter((one) => !ids.has(one.id));
+  const objects = proposals.map(({ id, box, name }) => ({ id, box, name, ignore: false, source: "" }));
+  objects.forEach((one) => addClass(one.name));
+  change([...sheet.objects, ...objects], { proposals: rest });
+}
+
+async function addBox(box, { byMouse = false } = {}) {
+  const target = sheet;
+  fresh = { id: 0, box, name: activeClass ?? "" };
+  renderStage();
+  const name = activeClass ?? (await askName(""));
+  fresh = null;
+  if (!name || sheet !== target) return render();
+  setClass(name);
+  const one = { id: nextId++, box, name, ignore: false, source: "" };
+  justDrawn = byMouse ? one.id : null;
+  change([...sheet.objects, one]);
+  select(one.id);
+}
+
+async function rename(id) {
+  const name = await askName(find(id).name);
+  if (name) setClassOf(id, name);
+}
+
+function setClassOf(id, name) {
+  setClass(name);
+  if (find(id).name !== name || isProposed(id)) replace(id, { name });
+}
+
+function setClass(name) {
+  addClass(name);
+  activeClass = name;
+  renderPanel();
+}
+
+function addClass(name) {
+  if (!overview.classes.includes(name)) overview.classes.push(name);
+}
+
+/** Mark the image as without objects; if it is marked already, as to do. */
+function markEmpty() {
+  const count = sheet.objects.length;
+  if (count && !confirm(`Remove ${plural(count, "object")} and mark this image as without objects?`)) return;
+  select(null);
+  const isMarked = sheet.annotated && !count;
+  if (!isMarked || sheet.removable) change([], { annotated: !isMarked, proposals: [] });
+}
+
+const plural = (count, name) => `${count} ${name}${count === 1 ? "" : "s"}`;
+
+async function copyPrevious() {
+  const target = sheet;
+  if (target.index === 0) return;
+  const from = await fetchSheet(target.index - 1);
+  if (sheet !== target) return;
+  const copied = from.objects
+    .map((one) => ({ ...one, id: nextId++, source: "", box: inside(one.box, target) }))
+    .filter(({ box }) => isLargeEnough(box));
+  if (copied.length) change([...sheet.objects, ...copied]);
+}
+
+async function propose() {
+  const target = sheet;
+  if (!overview.proposes || target.error) return;
+  asked?.abort(); // one at a time: what is shown now
+  asked = new AbortController();
+  Object.assign(target, { proposing: true, unproposed: null });
+  render();
+  const options = { signal: asked.signal };
+  const failed = (error) => ({ status: error.name === "AbortError" ? 409 : 0, answer: { error: `${error}` } });
+  const { ok, status, answer } = await ask(of("proposals", target.index), options).catch(failed);
+  target.proposing = false;
+  if (status === 409) return; // another one was asked for in the meantime
+  if (!ok) target.unproposed = answer.error;
+  const found = ok ? answer.map((one) => ({ ...one, id: nextId++, box: inside(one.box, target) })) : [];
+  // Do not propose boxes that are drawn already.
+  target.proposals = found.filter(({ box }) => isLargeEnough(box) && !target.objects.some((one) => iou(one.box, box) > 0.5));
+  if (target !== sheet) return;
+  render();
+  showRow(target.index);
+  showMessage();
+}
+
+// -------------------------------------------------------------------------------------------------------------- boxes
+
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+const inside = ([x1, y1, x2, y2], { width, height }) => [
+  clamp(x1, 0, width), clamp(y1, 0, height), clamp(x2, 0, width), clamp(y2, 0, height),
+];
+const isLargeEnough = ([x1, y1, x2, y2]) => x2 - x1 >= overview.smallest && y2 - y1 >= overview.smallest;
+const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
+
+function iou(a, b) {
+  const width = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
+  const height = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
+  const both = Math.max(width, 0) * Math.max(height, 0);
+  return both / (area(a) + area(b) - both);
+}
+
+/** The box, moved by whole pixels and kept inside the image. */
+function moved([x1, y1, x2, y2], dx, dy) {
+  const right = clamp(Math.round(dx), -x1, sheet.width - x2);
+  const down = clamp(Math.round(dy), -y1, sheet.height - y2);
+  return [x1 + right, y1 + down, x2 + right, y2 + down];
+}
+
+/** The box with the sides at a handle moved to a point, in whole pixels; sides do not cross. */
+function resized([x1, y1, x2, y2], [sideX, sideY], x, y) {
+  const least = overview.smallest;
+  if (sideX === "x1") x1 = clamp(Math.round(x), 0, x2 - least);
+  if (sideX === "x2") x2 = clamp(Math.round(x), x1 + least, sheet.width);
+  if (sideY === "y1") y1 = clamp(Math.round(y), 0, y2 - least);
+  if (sideY === "y2") y2 = clamp(Math.round(y), y1 + least, sheet.height);
+  return [x1, y1, x2, y2];
+}
+
+/** The smallest box at a point, so that a box inside another one can be selected. */
+function at(x, y) {
+  const hit = [...sheet.objects, ...sheet.proposals].filter(({ box }) => contains(box, x, y));
+  return hit.sort((a, b) => area(a.box) - area(b.box))[0] ?? null;
+}
+
+const contains = ([x1, y1, x2, y2], x, y) => x1 <= x && x <= x2 && y1 <= y && y <= y2;
+
+// --------------------------------------------------------------------------------------------------------------- view
+
+const toImage = (event) => {
+  const frame = $("stage").getBoundingClientRect();
+  return [(event.clientX - frame.left - view.x) / view.scale, (event.clientY - frame.top - view.y) / view.scale];
+};
+
+function fit() {
+  const { clientWidth, clientHeight } = $("stage");
+  const scale = Math.min(clientWidth / sheet.width, clientHeight / sheet.height) * 0.96;
+  Object.assign(view, {
+    scale,
+    x: (clientWidth - sheet.width * scale) / 2,
+    y: (clientHeight - sheet.height * scale) / 2,
+    fits: true,
+  });
+  renderStage();
+}
+
+/** Zoom about a point of the stage; default: its middle. */
+function zoom(factor, x = $("stage").clientWidth / 2, y = $("stage").clientHeight / 2) {
+  const scale = clamp(view.scale * factor, 0.01, 40);
+  view.x = x - ((x - view.x) * scale) / view.scale;
+  view.y = y - ((y - view.y) * scale) / view.scale;
+  Object.assign(view, { scale, fits: false });
+  renderStage();
+}
+
+// ------------------------------------------------------------------------------------------------------------- screen
+
+function render() {
+  renderStage();
+  renderPanel();
+}
+
+/** The color of a class, the same as in all pictures, and that of text on it. A new class is gray until the server answers. */
+function colors(name) {
+  if (!name) return ["#ffffff", "#000000"];
+  if (!overview.colors[name]) {
+    overview.colors[name] = ["#808080", "#ffffff"];
+    ask(`/color?name=${encodeURIComponent(name)}`).then(({ ok, answer }) => {
+      if (ok) overview.colors[name] = answer;
+      render();
+    }).catch(() => delete overview.colors[name]);
+  }
+  return overview.colors[name];
+}
+
+function renderStage() {
+  const photo = $("photo");
+  photo.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
+  photo.classList.toggle("close", view.scale >= 3);
+  const boxes = $("boxes");
+  const shown = new Map([...boxes.children].map((element) => [Number(element.dataset.id), element]));
+  const all = sheet.error ? [] : [...sheet.objects, ...sheet.proposals, ...(fresh ? [fresh] : [])];
+  all.forEach((one, number) => {
+    const element = shown.get(one.id) ?? makeBox(one.id);
+    shown.delete(one.id);
+    const [x1, y1, x2, y2] = drag?.id === one.id && drag.box ? drag.box : one.box;
+    const [left, top] = [view.x + x1 * view.scale, view.y + y1 * view.scale];
+    Object.assign(element.style, {
+      left: `${left}px`,
+      top: `${top}px`,
+      width: `${(x2 - x1) * view.scale}px`,
+      height: `${(y2 - y1) * view.scale}px`,
+    });
+    const [shade, ink] = colors(one.name);
+    element.style.setProperty("--color", shade);
+    element.style.setProperty("--ink", ink);
+    element.classList.toggle("top", top < 20);
+    element.classList.toggle("selected", one.id === selected);
+    element.classList.toggle("proposed", one.score !== undefined);
+    const text = one.name + (one.score === undefined ? "" : ` ${one.score.toFixed(2)}`) + (one.ignore ? " (ignore)" : "");
+    element.firstChild.textContent = text;
+    element.firstChild.hidden = !text;
+    element.setAttribute("aria-label", `${text}, ${number + 1} of ${all.length}`);
+    showHandles(element, one.id === selected && one.id !== justDrawn && !fresh);
+    if (boxes.children[number] !== element) boxes.insertBefore(element, boxes.children[number] ?? null);
+  });
+  shown.forEach((element) => element.remove());
+}
+
+function makeBox(id) {
+  const element = document.createElement("div");
+  element.className = "box";
+  element.dataset.id = id;
+  element.tabIndex = 0;
+  element.setAttribute("role", "button");
+  const label = document.createElement("span");
+  label.className = "label";
+  element.append(label);
+  element.addEventListener("focus", () => select(id));
+  element.addEventListener("blur", () => {
+    if (justDrawn === id) justDrawn = null;
+  });
+  return element;
+}
+
+function showHandles(element, areShown) {
+  if (areShown === element.children.length > 1) return;
+  if (!areShown) return [...element.children].slice(1).forEach((handle) => handle.remove());
+  HANDLES.forEach(([sideX, sideY], number) => {
+    const handle = document.createElement("span");
+    handle.className = "handle";
+    handle.dataset.handle = number;
+    handle.style.left = { x1: "0", x2: "100%" }[sideX] ?? "50%";
+    handle.style.top = { y1: "0", y2: "100%" }[sideY] ?? "50%";
+    handle.style.cursor = `${CURSORS[number]}-resize`;
+    element.append(handle);
+  });
+}
+
+function select(id) {
+  if (selected === id) return;
+  selected = id;
+  renderStage();
+  renderPanel();
+  const element = document.querySelector(`.box[data-id="${id}"]`);
+  if (element && document.activeElement !== element) element.focus({ preventScroll: true });
+  if (!element) $("stage").contains(document.activeElement) && document.activeElement.blur();
+}
+
+function renderPanel() {
+  const counts = new Map();
+  sheet.objects.forEach(({ name }) => counts.set(name, (counts.get(name) ?? 0) + 1));
+  const one = find(selected);
+  refill($("classes"), overview.classes.map((name, number) => {
+      const isCurrent = one ? one.name === name : name === activeClass;
+      const act = () => (find(selected) ? setClassOf(selected, name) : setClass(name));
+      const row = item(name, counts.get(name) ?? "", colors(name)[0], isCurrent, act);
+      const key = Object.assign(document.createElement("kbd"), { textContent: number + 1 });
+      if (number < 9) row.firstChild.prepend(key);
+      return row;
+    }));
+  refill($("objects"), sheet.objects.map(({ id, name, box: [x1, y1, x2, y2], ignore }) =>
+      item(`${name}${ignore ? " (ignore)" : ""}`, `${Math.round(x2 - x1)} × ${Math.round(y2 - y1)}`, colors(name)[0],
+        id === selected, () => select(id))));
+  $("names").replaceChildren(...overview.classes.map((name) => Object.assign(document.createElement("option"), { value: name })));
+  $("undo").disabled = !sheet.past.length;
+  $("redo").disabled = !sheet.future.length;
+  $("copy").disabled = sheet.index === 0;
+  $("previous").disabled = sheet.index === 0;
+  $("next").disabled = sheet.index === overview.images.length - 1;
+  $("propose").hidden = $("accept").hidden = !overview.proposes;
+  $("propose").disabled = sheet.proposing;
+  $("propose").textContent = sheet.proposing ? "Proposing …" : "Propose";
+  $("accept").disabled = !sheet.proposals.length;
+  $("empty").disabled = sheet.annotated && !sheet.objects.length && !sheet.removable;
+  $("empty").setAttribute("aria-pressed", sheet.annotated && !sheet.objects.length);
+  const count = sheet.objects.length;
+  const said = sheet.error ? "" : !sheet.annotated ? "to do" : count ? plural(count, "object") : "no objects";
+  const proposed = sheet.proposals.length ? `${sheet.proposals.length} proposed: Enter accepts, Del dismisses, Y accepts all` : "";
+  const hint = !sheet.error && !sheet.annotated && !proposed ? "drag to draw a box, ? for all keys" : "";
+  const size = sheet.width ? `${sheet.width} × ${sheet.height} pixels` : "";
+  $("about").textContent = [overview.images[sheet.index].name, size, said, proposed, hint].filter(Boolean).join(" · ");
+}
+
+/** Like replaceChildren, but the focus stays at the same position of the list. */
+function refill(list, items) {
+  const place = [...list.children].findIndex((row) => row.contains(document.activeElement));
+  list.replaceChildren(...items);
+  list.children[place]?.firstChild.focus();
+}
+
+function item(text, detail, shade, isPressed, act) {
+  const button = document.createElement("button");
+  const parts = [["swatch", ""], ["text", text], ["detail", detail]].map(([kind, content]) =>
+    Object.assign(document.createElement("span"), { className: kind, textContent: content }));
+  parts[0].style.setProperty("--color", shade);
+  button.title = text;
+  button.setAttribute("aria-pressed", isPressed);
+  button.append(...parts);
+  button.addEventListener("click", act);
+  const row = document.createElement("li");
+  row.append(button);
+  return row;
+}
+
+function showMessage() {
+  const message = $("message");
+  const lines = [];
+  if (sheet.error) lines.push([sheet.error]);
+  if (sheet.offline) lines.push(["No answer from `frcnn annotate`: is it still running? The page tries again; keep it open."]);
+  if (sheet.unseen) lines.push([sheet.unseen]);
+  if (sheet.unproposed) lines.push([`The model cannot propose boxes: ${sheet.unproposed}`]);
+  if (sheet.failed) lines.push([sheet.failed, ["Try again", () => save(sheet)]]);
+  if (sheet.conflict) {
+    const theirs = sheet.conflict;
+    const count = theirs.objects === null ? "not annotated" : plural(theirs.objects.length, "object");
+    lines.push([
+      `This image was changed elsewhere, in another tab or by another program (there: ${count}; here: ${sheet.objects.length}). Nothing was overwritten.`,
+      ["Take theirs", () => settle(theirs, false)],
+      ["Keep mine", () => settle(theirs, true)],
+    ]);
+  }
+  message.hidden = !lines.length;
+  message.replaceChildren(
+    ...lines.flatMap(([text, ...choices]) => [
+      document.createTextNode(text),
+      ...choices.map(([label, act]) => {
+        const button = Object.assign(document.createElement("button"), { textContent: label });
+        button.addEventListener("click", act);
+        return button;
+      }),
+    ]));
+}
+
+function settle(theirs, keepsMine) {
+  Object.assign(sheet, { conflict: null, version: theirs.version, dirty: false });
+  if (keepsMine) {
+    save(sheet);
+  } else {
+    sheet.past.push(snapshot()); // mine comes back by undo
+    Object.assign(sheet, { objects: withIds(theirs.objects ?? []), annotated: theirs.objects !== null, future: [] });
+    overview.images[sheet.index].count = theirs.objects && theirs.objects.length;
+    showRow(sheet.index);
+    showProgress();
+    showSaving();
+  }
+  selected = null;
+  render();
+}
+
+// ---------------------------------------------------------------------------------------------------- list of images
+
+function showList() {
+  const filter = $("filter").value;
+  const kept = rows.filter((row, index) => {
+    const { count } = overview.images[index];
+    return filter === "all" || (filter === "todo") === (count === null) || index === sheet?.index;
+  });
+  $("images").replaceChildren(...kept);
+}
+
+function makeRow(image, index) {
+  const row = document.createElement("li");
+  const button = Object.assign(document.createElement("button"), { tabIndex: -1 }); // Tab passes the list by
+  const picture = Object.assign(document.createElement("img"), { alt: "" });
+  picture.dataset.src = of("thumbnails", index);
+  seen.observe(picture);
+  const name = Object.assign(document.createElement("span"), { className: "name", textContent: image.name, title: image.name });
+  const mark = Object.assign(document.createElement("span"), { className: "mark" });
+  button.append(picture, name, mark);
+  button.addEventListener("click", () => show(index));
+  row.append(button);
+  return row;
+}
+
+function showRow(index) {
+  const { count, broken, split } = overview.images[index];
+  const mark = rows[index].querySelector(".mark");
+  const left = sheets.get(index)?.proposals.length ?? 0;
+  const done = broken ? "cannot be read" : count === null ? "to do" : count === 0 ? "✓ no objects" : `✓ ${count}`;
+  const said = left ? `${done}, ${left} proposed` : done;
+  mark.textContent = split === "all" ? said : `${said} · ${split}`;
+  mark.className = `mark${broken ? " broken" : count === null || left ? "" : " done"}`;
+}
+
+function showProgress() {
+  const done = overview.images.filter((image) => image.count !== null).length;
+  $("progress").textContent = `${done} of ${overview.images.length} done · ${overview.format}`;
+}
+
+async function show(index) {
+  if (index < 0 || index >= overview.images.length) return;
+  wanted = index;
+  stopDrag();
+  const opened = await fetchSheet(index).catch((error) =>
+    ({ ...broken(index, `No answer from frcnn annotate (${error.message}); is it still running?`), isAway: true }));
+  if (wanted !== index) return; // somebody has gone on
+  const before = rows[sheet?.index ?? index].firstChild;
+  before.removeAttribute("aria-current");
+  before.tabIndex = -1;
+  sheet = opened;
+  selected = null;
+  if (document.activeElement?.matches(".box, #images button")) document.activeElement.blur(); // so Tab goes to the boxes
+  rows[index].firstChild.setAttribute("aria-current", "true");
+  rows[index].firstChild.tabIndex = 0;
+  if ($("filter").value !== "all") showList();
+  rows[index].scrollIntoView({ block: "nearest" });
+  location.replace(`#${index + 1}`);
+  const photo = $("photo");
+  photo.hidden = Boolean(sheet.error);
+  photo.alt = overview.images[index].name;
+  if (!sheet.error) {
+    isSeen = false;
+    photo.src = of("images", index);
+    Object.assign(photo, { width: sheet.width, height: sheet.height });
+    photo.style.visibility = "hidden"; // or the one before would be seen in its place
+    fit();
+  }
+  render();
+  showSaving();
+  if (index + 1 < overview.images.length) new Image().src = of("images", index + 1); // it is there when it is wanted
+  if (overview.proposes && !sheet.error && !sheet.annotated && !sheet.proposals.length && !sheet.past.length) propose();
+  wanted = null;
+  const keys = waiting;
+  waiting = [];
+  keys.forEach(onKey);
+}
+
+/** Go to another image, relative to the one that is shown or being opened. */
+const step = (by) => show((wanted ?? sheet.index) + by);
+
+/** Reload: another tab or program may have changed the image while the window was hidden. */
+async function refresh() {
+  if (!sheet || sheet.error || isUnsaved(sheet)) return;
+  const { index, version } = sheet;
+  const now = await fetchSheet(index).catch(() => sheet);
+  if (now === sheet && now.version === version) return;
+  if (sheet.index === index && wanted === null) show(index);
+}
+
+function nextTodo() {
+  const count = overview.images.length;
+  const order = Array.from({ length: count - 1 }, (_, place) => (sheet.index + 1 + place) % count);
+  const isTodo = (other) => overview.images[other].count === null || sheets.get(other)?.proposals.length > 0;
+  const index = order.find((other) => isTodo(other) && !overview.images[other].broken);
+  if (index !== undefined) show(index);
+}
+
+// -------------------------------------------------------------------------------------------------------------- naming
+
+function askName(current) {
+  const [dialog, input] = [$("naming"), $("name")];
+  input.value = current;
+  dialog.showModal();
+  input.select();
+  return new Promise((resolve) => {
+    // Here too, because the next key may come before the event that says that the dialog has closed.
+    dialog.firstElementChild.addEventListener("submit", () => resolve(input.value.trim()), { once: true });
+    dialog.addEventListener("close", () => resolve(""), { once: true });
+  });
+}
+
+// --------------------------------------------------------------------------------------------------------------- mouse
+
+function startDrag(event) {
+  if (sheet.error || wanted !== null || !isSeen || drag || (event.button !== 0 && event.button !== 1)) return;
+  event.preventDefault();
+  if (!document.activeElement.matches(".box")) document.activeElement.blur(); // keys are meant for the boxes now
+  const [x, y] = toImage(event);
+  const start = { x, y, clientX: event.clientX, clientY: event.clientY, pointer: event.pointerId };
+  const one = find(selected);
+  if (event.button === 1 || spaceIsDown) {
+    drag = { ...start, kind: "pan", view: { ...view } };
+  } else if (event.target.dataset.handle !== undefined && one) {
+    drag = { ...start, kind: "resize", id: one.id, from: one.box, sides: HANDLES[event.target.dataset.handle] };
+  } else if (one && contains(one.box, x, y) && !event.shiftKey) {
+    drag = { ...start, kind: "move", id: one.id, from: one.box };
+  } else {
+    drag = { ...start, kind: "draw" };
+  }
+  $("stage").setPointerCapture(event.pointerId);
+}
+
+function goOn(event) {
+  if (!drag || event.pointerId !== drag.pointer) return;
+  const [x, y] = toImage(event);
+  const way = Math.hypot(event.clientX - drag.clientX, event.clientY - drag.clientY);
+  drag.hasMoved ||= way >= CLICK;
+  if (!drag.hasMoved) return;
+  if (drag.kind === "pan") {
+    Object.assign(view, {
+      x: drag.view.x + event.clientX - drag.clientX,
+      y: drag.view.y + event.clientY - drag.clientY,
+      fits: false,
+    });
+  } else if (drag.kind === "move") {
+    drag.box = moved(drag.from, x - drag.x, y - drag.y);
+  } else if (drag.kind === "resize") {
+    drag.box = resized(drag.from, drag.sides, x, y);
+  } else {
+    const box = [Math.min(x, drag.x), Math.min(y, drag.y), Math.max(x, drag.x), Math.max(y, drag.y)].map(Math.round);
+    fresh = { id: 0, box: inside(box, sheet), name: activeClass ?? "" };
+  }
+  renderStage();
+}
+
+function endDrag(event) {
+  if (!drag || event.pointerId !== drag.pointer) return;
+  const { kind, id, box, hasMoved, x, y } = drag;
+  const drawn = fresh;
+  stopDrag();
+  justDrawn = null;
+  if (!hasMoved && kind !== "pan") {
+    select(at(x, y)?.id ?? null);
+    return renderStage();
+  }
+  if ((kind === "move" || kind === "resize") && box) replace(id, { box });
+  if (kind === "draw" && drawn && isLargeEnough(drawn.box)) addBox(drawn.box, { byMouse: true });
+}
+
+function stopDrag() {
+  if (!drag) return;
+  drag = fresh = null;
+  renderStage();
+}
+
+// ------------------------------------------------------------------------------------------------------------ keyboard
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+function nudge(one, [right, down], event) {
+  const step = Math.max(1, Math.round(1 / view.scale)) * (event.repeat ? 5 : 1);
+  const [, , x2, y2] = one.box;
+  const box = event.shiftKey
+    ? resized(one.box, ["x2", "y2"], right ? x2 + right * step : x2, down ? y2 + down * step : y2)
+    : moved(one.box, right * step, down * step);
+  if (box.some((value, side) => value !== one.box[side])) replace(one.id, { box }, { nudged: one.id });
+}
+
+/** A new box in the middle of the view. */
+function newBox() {
+  const { clientWidth, clientHeight } = $("stage");
+  const [left, top] = [-view.x / view.scale, -view.y / view.scale];
+  const [right, bottom] = [left + clientWidth / view.scale, top + clientHeight / view.scale];
+  const [x1, y1, x2, y2] = inside([left, top, right, bottom], sheet);
+  const [width, height] = [(x2 - x1) / 10, (y2 - y1) / 10];
+  const [x, y] = [(x1 + x2) / 2, (y1 + y2) / 2];
+  const box = [x - width, y - height, x + width, y + height].map(Math.round);
+  if (isLargeEnough(box)) addBox(box);
+}
+
+const PAGING = { arrowright: 1, arrowleft: -1, pagedown: 1, pageup: -1 };
+const KEYS = {
+  b: newBox,
+  c: copyPrevious,
+  e: markEmpty,
+  p: propose,
+  y: () => accept(sheet.proposals),
+  t: nextTodo,
+  d: () => {
+    const one = find(selected);
+    if (one && !isProposed(selected) && overview.ignore) replace(selected, { ignore: !one.ignore });
+  },
+  delete: () => find(selected) && remove(selected),
+  backspace: () => find(selected) && remove(selected),
+  enter: () => {
+    if (isProposed(selected)) {
+      const place = sheet.proposals.findIndex((one) => one.id === selected);
+      accept([find(selected)]);
+      if (sheet.proposals.length) select((sheet.proposals[place] ?? sheet.proposals[0]).id);
+    }
+    else if (find(selected)) rename(selected);
+  },
+  escape: () => (drag ? stopDrag() : select(null)),
+  pagedown: () => step(1),
+  pageup: () => step(-1),
+  "+": () => zoom(1.25),
+  "=": () => zoom(1.25),
+  "-": () => zoom(0.8),
+  0: fit,
+  "?": () => $("keys").showModal(),
+};
+const ALLOWED_WITHOUT_IMAGE = new Set(["pagedown", "pageup", "t", "?"]);
+
+function onKey(event) {
+  const { target } = event;
+  if (document.querySelector("dialog[open]") || target.matches("input, select")) return;
+  const digit = /^(Digit|Numpad)([0-9])$/.exec(event.code)?.[2]; // also where digits need Shift
+  const key = digit ?? event.key.toLowerCase();
+  if (drag && key !== "escape") return event.preventDefault();
+  if (wanted !== null && !(key in PAGING)) {
+    event.preventDefault();
+    waiting.push(event);
+    return;
+  }
+  if (event.ctrlKey || event.metaKey) {
+    if (key === "z" || key === "y") {
+      event.preventDefault();
+      (key === "y" || event.shiftKey ? redo : undo)();
+    }
+    return;
+  }
+  if (event.altKey) return;
+  if (key === "enter" && target.matches("button")) return; // presses it
+  if (key === " ") {
+    if (target.matches("button")) return;
+    spaceIsDown = true;
+    $("stage").classList.add("pan");
+  } else if (key === "tab") {
+    const [first] = [...sheet.objects, ...sheet.proposals];
+    if (target !== document.body || !first || event.shiftKey) return; // the browser's own order continues from there
+    select(first.id);
+  } else if (ARROWS[event.key]) {
+    const showsNext = selected === justDrawn || wanted !== null; // after drawing, the next image follows
+    const one = showsNext ? null : find(selected);
+    if (one) nudge(one, ARROWS[event.key], event);
+    else if (key in PAGING) step(PAGING[key]);
+    else return;
+  } else if (/^[1-9]$/.test(key)) {
+    const name = overview.classes[Number(key) - 1];
+    if (!name) return;
+    if (find(selected)) setClassOf(selected, name);
+    else setClass(name);
+  } else if (KEYS[key] && (!sheet.error || ALLOWED_WITHOUT_IMAGE.has(key))) {
+    KEYS[key]();
+  } else {
+    return;
+  }
+  event.preventDefault();
+}
+
+// --------------------------------------------------------------------------------------------------------------- start
+
+function listen() {
+  const buttons = {
+    previous: () => step(-1), next: () => step(1), "next-todo": nextTodo,
+    undo, redo, copy: copyPrevious, empty: markEmpty, propose, accept: () => accept(sheet.proposals),
+    "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8), fit,
+    help: () => $("keys").showModal(), "name-cancel": () => $("naming").close(),
+  };
+  const always = new Set(["previous", "next", "next-todo", "help", "name-cancel"]);
+  Object.entries(buttons).forEach(([id, act]) => $(id).addEventListener("click", ({ detail }) => {
+    if (detail > 0) $(id).blur(); // a click, after which keys are meant for the image
+    if (always.has(id) || (!sheet.error && wanted === null)) act();
+  }));
+  $("filter").addEventListener("change", () => {
+    showList();
+    $("filter").blur();
+  });
+  $("photo").addEventListener("load", () => {
+    isSeen = true;
+    $("photo").style.visibility = "visible";
+  });
+  $("photo").addEventListener("error", () => {
+    if (!sheet.error) sheet.unseen = "The browser cannot show this photo.";
+    showMessage();
+  });
+  $("add-class").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const name = $("new-class").value.trim();
+    if (name) setClass(name);
+    $("new-class").value = "";
+    $("new-class").blur();
+  });
+  const stage = $("stage");
+  stage.addEventListener("pointerdown", startDrag);
+  stage.addEventListener("pointermove", goOn);
+  stage.addEventListener("pointerup", endDrag);
+  stage.addEventListener("pointercancel", stopDrag);
+  stage.addEventListener("dblclick", () => find(selected) && !isProposed(selected) && rename(selected));
+  stage.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    const frame = stage.getBoundingClientRect();
+    zoom(Math.exp(-event.deltaY / 400), event.clientX - frame.left, event.clientY - frame.top);
+  }, { passive: false });
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("keyup", (event) => {
+    if (event.key !== " ") return;
+    spaceIsDown = false;
+    stage.classList.remove("pan");
+  });
+  window.addEventListener("beforeunload", (event) => {
+    if ([...sheets.values()].some(isUnsaved)) event.preventDefault();
+  });
+  window.addEventListener("focus", refresh);
+  new ResizeObserver(() => sheet?.width && (view.fits ? fit() : renderStage())).observe(stage);
+}
+
+async function start() {
+  overview = (await ask("/overview")).answer;
+  activeClass = overview.classes[0] ?? null;
+  document.title = `${overview.folder} – frcnn annotate`;
+  $("folder").textContent = overview.folder;
+  overview.images.forEach((image, index) => {
+    rows.push(makeRow(image, index));
+    showRow(index);
+  });
+  showProgress();
+  showList();
+  const shown = Number(location.hash.slice(1)) - 1;
+  const todo = overview.images.findIndex(({ count, broken }) => count === null && !broken);
+  listen();
+  await show(overview.images[shown] ? shown : Math.max(todo, 0));
+}
+
+start();

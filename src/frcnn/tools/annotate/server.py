@@ -1,0 +1,312 @@
+"""The HTTP server of the annotation page.
+
+A request names an image by its index in the editor's list, so it cannot name any other file. An index is valid during
+one session, whose name is part of the address, so neither the browser's cache nor an old tab can mix up two folders.
+Every request needs the token of the printed address. The browser keeps it in a cookie for this server only.
+"""
+
+import hashlib
+import json
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+
+import msgspec
+import uvicorn
+from PIL import ExifTags, Image
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from frcnn.colors import class_color, contrast_color
+from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, stored_size, to_rgb, turn_upright
+from frcnn.inference.results import Detections
+from frcnn.tools.annotate.editing import SMALLEST, ConflictError, Editor, ImageAnnotations
+from frcnn.tools.convert import WITH_IGNORE
+from frcnn.types import Annotation
+
+Propose = Callable[[Path], Detections]
+"""Detects objects in an image, for the proposals of `--model`."""
+
+_PAGE = Path(__file__).parent / "page"
+_THUMBNAIL = (160, 120)
+_SHOWN_BY_ALL = {"JPEG", "PNG", "WEBP", "GIF", "BMP"}
+"""Formats that every browser shows. Others are sent as JPEG, and so are images that some browsers would not turn."""
+_KEPT = {"Cache-Control": "private, max-age=3600"}
+_GUARDS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class _Object(msgspec.Struct):
+    """`Annotation` as JSON."""
+
+    box: tuple[float, float, float, float]
+    name: str
+    ignore: bool
+    source: str
+
+
+class _Saved(msgspec.Struct):
+    """The body of a request to save an annotation."""
+
+    version: str
+    objects: list[_Object] | None
+
+    def annotations(self) -> list[Annotation] | None:
+        if self.objects is None:
+            return None
+        return [Annotation(each.box, each.name, each.ignore, each.source) for each in self.objects]
+
+
+def serve(
+    editor: Editor, *, host: str, port: int, propose: Propose | None = None, on_ready: Callable[[str], None]
+) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        host: address to listen on; other than loopback, anybody who knows the printed address can connect.
+        port: 0: any free port.
+        propose: the detector of `--model`.
+        on_ready: called with the address to open in a browser.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            raise OSError(
+                f"{host}:{port}: cannot listen there ({error.strerror}); --port 0 takes a free port"
+            ) from None
+        listening.listen()
+        token = secrets.token_urlsafe(16)
+        shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        on_ready(f"http://{shown}:{listening.getsockname()[1]}/?token={token}")
+        config = uvicorn.Config(make_app(editor, token, propose), log_level="warning", ws="none", lifespan="off")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def make_app(editor: Editor, token: str, propose: Propose | None = None) -> Starlette:
+    """The server as an ASGI application."""
+    session = secrets.token_hex(4)
+    views = _Views(editor, propose, session)
+    of_images = [
+        Route("/annotations/{index:int}", views.read, methods=["GET"]),
+        Route("/annotations/{index:int}", views.write, methods=["PUT"]),
+        Route("/proposals/{index:int}", views.proposals),
+        Route("/images/{index:int}", views.picture),
+        Route("/thumbnails/{index:int}", views.thumbnail),
+    ]
+    routes = [
+        Route("/", views.page),
+        Mount("/page", StaticFiles(directory=_PAGE)),
+        Route("/overview", views.overview),
+        Route("/color", views.color),
+        Mount(f"/{session}", routes=of_images),
+    ]
+    handlers = {
+        Exception: _failed,
+        HTTPException: _refused,
+        msgspec.DecodeError: lambda request, error: _error(400, error),
+        ValueError: lambda request, error: _error(422, error),
+        OSError: lambda request, error: _error(422, error),
+    }
+    return Starlette(routes=routes, middleware=[Middleware(_Guard, token=token)], exception_handlers=handlers)
+
+
+class _Views:
+    def __init__(self, editor: Editor, propose: Propose | None, session: str) -> None:
+        self._editor, self._propose, self._session = editor, propose, session
+        self._busy, self._asked = threading.Lock(), 0
+        self._small = lru_cache(maxsize=20_000)(self._thumbnail)
+
+    def page(self, request: Request) -> Response:
+        return FileResponse(_PAGE / "index.html")
+
+    def overview(self, request: Request) -> Response:
+        editor = self._editor
+        images = zip(editor.images, editor.counts, strict=True)
+        return _Json(
+            {
+                "session": self._session,
+                "folder": editor.folder.resolve().name,
+                "format": editor.format,
+                "smallest": SMALLEST,
+                "ignore": editor.format in WITH_IGNORE,
+                "proposes": self._propose is not None,
+                "classes": editor.class_names,
+                "colors": {name: _colors(name) for name in editor.class_names},
+                "images": [
+                    {
+                        "name": _relative(image, editor.folder),
+                        "split": split,
+                        "count": count,
+                        "broken": n in editor.broken,
+                    }
+                    for n, ((split, image), count) in enumerate(images)
+                ],
+            }
+        )
+
+    def color(self, request: Request) -> Response:
+        return _Json(_colors(request.query_params.get("name", "")))
+
+    def read(self, request: Request) -> Response:
+        index = self._index(request)
+        height, width = image_size(self._editor.images[index][1])
+        annotation = self._editor.read(index)
+        is_new = self._editor.is_removable(index)
+        return _Json({"width": width, "height": height, "removable": is_new} | _plain(annotation))
+
+    async def write(self, request: Request) -> Response:
+        saved = msgspec.json.decode(await request.body(), type=_Saved)
+        return await run_in_threadpool(self._write, self._index(request), saved)
+
+    def _write(self, index: int, saved: _Saved) -> Response:
+        try:
+            return _Json(_plain(self._editor.write(index, saved.annotations(), saved.version)))
+        except ConflictError as error:
+            return _error(409, error, self._editor.read(index))
+
+    def proposals(self, request: Request) -> Response:
+        if self._propose is None:
+            raise HTTPException(404)
+        self._asked = asked = self._asked + 1
+        with self._busy:
+            if asked != self._asked:
+                return _error(409, ValueError("another image was asked for in the meantime"))
+            detections = self._propose(self._image(request))
+        return _Json(
+            [
+                {"box": each.xyxy.round().tolist(), "name": each.class_name, "score": each.confidence}
+                for each in detections
+            ]
+        )
+
+    def picture(self, request: Request) -> Response:
+        image = self._image(request)
+        try:
+            with open_image(image) as opened:
+                form, orientation, exif = opened.format, stored_size(opened)[1], Image.Exif()
+                if orientation != 1:
+                    exif.load(opened.info.get("exif", b""))
+            is_upright = orientation == 1 or (form == "JPEG" and exif.get(ExifTags.Base.Orientation) == orientation)
+            if image.is_file() and form in _SHOWN_BY_ALL and is_upright:
+                return FileResponse(image, media_type=f"image/{form.lower()}", headers=_KEPT)
+            return _jpeg(read_image(image), quality=95)
+        except UNREADABLE as error:
+            return _error(422, error)
+
+    def thumbnail(self, request: Request) -> Response:
+        try:
+            self._image(request)
+            return self._small(self._index(request))
+        except UNREADABLE as error:
+            return _error(422, error)
+
+    def _thumbnail(self, index: int) -> Response:
+        with open_image(self._editor.images[index][1]) as image:
+            image.draft("RGB", (_THUMBNAIL[0] * 2, _THUMBNAIL[1] * 2))  # JPEG: all bytes, few pixels
+            upright = turn_upright(image)
+            upright.thumbnail(_THUMBNAIL)
+            return _jpeg(to_rgb(upright), quality=80)
+
+    def _index(self, request: Request) -> int:
+        index: int = request.path_params["index"]
+        if index >= len(self._editor.images):
+            raise HTTPException(404)
+        return index
+
+    def _image(self, request: Request) -> Path:
+        image = self._editor.images[self._index(request)][1]
+        if not self._editor.is_inside(image):
+            raise HTTPException(404)
+        return image
+
+
+class _Json(JSONResponse):
+    """JSON in ASCII, because file names may contain invalid Unicode."""
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content).encode()
+
+
+class _Guard:
+    """Refuses requests without the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app, self._token = app, token
+        self._cookie = f"frcnn-{hashlib.sha256(token.encode()).hexdigest()[:8]}"  # browsers share cookies between ports
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        if self._is_right(request.query_params.get("token")) and request.url.path == "/":
+            # Not a redirect: after a click on a page of another site, the browser would not send the cookie.
+            welcome = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/">')
+            welcome.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
+            answer: ASGIApp = welcome
+        elif self._is_right(request.cookies.get(self._cookie)):
+            answer = self._app
+        else:
+            answer = _error(403, ValueError("Open the address that `frcnn annotate` printed, with its token."))
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_GUARDS)
+            await send(message)
+
+        await answer(scope, receive, send_guarded)
+
+    def _is_right(self, given: str | None) -> bool:
+        return given is not None and secrets.compare_digest(given.encode(), self._token.encode())
+
+
+def _colors(name: str) -> list[str]:
+    """The color of a class, as in all pictures, and that of text on it, as CSS writes them."""
+    color = class_color(name)
+    return ["#{:02x}{:02x}{:02x}".format(*each) for each in (color, contrast_color(color))]
+
+
+def _plain(annotation: ImageAnnotations) -> dict[str, object]:
+    objects = None if annotation.objects is None else [each._asdict() for each in annotation.objects]
+    return {"objects": objects, "version": annotation.version}
+
+
+def _relative(image: Path, folder: Path) -> str:
+    return (image.relative_to(folder) if image.is_relative_to(folder) else image).as_posix()
+
+
+def _error(status: int, error: Exception, annotation: ImageAnnotations | None = None) -> Response:
+    return _Json({"error": str(error)} | ({} if annotation is None else _plain(annotation)), status)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _Json({"error": error.detail}, error.status_code)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    return _Json({"error": f"frcnn annotate failed: {error!r}"}, 500)
+
+
+def _jpeg(image: Image.Image, *, quality: int) -> Response:
+    content = BytesIO()
+    image.save(content, "JPEG", quality=quality)
+    return Response(content.getvalue(), media_type="image/jpeg", headers=_KEPT)

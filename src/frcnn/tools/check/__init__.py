@@ -1,0 +1,1 @@
+"""Find what would spoil a training: `frcnn check`."""

@@ -1,0 +1,120 @@
+"""Warnings about boxes: single ones, those of one image, and those of the whole data set."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from frcnn.data.problems import Problem, ProblemKind, has_area, object_place
+from frcnn.data.transforms import input_size
+from frcnn.types import Record, Resizing
+
+TINY = 8.0
+"""Input pixels: half a cell of a feature map of stride 16."""
+HUGE = 0.95
+EXTREME = 8.0
+SAME = 0.9
+INSIDE = 0.98
+_ENOUGH = 5  # boxes at a border, before they say something
+
+
+def kept_objects(count: int, problems: Iterable[Problem]) -> list[int]:
+    """The indices of the objects that the repair of an image kept, among those of its annotation.
+
+    Args:
+        count: of the objects in the annotation.
+        problems: of this image.
+    """
+    lost = {problem.object for problem in problems if problem.level == "left out"}
+    return [index for index in range(count) if index not in lost]
+
+
+def odd_boxes(
+    record: Record, size: tuple[int, int], settings: Resizing, numbers: Sequence[int] | None = None
+) -> Iterator[Problem]:
+    """Warnings for the boxes of one image.
+
+    Args:
+        record: after its repair.
+        size: of the image, (height, width).
+        settings: how it is resized for training.
+        numbers: the index of each object in the annotation, if the repair left some out.
+    """
+    boxes = record.boxes
+    numbers = range(len(boxes)) if numbers is None else numbers
+    good = has_area(boxes)
+    scale = input_size(size, settings)[0] / size[0]
+    for number in np.flatnonzero(good):
+        x1, y1, x2, y2 = boxes[number].tolist()
+        width, height = x2 - x1, y2 - y1
+
+        def warning(kind: ProblemKind, message: str, number: int = int(number)) -> Problem:
+            place = object_place(numbers[number], record.class_names[number])
+            return Problem(kind, record.image, message, place, numbers[number], level="warning")
+
+        if min(width, height) * scale < TINY:
+            small = f"{width * scale:.1f} x {height * scale:.1f}"
+            yield warning(
+                ProblemKind.TINY_BOX, f"is {small} pixels at the training size, less than {TINY:g}; is it an object?"
+            )
+        if width * height > HUGE * size[0] * size[1]:
+            yield warning(
+                ProblemKind.HUGE_BOX,
+                f"covers {width * height / (size[0] * size[1]):.0%} of the image; is it drawn by mistake?",
+            )
+        if max(width / height, height / width) > EXTREME:
+            yield warning(ProblemKind.EXTREME_SHAPE, f"is {width:g} x {height:g} pixels, more than {EXTREME:g} to 1")
+    yield from _pairs(record, np.flatnonzero(good & ~record.ignore), numbers)
+
+
+def _pairs(record: Record, chosen: np.ndarray, numbers: Sequence[int]) -> Iterator[Problem]:
+    boxes = record.boxes[chosen]
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    sides = np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2])
+    common = sides.clip(min=0).prod(axis=2)
+    overlaps = common / (areas[:, None] + areas - common)
+    is_inside = common >= INSIDE * np.minimum(areas[:, None], areas)
+    for first, second in zip(*np.nonzero(np.triu((overlaps >= SAME) | is_inside, 1)), strict=True):
+        names = record.class_names[chosen[first]], record.class_names[chosen[second]]
+        one, other = numbers[chosen[first]], numbers[chosen[second]]
+        place, before = object_place(other, names[1]), object_place(one, names[0])
+        if overlaps[first, second] >= SAME:
+            kind = ProblemKind.DRAWN_TWICE if names[0] == names[1] else ProblemKind.TWO_CLASSES
+            message = f"nearly equals {before} (IoU {overlaps[first, second]:.2f}); remove one"
+            yield Problem(kind, record.image, message, place, other, level="warning")
+        elif names[0] == names[1]:
+            inner, outer = (one, other) if areas[first] < areas[second] else (other, one)
+            message = f"lies inside {object_place(outer, names[0])}; a part of it, or an object of its own?"
+            yield Problem(
+                ProblemKind.INSIDE_ANOTHER, record.image, message, object_place(inner, names[0]), inner, level="warning"
+            )
+
+
+def off_by_one(records: Sequence[Record], sizes: Sequence[tuple[int, int] | None]) -> str | None:
+    """A warning if the boxes look as if pixels were counted from 1, or as if the last pixel was left out: the
+    coordinates are whole numbers that never reach one border of the image, but often come within one pixel of it."""
+    low, high = [], []
+    for record, size in zip(records, sizes, strict=True):
+        if size is not None and len(record.boxes):
+            low.append(record.boxes[:, :2])
+            high.append(np.array(size[::-1]) - record.boxes[:, 2:])
+    if not low:
+        return None
+    starts, ends = np.concatenate(low), np.concatenate(high)
+    if (starts != starts.round()).any() or (ends != ends.round()).any():
+        return None
+
+    def nearly(distances: np.ndarray, step: int) -> bool:
+        return int((distances == step).any(axis=1).sum()) >= _ENOUGH and not (distances == 0).any()
+
+    if (starts == -1).any(axis=1).sum() >= _ENOUGH:
+        return "boxes begin at -1: their numbers count pixels from 0 where the format counts from 1"
+    if nearly(starts, 1) and (ends == 0).any():
+        return (
+            "boxes never begin at 0, but often at 1: do their numbers count pixels from 1? Then subtract 1 from x1, y1"
+        )
+    if nearly(ends, 1) and (starts == 0).any():
+        return (
+            "boxes never end at the image's side, but often a pixel before: is the last pixel meant to belong to the "
+            "box? Then add 1 to x2, y2"
+        )
+    return None

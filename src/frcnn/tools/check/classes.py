@@ -1,0 +1,70 @@
+"""Errors and warnings about the classes and the splits as a whole."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from frcnn.data.problems import Problem, ProblemKind
+from frcnn.data.records import Records
+from frcnn.messages import plural
+
+FEW = 10
+IMBALANCE = 100.0
+MOSTLY_EMPTY = 0.5
+
+
+def odd_classes(folder: Path, splits: Mapping[str, Records]) -> Iterator[Problem]:
+    """Errors and warnings about classes and splits.
+
+    Args:
+        folder: of the data set, for the messages.
+    """
+
+    def warning(kind: ProblemKind, message: str) -> Problem:
+        return Problem(kind, folder, message, level="warning")
+
+    counts = {split: records.learned_counts for split, records in splits.items() if len(records)}
+    train = counts.get("train", {})
+    if not train:
+        yield Problem(ProblemKind.NO_OBJECTS, folder, "no training image has an object")
+    by_spelling = defaultdict(set)
+    for name in {name for split in counts.values() for name in split}:
+        by_spelling["".join(name.casefold().split()).replace("_", "").replace("-", "")].add(name)
+    for names in by_spelling.values():
+        if len(names) > 1:
+            total = sum((Counter(each) for each in counts.values()), Counter[str]())
+            spellings = " and ".join(f"'{name}' ({plural(total[name], 'object')})" for name in sorted(names))
+            message = (
+                f"the classes {spellings} differ in case, spaces or dashes only; if they are one class, write one name "
+                f"in all annotations"
+            )
+            yield warning(ProblemKind.SIMILAR_NAMES, message)
+    for name in sorted({name for split in counts.values() for name in split}):
+        has = [split for split in counts if counts[split].get(name)]
+        if "train" not in has:
+            message = (
+                f"class '{name}' is in the {' and '.join(has)} images only, so it is not learned, and left out of the "
+                f"evaluation"
+            )
+            yield warning(ProblemKind.NEVER_TRAINED, message)
+            continue
+        if len(counts) > 1 and has == ["train"]:
+            yield warning(
+                ProblemKind.NEVER_EVALUATED, f"class '{name}' is in the training images only, so it is never evaluated"
+            )
+        if train[name] < FEW:
+            yield warning(
+                ProblemKind.FEW_OBJECTS, f"class '{name}' has {train[name]} training objects; label {FEW} or more"
+            )
+    if train and max(train.values()) > IMBALANCE * min(train.values()):
+        most, least = max(train, key=train.__getitem__), min(train, key=train.__getitem__)
+        message = f"'{most}' has {train[most]} training objects, '{least}' {train[least]}: the rare one will be weak"
+        yield warning(ProblemKind.IMBALANCE, message)
+    for split, records in splits.items():
+        empty = int((records.box_counts == 0).sum()) if len(records) else 0
+        if empty > MOSTLY_EMPTY * max(len(records), 1):
+            message = f"{empty} of {len(records)} {split} images have no objects; are they annotated?"
+            yield warning(ProblemKind.MOSTLY_EMPTY, message)
+    if "test" not in counts:
+        message = "no test images, so nothing is evaluated; split=(0.8, 0, 0.2) (--split 0.8,0,0.2) sets a fifth aside"
+        yield warning(ProblemKind.NO_TEST_IMAGES, message)

@@ -1,0 +1,49 @@
+"""A corrected copy of a data set, and what was done to it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from frcnn.data.formats import WRITABLE
+from frcnn.data.problems import Problem, ProblemKind
+from frcnn.data.records import keep_objects
+from frcnn.files import write_text
+from frcnn.tools.check.boxes import kept_objects
+from frcnn.tools.check.check import CheckReport
+from frcnn.tools.convert import write_dataset
+from frcnn.types import Record
+
+CHANGES_FILE = "changes.txt"
+
+
+class Fixed(NamedTuple):
+    """The result of `fix`."""
+
+    format: str
+    changes: list[str]
+
+
+def fix(check: CheckReport, out: Path) -> Fixed:
+    """Write a copy of a data set with the repairs of training, and without boxes that were drawn twice. The original is
+    not changed. The copy has the format of the original, or COCO's if frcnn cannot write that.
+
+    Raises:
+        FileExistsError: `out` is a file, or a folder that is not empty.
+    """
+    form = check.discovery.format if check.discovery.format in WRITABLE else "coco"
+    changes = [str(problem) for problem in check.repairs]
+    changes += [f"{problem}: not fixed" for problem in check.errors]
+    twice = {(problem.path, problem.object) for problem in check.problems if problem.kind == ProblemKind.DRAWN_TWICE}
+    splits: dict[str, list[Record]] = {}
+    of_image: dict[Path, list[Problem]] = {}
+    for problem in check.problems:
+        of_image.setdefault(problem.path, []).append(problem)
+    for name, records in check.repaired.items():
+        counts = dict(zip(check.splits[name].paths, check.splits[name].box_counts.tolist(), strict=True))
+        for record in records:
+            numbers = kept_objects(counts[str(record.image)], of_image.get(record.image, ()))
+            once = keep_objects(record, [(record.image, number) not in twice for number in numbers])
+            splits.setdefault(name, []).append(once)
+    changes += [f"{problem}; it is removed" for problem in check.problems if problem.kind == ProblemKind.DRAWN_TWICE]
+    changes += write_dataset(splits, out, form).notes
+    write_text(out / CHANGES_FILE, "".join(f"{change}\n" for change in changes))
+    return Fixed(form, changes)

@@ -1,0 +1,224 @@
+"""The run directory: which one a training writes to, and whether an interrupted run resumes there."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, count
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from frcnn import distributed
+from frcnn.config import CONFIG_FILE, Config, dump, dump_run, read_run_config
+from frcnn.files import remove_partial, write_text
+from frcnn.nn.weights import MODEL_FILE
+
+METRICS_FILE = "metrics.jsonl"
+EVALUATION_FILE = "evaluation.json"
+DATA_REPORT_FILE = "data_report.json"
+CHECKPOINT_FILE = "checkpoint.pt"
+BEST_FILE = "best.safetensors"
+LAST_FILE = "last.safetensors"
+FAILED_STEP_FILE = "failed-step.pt"
+UNFINISHED_FILE = ".unfinished"
+LOCK_FILE = ".lock"
+
+HARMLESS = frozenset(
+    {
+        "data.workers",
+        "data.num_test_images",
+        "data.test_split",
+        "train.skip_existing",
+        "train.checkpoint_seconds",
+        "train.logger",
+        "train.draw_graph",
+        "train.graph_type",
+    }
+)
+"""Settings without effect on the weights: an interrupted run may resume with other values."""
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def choose_run_dir(config: Config, out: str | Path | None, *, resume: bool) -> tuple[Path, bool]:
+    """The run directory for a training, and whether it holds the trained model already.
+
+    Args:
+        out: the run directory; None: the interrupted run in runs/DATA-BASEMODEL with these settings, else a new one.
+        resume: a run must be there to resume.
+
+    Raises:
+        FileExistsError: the folder is not empty, and holds no interrupted run with these settings.
+        FileNotFoundError: there is no run to resume.
+    """
+    name = f"{config.data.name or Path(str(config.data.path)).name}-{config.base_model.name}"
+    run_dir = Path(out) if out is not None else _interrupted_run(name, config)
+    if run_dir is None:
+        run_dir = Path("runs") / name if config.train.skip_existing else new_run_dir(None, name)
+    if is_finished(run_dir) and (config.train.skip_existing or resume):
+        remove_leftovers(run_dir)
+        return run_dir, True
+    if resume and not is_unfinished(run_dir):
+        reason = _why_not_resumed(name, config) if out is None else f"{run_dir}: there is no interrupted run"
+        raise FileNotFoundError(f"{reason}; train without resume (--resume) to start a new run")
+    _require_usable(run_dir, config)
+    return run_dir, False
+
+
+def new_run_dir(out: str | Path | None, name: str) -> Path:
+    """`out`, or the first free one of runs/name, runs/name-2, ..."""
+    if out is not None:
+        return Path(out)
+    taken = {folder.name for folder in numbered(name)}
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return Path("runs") / next(free for free in names if free not in taken)
+
+
+@contextmanager
+def claimed(run_dir: Path, config: Config) -> Iterator[None]:
+    """Make the run directory, write the settings, and keep other trainings out. All processes must call it.
+
+    Raises:
+        FileExistsError: another training writes there.
+        OSError: the disk is full.
+        ValueError: the run directory is not shared by all machines.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        if not distributed.is_main_process():
+            distributed.barrier()
+            if not (run_dir / CONFIG_FILE).is_file():
+                raise ValueError(f"{run_dir}: must be in a folder that all machines see; set out (--out)")
+            yield
+            return
+        with locked(run_dir):
+            remove_partial(run_dir)
+            write_text(run_dir / UNFINISHED_FILE, "Training is not finished. Run the same command again to resume.\n")
+            for name, text in dump_run(config).items():
+                write_text(run_dir / name, text)
+            distributed.barrier()
+            yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise OSError(
+            f"{run_dir}: no space left on the disk ({error}); free some, and run the same command again to resume from "
+            f"the last checkpoint"
+        ) from error
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Keep other trainings out of the run directory. The system releases the lock of a process that dies.
+
+    Raises:
+        FileExistsError: another training holds the lock.
+    """
+    lock = FileLock(run_dir / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FileExistsError(
+            f"{run_dir}: another training writes there; wait, or choose another run directory (out=, --out)"
+        ) from None
+    try:
+        yield
+    finally:
+        (run_dir / LOCK_FILE).unlink(missing_ok=True)
+        lock.release()
+
+
+def remove_leftovers(run_dir: Path) -> None:
+    """Remove the files that only serve to resume."""
+    for file in (run_dir / CHECKPOINT_FILE, run_dir / UNFINISHED_FILE, *run_dir.glob("proposals-*.npy")):
+        file.unlink(missing_ok=True)
+
+
+def is_unfinished(run_dir: Path) -> bool:
+    """Whether an interrupted run is there, which can resume."""
+    return (run_dir / UNFINISHED_FILE).is_file() and (run_dir / CONFIG_FILE).is_file() and not is_finished(run_dir)
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether a trained model is there."""
+    return (run_dir / MODEL_FILE).is_file()
+
+
+def different_settings(run_dir: Path, config: Config) -> list[str]:
+    """The settings that differ from those in the run directory, e.g. "train.lr: [0.01] there, [0.02] now"; without
+    those that have no effect on the weights."""
+    try:
+        there, now = _flat(dump(read_run_config(run_dir))), _flat(dump(config))
+    except ValueError as error:  # e.g. settings of another version
+        return [f"{CONFIG_FILE}: {error}"]
+    return [
+        f"{key}: {there[key]} there, {now[key]} now"
+        for key in now
+        if there[key] != now[key] and key not in HARMLESS and not key.startswith("detector.draw.")
+    ]
+
+
+def _interrupted_run(name: str, config: Config) -> Path | None:
+    """The last one of runs/name, runs/name-2, ..., if it is an interrupted run with these settings."""
+    taken = numbered(name)
+    if not taken or not is_unfinished(taken[-1]) or _is_locked(taken[-1]) or different_settings(taken[-1], config):
+        return None
+    return taken[-1]
+
+
+def _why_not_resumed(name: str, config: Config) -> str:
+    """Why the last one of runs/name, runs/name-2, ... does not resume."""
+    taken = numbered(name)
+    if not taken:
+        return f"runs/{name}: there is no interrupted run"
+    if not is_unfinished(taken[-1]):
+        return f"{taken[-1]}: this run was not interrupted"
+    different = "; ".join(different_settings(taken[-1], config)[:5]) or "another training writes there"
+    return f"{taken[-1]}: this run cannot resume ({different})"
+
+
+def _require_usable(run_dir: Path, config: Config) -> None:
+    if not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir())):
+        return
+    if not run_dir.is_dir() or not is_unfinished(run_dir):
+        raise FileExistsError(
+            f"{run_dir}: exists and is not overwritten; choose another run directory (out=, --out), or delete it first"
+        )
+    different = different_settings(run_dir, config)
+    if different:
+        raise FileExistsError(
+            f"{run_dir}: holds an interrupted run with other settings ({'; '.join(different[:5])}); use the same "
+            f"settings to resume it, choose another run directory (out=, --out), or delete it first"
+        )
+
+
+def _is_locked(run_dir: Path) -> bool:
+    if not (run_dir / LOCK_FILE).exists():
+        return False
+    try:
+        with locked(run_dir):
+            return False
+    except FileExistsError:
+        return True
+
+
+def numbered(name: str) -> list[Path]:
+    """Those of runs/name, runs/name-2, ... that exist, in order."""
+    numbers = {}
+    for folder in Path("runs").glob("*"):
+        start, _, number = folder.name.rpartition("-")
+        if folder.name == name:
+            numbers[folder] = 1
+        elif start == name and number.isdecimal():
+            numbers[folder] = int(number)
+    return sorted(numbers, key=lambda folder: numbers[folder])
+
+
+def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Nested settings by dotted name."""
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,345 @@
+"""Training, from a folder of images and boxes to a run directory."""
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Never
+
+import torch
+
+from frcnn import distributed
+from frcnn.config import CONFIG_FILE, Config, local_settings, make_config
+from frcnn.config.merge import OF_THE_DATA, hint_for, similar_settings
+from frcnn.data.dataset import Dataset, open_dataset
+from frcnn.data.loader import load_batch
+from frcnn.detector import Detector
+from frcnn.evaluation.evaluate import evaluate
+from frcnn.evaluation.metrics import Metrics
+from frcnn.files import write_text
+from frcnn.inference.runtimes import TorchRuntime
+from frcnn.nn.device import choose_device, choose_precision
+from frcnn.nn.faster_rcnn import FasterRCNN
+from frcnn.nn.model_file import load_model, save_model
+from frcnn.nn.weights import MODEL_FILE
+from frcnn.training.callbacks import Callback
+from frcnn.training.checkpoint import Checkpoint
+from frcnn.training.debug_step import NonFiniteLossError, save_failed_step
+from frcnn.training.draw_graph import check_graphs, draw_graphs
+from frcnn.training.engine import fit
+from frcnn.training.initial_model import initial_model
+from frcnn.training.loggers import MetricsLogger, TensorBoardLogger, check_logger, draw_curves
+from frcnn.training.progress import ProgressBar
+from frcnn.training.reports import StartReport
+from frcnn.training.run_dir import (
+    BEST_FILE,
+    DATA_REPORT_FILE,
+    EVALUATION_FILE,
+    LAST_FILE,
+    choose_run_dir,
+    claimed,
+    remove_leftovers,
+)
+from frcnn.training.schedule import images_per_step
+from frcnn.training.schemes import phases_of
+from frcnn.training.state import Best, TrainingState
+
+SMOKE_TEST_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The result of `train`."""
+
+    run_dir: Path
+    detector: Detector = field(repr=False)
+    """On the device that it was trained on; `detector.model` is the PyTorch model."""
+    dataset: Dataset = field(repr=False)
+    metrics: Metrics | None = field(repr=False)
+    """On the test images; None if there are none."""
+    trained: bool = True
+    """False if the run directory held a trained model already."""
+    best: Best | None = None
+    """The validation whose weights the detector has; None without validation, or if `trained` is False."""
+
+
+def train(
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    base_model: str | None = None,
+    recipe: str | None = None,
+    weights: str | Path | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | Sequence[float] | None = None,
+    scheme: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    split: Sequence[float] | None = None,
+    format: str | None = None,
+    val_fraction: float | None = None,
+    validate_every: int | None = None,
+    patience: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    config: str | Path | None = None,
+    offline: bool = False,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+    **unknown: Never,
+) -> TrainResult:
+    """Train a detector on a folder of images and boxes, and evaluate it on the test images.
+
+    The settings, the data and the weights are checked before anything is written. An interrupted run resumes from its
+    last checkpoint if `train` is called again with the same arguments, and ends with bit-identical weights. Under
+    torchrun, all processes train together, and the main process writes.
+
+    Arguments that are None keep the values of `settings`, `config` or the preset; `frcnn config` lists all settings.
+
+    Args:
+        data: the folder, in any supported format; None: that of the run directory that holds `config`, or of the
+            interrupted run in `out`.
+        out: the run directory: a new or empty folder, or an interrupted run with these settings. None:
+            runs/DATA-BASEMODEL, numbered if it exists.
+        base_model: name of a base model, e.g. "resnet50-fpn", or path of a YAML file.
+        recipe: name of a recipe.
+        weights: a file of weights of the base model or of a detector; a run directory; "coco" (a detector trained on
+            COCO); "none" (random weights); None or "auto": the first source that has the base model's weights.
+        epochs: passes over the training images.
+        batch_size: images that go through the detector at once, in each process.
+        lr: learning rate for a step of one image; it is multiplied by the images per step. A sequence gives one rate
+            per epoch; the last one holds for later epochs.
+        scheme: "end_to_end" or "alternating".
+        seed: of everything random.
+        device: "auto", "cpu" or "cuda".
+        precision: of the layers: "auto", "fp32", "bf16" or "fp16".
+        split: fractions of the images for training, validation and test, for data without splits of its own. An 80/20
+            split is (0.8, 0, 0.2): `metrics` of the result is of the last part.
+        format: of the data, e.g. "coco"; None: auto-detected.
+        val_fraction: fraction of the training images to validate on instead of training on them.
+        validate_every: epochs between validations. The weights of the best validation are stored.
+        patience: stop early after so many validations without a better one.
+        settings: any other settings, by dotted name, e.g. {"detector.image.shorter_side": 800,
+            "detector.image.longer_side": 1333} for larger inputs. The arguments above win.
+        config: YAML file of settings, e.g. config.yaml of a run directory.
+        offline: never open a connection.
+        resume: raise an error if there is no run to resume.
+        callbacks: hooks that log or stop training.
+        progress: show a progress bar in a terminal or notebook.
+        unknown: no other argument is accepted; the error says what to use instead.
+
+    Returns:
+        The run directory, the detector, and its metrics on the test images.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: something is wrong with the arguments, the data or the weights.
+        FloatingPointError: a loss is infinite or NaN; the step is saved in the run directory.
+        OSError: the disk is full; the run can resume later.
+        TypeError: an unknown argument.
+    """
+    given = {
+        "train.epochs": epochs,
+        "train.batch_size": batch_size,
+        "train.lr": lr,
+        "train.scheme": scheme,
+        "train.seed": seed,
+        "train.device": device,
+        "train.precision": precision,
+        "train.validate_every": validate_every,
+        "train.patience": patience,
+        "data.split": split,
+        "data.format": format,
+        "data.val_fraction": val_fraction,
+    }
+    for name in unknown:
+        raise TypeError(f"train() got an unexpected keyword argument '{name}'. {_argument_for(name, given)}")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise TypeError(f'settings: {settings!r} must be a mapping, e.g. {{"train.momentum": 0.8}}')
+    overrides = {**(settings or {}), **{name: value for name, value in given.items() if value is not None}}
+    with distributed.process_group():
+        if resume and data is None and config is None and out is not None and (Path(out) / CONFIG_FILE).is_file():
+            config = Path(out) / CONFIG_FILE
+        file = None if config is None else Path(config)
+        local = {} if file is None else local_settings(file)
+        merged = make_config(base_model=base_model, recipe=recipe, file=file, overrides=local | overrides)
+        merged = _with_sources(merged, data, weights)
+        callbacks = [*([ProgressBar()] if progress else []), *callbacks] if distributed.is_main_process() else []
+        choice = choose_run_dir(merged, out, resume=resume) if distributed.is_main_process() else None
+        run_dir, finished = distributed.broadcast_object(choice)  # type: ignore[misc]
+        if finished:
+            dataset = open_dataset(Path(str(merged.data.path)), merged.data, ("test",))
+            model, best = load_model(run_dir, device=merged.train.device), None
+        else:
+            dataset, model, best = _train(merged, run_dir, weights, offline=offline, callbacks=callbacks)
+            if merged.train.export_native and distributed.is_main_process():
+                from frcnn.export.export import export
+
+                def log(message: str) -> None:
+                    for callback in callbacks:
+                        callback.on_export(message)
+
+                export(model, "onnx", run_dir / "model.onnx", data=dataset, log=log)
+        metrics = _evaluate(model, dataset, run_dir, callbacks, merged.data.workers)
+        return TrainResult(run_dir, Detector(model, path=run_dir), dataset, metrics, not finished, best)
+
+
+def _argument_for(name: str, arguments: Collection[str]) -> str:
+    """What to use instead of an unknown argument.
+
+    Args:
+        arguments: the settings that are arguments too.
+    """
+    similar = similar_settings(name)
+    if name in OF_THE_DATA or not similar:
+        return hint_for(name)
+    arguments = {"base_model.name", "base_model.weights", *arguments}
+    names = (
+        each.removesuffix(".name").rpartition(".")[2] if each in arguments else f"settings={{'{each}': ...}}"
+        for each in similar
+    )
+    return f"Did you mean {' or '.join(names)}?"
+
+
+def _with_sources(config: Config, data: str | Path | None, weights: str | Path | None) -> Config:
+    """The settings with the data and weights that the caller named, so that config.yaml trains the same again."""
+    data = data if data is not None else config.data.path
+    if data is None:
+        raise ValueError("no data: name a folder, or set data.path")
+    data_update: dict[str, Any] = {"path": str(Path(data).resolve())}
+    if config.train.smoke_test:
+        data_update["num_test_images"] = min(config.data.num_test_images or SMOKE_TEST_IMAGES, SMOKE_TEST_IMAGES)
+    updated: dict[str, Any] = {"data": config.data.model_copy(update=data_update)}
+    if weights not in (None, "auto"):
+        source = str(weights) if weights in ("none", "coco") else str(Path(str(weights)).resolve())
+        updated["base_model"] = config.base_model.model_copy(update={"weights": source})
+    return config.model_copy(update=updated)
+
+
+def _train(
+    config: Config, run_dir: Path, weights: str | Path | None, *, offline: bool, callbacks: Sequence[Callback]
+) -> tuple[Dataset, FasterRCNN, Best | None]:
+    """Train or resume. Returns the data, the model that is stored, and the best validation."""
+    settings, graphs = config.train, list[Path]()
+    device, precision = _check(config)
+    dataset = _open_dataset(config)
+    source = None if weights is None else str(weights)
+    model, initial = initial_model(config, dataset.classes, source, offline=offline)
+    phases = phases_of(settings)
+
+    with claimed(run_dir, config), _deterministic(settings.deterministic):
+        if settings.draw_graph and distributed.is_main_process():
+            example = load_batch(dataset.train[:1], model.classes, config.detector.resizing)
+            graphs = draw_graphs(model, settings, phases, example, run_dir, settings.graph_type)
+        steps_per_epoch = -(-len(dataset.train) // images_per_step(settings))
+        state = TrainingState(model.to(device), settings, phases, steps_per_epoch, precision)
+        checkpoint = Checkpoint(run_dir, state, data=dataset.fingerprint())
+        checkpoint.restore()
+        if distributed.is_main_process():
+            write_text(run_dir / DATA_REPORT_FILE, dataset.report())
+            board = [TensorBoardLogger(run_dir)] if settings.logger == "tensorboard" else []
+            callbacks = [MetricsLogger(run_dir), *board, *callbacks]
+        size = images_per_step(settings)
+        start = StartReport(run_dir, config, dataset, device, precision, size, initial, graphs, state.step, state.steps)
+        try:
+            for callback in callbacks:
+                callback.on_start(start, state)
+            fit(
+                state,
+                dataset.train,
+                dataset.val,
+                run_dir=run_dir,
+                callbacks=callbacks,
+                checkpoint=checkpoint,
+                workers=config.data.workers,
+            )
+        except NonFiniteLossError as error:
+            raise save_failed_step(error, run_dir) from error
+        finally:
+            for callback in callbacks:
+                callback.on_end(state)
+        return dataset, _store(state, run_dir), state.best
+
+
+def _check(config: Config) -> tuple[torch.device, torch.dtype]:
+    """Check that this machine can do what the settings ask for. Returns device and precision."""
+    device = choose_device(config.train.device)
+    if config.train.deterministic and device.type == "cuda":
+        raise ValueError("train.deterministic works on the CPU only; use device 'cpu' (--device cpu)")
+    check_logger(config.train.logger)
+    if config.train.draw_graph:
+        check_graphs()
+    if config.train.export_native:
+        from frcnn.export.export import require_packages
+
+        require_packages("onnx")
+    return device, choose_precision(config.train.precision, device)
+
+
+def _open_dataset(config: Config) -> Dataset:
+    """The data; for a smoke test, a few images of it."""
+    dataset = open_dataset(Path(str(config.data.path)), config.data)
+    if config.train.validate_every is not None and not any(record.class_names for record in dataset.val):
+        raise ValueError(
+            "train.validate_every: there are no validation images with objects; set data.val_fraction, e.g. 0.2, "
+            "or data.val_split"
+        )
+    if config.train.validate_every is None and config.data.val_fraction > 0:
+        raise ValueError(
+            "data.val_fraction: the validation images would not be used; set train.validate_every too, e.g. 1"
+        )
+    if not config.train.smoke_test:
+        return dataset
+    with_objects = [index for index, record in enumerate(dataset.train) if record.class_names]
+    without = [index for index, record in enumerate(dataset.train) if not record.class_names][: SMOKE_TEST_IMAGES // 4]
+    chosen = with_objects[: SMOKE_TEST_IMAGES - len(without)] + without
+    val = sorted(range(len(dataset.val)), key=lambda index: not dataset.val[index].class_names)[:SMOKE_TEST_IMAGES]
+    return dataset.replace(train=dataset.train.take(chosen), val=dataset.val.take(sorted(val)))
+
+
+@contextmanager
+def _deterministic(on: bool) -> Iterator[None]:
+    """Use deterministic algorithms only, if `on`."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(on or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _store(state: TrainingState, run_dir: Path) -> FasterRCNN:
+    """Store the model, that of the best validation if there was one. Remove the files that only serve to resume."""
+    model, settings = state.outcome.eval(), state.settings
+    if distributed.is_main_process():
+        if state.best is None:
+            save_model(model, run_dir / MODEL_FILE)
+        else:
+            save_model(model, run_dir / LAST_FILE)
+            os.replace(run_dir / BEST_FILE, run_dir / MODEL_FILE)
+        remove_leftovers(run_dir)
+        draw_curves(run_dir)
+    distributed.barrier()  # the model is stored
+    if state.best is not None:
+        model = load_model(run_dir, device=settings.device)
+    return model
+
+
+def _evaluate(
+    model: FasterRCNN, dataset: Dataset, run_dir: Path, callbacks: Sequence[Callback], workers: int
+) -> Metrics | None:
+    """Metrics on the test images, which evaluation.json stores; None if there are no test images."""
+
+    def on_image(images: int, total: int) -> None:
+        for callback in callbacks:
+            callback.on_test(images, total)
+
+    if not dataset.test:
+        return None
+    test = dataset.test.of_classes(model.classes)  # the report of the data names the others
+    metrics = evaluate(TorchRuntime(model), test, split="test", workers=workers, on_image=on_image)
+    if distributed.is_main_process():
+        write_text(run_dir / EVALUATION_FILE, metrics.to_json())
+    return metrics

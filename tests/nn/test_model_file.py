@@ -1,0 +1,131 @@
+"""Model files: what is stored comes back, and what is not a model is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tiny import SIZE, random_inputs, tiny_model, train_tiny, write_tiny
+
+from frcnn.nn import model_file
+from frcnn.nn.faster_rcnn import FasterRCNN
+from frcnn.nn.model_file import FORMAT_VERSION, load_model, save_model
+
+CLASSES = ("Apfelmus", "größe", "橙")
+
+
+@pytest.fixture(scope="module")
+def model() -> FasterRCNN:
+    return tiny_model("train.precision=bf16", "detector.results.score_threshold=0.01", classes=CLASSES)
+
+
+@pytest.fixture
+def file(model: FasterRCNN, tmp_path: Path) -> Path:
+    save_model(model, tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def changed(file: Path, **metadata: str) -> None:
+    with safe_open(file, framework="pt") as opened:
+        both = {**opened.metadata(), **metadata}
+    save_file(load_file(file), file, both)
+
+
+@torch.no_grad()
+def test_what_is_loaded_detects_the_same(model: FasterRCNN, file: Path) -> None:
+    images, sizes = random_inputs(SIZE, (70, 90))
+    expected = model(images, sizes, sizes * 2)
+    for path in (file, str(file), file.parent):
+        loaded = load_model(path, device="cpu")
+        for one, other in zip(loaded(images, sizes, sizes * 2), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert loaded.classes == CLASSES
+    assert loaded.settings == model.settings
+    assert not loaded.training
+
+
+def test_the_file_describes_itself(model: FasterRCNN, file: Path) -> None:
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+        assert set(opened.keys()) == set(model.state_dict())
+    assert metadata["format"] == "frcnn"
+    assert metadata["format_version"] == str(FORMAT_VERSION)
+    assert json.loads(metadata["classes"]) == list(CLASSES)
+    settings = json.loads(metadata["settings"])
+    assert (settings["precision"], settings["detector"]["results"]["score_threshold"]) == ("bf16", 0.01)
+
+
+def test_a_model_file_says_nothing_of_the_machine_that_it_was_trained_on(tmp_path: Path) -> None:
+    """Neither where the data is, nor where the weights were."""
+    secret = tmp_path / "Jane Doe's private photos"
+    data = write_tiny(secret / "data")
+    save_model(tiny_model(classes=("red",)), secret / "start.safetensors")
+    run = train_tiny(data, secret / "run", "train.smoke_test=true", weights=secret / "start.safetensors").run_dir
+    content = (run / "model.safetensors").read_bytes()
+    for part in (*secret.parts[1:], "start.safetensors"):
+        assert part.encode() not in content
+        assert json.dumps(part)[1:-1].encode() not in content
+
+
+def test_a_missing_model_is_named_with_a_way_out(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nowhere.safetensors"):
+        with pytest.raises(FileNotFoundError, match=r"safetensors: no trained model there; `frcnn train DATA --out"):
+            load_model(path)
+
+
+def test_a_newer_format_is_named(file: Path) -> None:
+    changed(file, format_version="9")
+    with pytest.raises(ValueError, match=r"model\.safetensors: has format 9, .* reads format 2; install a newer frcnn"):
+        load_model(file)
+    changed(file, format_version="1")
+    with pytest.raises(ValueError, match=r"model\.safetensors: has format 1 of an older frcnn, .* 2; train again"):
+        load_model(file)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.5, 0.999])
+def test_a_damaged_file_is_named(file: Path, part: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(ValueError, match=r"model\.safetensors: damaged, or not a model file"):
+        load_model(file)
+
+
+def test_weights_of_a_base_model_are_no_model(tmp_path: Path) -> None:
+    save_file({"features.0.weight": torch.zeros(3)}, tmp_path / "alexnet.safetensors")
+    with pytest.raises(ValueError, match=r"alexnet\.safetensors: not a model of frcnn; .* `frcnn train --weights`"):
+        load_model(tmp_path / "alexnet.safetensors")
+
+
+def test_weights_that_do_not_fit_the_settings_are_named(file: Path) -> None:
+    changed(file, classes=json.dumps(["one class only"]))
+    with pytest.raises(ValueError, match=r"model\.safetensors: the weights do not fit the settings stored with them"):
+        load_model(file)
+
+
+@pytest.mark.parametrize("error", [OSError("no space left on device"), KeyboardInterrupt()])
+def test_a_failed_save_leaves_the_old_file_and_no_other(
+    model: FasterRCNN, file: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    before = file.read_bytes()
+
+    def write_half(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(before[:1000])
+        raise error
+
+    monkeypatch.setattr(model_file, "save_file", write_half)
+    with pytest.raises(type(error)):
+        save_model(model, file)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("missing", ["format_version", "classes", "settings"])
+def test_a_file_without_its_description_is_named(tmp_path: Path, missing: str) -> None:
+    metadata = {"format": "frcnn", "format_version": str(FORMAT_VERSION), "classes": "[]", "settings": "{}"}
+    del metadata[missing]
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(1)}, file, metadata)
+    with pytest.raises(ValueError, match=rf"model\.safetensors: damaged, .*{missing}"):
+        load_model(file)

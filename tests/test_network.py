@@ -1,0 +1,56 @@
+"""No command connects to another machine, looks up a name, or leaves an identifier in the home folder."""
+
+import json
+import sys
+from pathlib import Path
+
+from network import ADDRESS, identifiers, to_others, traced
+from tiny import SETTINGS, write_tiny
+
+COMMANDS = """
+import json, os, signal, sys, threading, urllib.request, webbrowser
+from frcnn.cli import main
+
+def visit(address):
+    urllib.request.urlopen(address).read()
+    os.kill(os.getpid(), signal.SIGINT)
+
+webbrowser.open = lambda address: threading.Thread(target=visit, args=(address,)).start()
+for command in json.loads(sys.argv[1]):
+    print("frcnn", *command, flush=True)
+    assert main(command) == 0
+"""
+
+CONNECTIONS = """
+import socket, subprocess, sys
+for address in ("192.0.2.1", 9), ("127.0.0.1", 53), ("127.0.0.1", 9):
+    socket.socket(type=socket.SOCK_DGRAM).connect(address)  # sends nothing
+if sys.argv[1:]:
+    subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
+"""
+
+
+def test_the_watch_sees_connections_and_name_lookups_of_children_too(tmp_path: Path) -> None:
+    seen = to_others(traced(tmp_path, sys.executable, "-c", CONNECTIONS, CONNECTIONS))
+    assert [ADDRESS.search(call)[2] for call in seen] == ["192.0.2.1", "127.0.0.1"] * 2  # type: ignore[index]
+
+
+def test_no_command_sends_anything(tmp_path: Path) -> None:
+    data, run = str(write_tiny(tmp_path / "data")), str(tmp_path / "run")
+    photo, out = f"{data}/testImages/4.png", ("--out", str(tmp_path / "predictions"))
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    quick = ("--image-size", "96x128", "--batch", "1")
+    commands = [
+        ["check", data],
+        ["train", data, "--out", run, "--logger", "tensorboard", *settings],
+        ["evaluate", run],
+        ["predict", run, photo, *out],
+        *(["export", run, "--to", to, *quick] for to in ("onnx", "openvino")),
+        *(["predict", f"{run}/model{suffix}", photo, *out] for suffix in (".onnx", ".xml")),
+        ["evaluate", f"{run}/model.onnx", "--data", data],
+        ["annotate", data, "--model", run, "--port", "0", "--open"],
+    ]
+    trace = traced(tmp_path, sys.executable, "-c", COMMANDS, json.dumps(commands))
+    assert '"127.0.0.1"' in trace  # the visit of the page
+    assert to_others(trace) == []
+    assert identifiers(tmp_path) == []

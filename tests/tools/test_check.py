@@ -1,0 +1,468 @@
+"""`frcnn check` finds each thing that would spoil a training, names it, and nothing else."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import draw_image, tiny_config, train_tiny, write_tiny
+
+import frcnn
+from frcnn.cli import main
+from frcnn.config import DataSettings
+from frcnn.data.dataset import open_dataset
+from frcnn.data.records import make_record
+from frcnn.tools.check.boxes import off_by_one
+from frcnn.tools.check.check import check_dataset
+from frcnn.tools.check.fix import fix
+from frcnn.tools.check.pictures import _shown, write_pictures
+from frcnn.tools.convert import convert_dataset
+
+ORIENTATION = 0x0112
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Twelve training and two test images that nothing is to be said about."""
+    folder, rows = tmp_path / "data", {"train": ["path,x1,y1,x2,y2,label"], "test": ["path,x1,y1,x2,y2,label"]}
+    folder.mkdir()
+    for number in range(14):
+        x, y = 3 + 7 * (number % 5), 2 + 9 * (number % 3)
+        objects = [("red", (x, y, x + 33 + 2 * number, y + 40)), ("blue", (x + 64, 80 - y - number, 126, 95 - y))]
+        draw_image(objects, seed=number).save(folder / f"{number}.png")
+        split = "train" if number < 12 else "test"
+        rows[split] += [f"{number}.png,{','.join(map(str, box))},{name}" for name, box in objects]
+    for split, lines in rows.items():
+        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def add(data: Path, *lines: str, split: str = "train") -> None:
+    with (data / f"{split}.csv").open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def found(data: Path, *settings: str) -> list[tuple[str, str, str, str]]:
+    """Level, kind, file and place of each."""
+    result = check_dataset(data, tiny_config(*settings))
+    return [(p.level, p.kind, p.path.name, p.place) for p in result.problems]
+
+
+def test_of_good_data_there_is_nothing_to_say(data: Path) -> None:
+    result = check_dataset(data, tiny_config())
+    assert result.problems == []
+    assert result.discovery.format == "csv"
+    lines = str(result).splitlines()
+    assert lines[1:4] == [
+        "  format: csv",
+        "  annotations: test.csv, train.csv",
+        "  splits: train 12 images, 24 objects; test 2 images, 4 objects",
+    ]
+    assert "  classes in train: blue 12, red 12 (0 images without objects)" in lines
+
+
+def zero_bytes(data: Path) -> None:
+    (data / "3.png").write_bytes(b"")
+
+
+def truncated(data: Path) -> None:
+    whole = (data / "3.png").read_bytes()
+    (data / "3.png").write_bytes(whole[: len(whole) // 2])
+
+
+def text(data: Path) -> None:
+    (data / "3.png").write_text("hello")
+
+
+def gone(data: Path) -> None:
+    (data / "3.png").unlink()
+
+
+def saved_as(form: str, mode: str | None = None, orientation: int | None = None) -> Callable[[Path], None]:
+    def change(data: Path) -> None:
+        image = Image.open(data / "3.png")
+        image = image.convert(mode) if mode is not None else image
+        exif = image.getexif()
+        if orientation is not None:
+            exif[ORIENTATION] = orientation
+        image.save(data / "3.png", format=form, exif=exif)
+
+    return change
+
+
+def sixteen_bits(data: Path) -> None:
+    gray = np.asarray(Image.open(data / "3.png").convert("L")).astype(np.uint16) * 257
+    Image.fromarray(gray).save(data / "3.png")
+
+
+def another_size(data: Path, size: tuple[int, int] = (192, 256)) -> None:
+    lines = (data / "train.csv").read_text().splitlines()
+    (data / "train.csv").write_text("\n".join([lines[0] + ",width,height", *(f"{line},128,96" for line in lines[1:])]))
+    draw_image([("red", (24, 2, 63, 42))], size=size).save(data / "3.png")
+
+
+def another_shape(data: Path) -> None:
+    another_size(data, (192, 200))
+
+
+def rows(*lines: str) -> Callable[[Path], None]:
+    return lambda data: add(data, *lines)
+
+
+def copy_within(data: Path) -> None:
+    shutil.copy(data / "3.png", data / "copy.png")
+    add(data, "copy.png,24,2,63,42,red")
+
+
+def copy_across(data: Path) -> None:
+    shutil.copy(data / "3.png", data / "copy.png")
+    add(data, "copy.png,24,2,63,42,red", "copy.png,88,70,126,93,blue", split="test")
+
+
+def nearly_a_copy(data: Path) -> None:
+    Image.open(data / "3.png").save(data / "copy.jpg", quality=70)
+    add(data, "copy.jpg,24,2,63,42,red", "copy.jpg,88,70,126,93,blue", split="test")
+
+
+def annotation_copied(data: Path) -> None:
+    draw_image([("blue", (5, 5, 100, 90))], seed=99).save(data / "other.png")
+    add(data, "other.png,3,20,50,60,red", "other.png,67,61,126,77,blue")
+    add(data, split="test")
+    lines = (data / "train.csv").read_text().replace("\n2.png,17,20,54,60", "\n2.png,3,20,50,60")
+    (data / "train.csv").write_text(lines.replace("\n2.png,81,58,126,75", "\n2.png,67,61,126,77"))
+
+
+def orphan(data: Path) -> None:
+    draw_image([], seed=77).save(data / "orphan.png")
+
+
+IMAGE, BOX = ("3.png", ""), ("3.png", "object 3 ('red')")
+DEFECTS: dict[str, tuple[Callable[[Path], None], list[tuple[str, str, str, str]]]] = {
+    "zero bytes": (zero_bytes, [("left out", "unreadable image", *IMAGE)]),
+    "truncated": (truncated, [("left out", "unreadable image", *IMAGE)]),
+    "text": (text, [("left out", "unreadable image", *IMAGE)]),
+    "gone": (gone, [("left out", "missing image", "train.csv", "line 8")]),
+    "suffix": (saved_as("JPEG"), [("warning", "suffix of another format", *IMAGE)]),
+    "turned": (saved_as("PNG", orientation=3), [("warning", "rotated by EXIF", *IMAGE)]),
+    "a palette": (saved_as("PNG", mode="P"), [("warning", "unusual mode", *IMAGE)]),
+    "transparency": (saved_as("PNG", mode="RGBA"), [("warning", "unusual mode", *IMAGE)]),
+    "16 bits": (sixteen_bits, [("warning", "more than 8 bits", *IMAGE)]),
+    "another size": (another_size, [("repaired", "annotation of another resolution", *IMAGE)]),
+    "another shape": (another_shape, [("warning", "size in the annotation differs", *IMAGE)]),
+    "no number": (rows("3.png,1,2,x,40,red"), [("left out", "invalid object", "train.csv", "line 26")]),
+    "not finite": (rows("3.png,1,2,nan,40,red"), [("left out", "non-finite box", *BOX)]),
+    "degenerate": (rows("3.png,30,2,30,40,red"), [("left out", "box without area", *BOX)]),
+    "inverted": (rows("3.png,30,2,5,40,red"), [("repaired", "swapped corners", *BOX)]),
+    "outside": (rows("3.png,30,60,70,97,red"), [("repaired", "box outside the image", *BOX)]),
+    "tiny": (rows("3.png,10,60,16,80,red"), [("warning", "tiny box", *BOX)]),
+    "huge": (
+        rows("3.png,0,0,128,96,red"),
+        [("warning", "huge box", *BOX), ("warning", "box inside another", "3.png", "object 1 ('red')")],
+    ),
+    "extreme": (rows("3.png,1,60,86,70,red"), [("warning", "extreme shape", *BOX)]),
+    "twice": (rows("3.png,24,2,63,41,red"), [("warning", "box drawn twice", *BOX)]),
+    "two classes": (
+        rows("3.png,24,2,63,41,blue"),
+        [("warning", "two classes for one box", "3.png", "object 3 ('blue')")],
+    ),
+    "contained": (rows("3.png,30,10,50,40,red"), [("warning", "box inside another", *BOX)]),
+    "a class in the test only": (
+        lambda data: add(data, "12.png,3,60,40,90,green", split="test"),
+        [("warning", "class never trained", "data", "")],
+    ),
+    "a class in training only": (
+        lambda data: add(data, *(f"{n}.png,3,60,40,90,green" for n in range(10))),
+        [("warning", "class never evaluated", "data", "")],
+    ),
+    "few": (
+        lambda data: [add(data, f"{n}.png,3,60,40,90,green", split=s) for n, s in ((1, "train"), (12, "test"))],
+        [("warning", "few objects", "data", "")],
+    ),
+    "case and spaces": (
+        lambda data: [add(data, f"{n}.png,3,60,40,90,R ed", split="train" if n < 12 else "test") for n in range(13)],
+        [("warning", "similar class names", "data", "")],
+    ),
+    "copy": (copy_within, [("warning", "duplicate images", "copy.png", "")]),
+    "copy across splits": (copy_across, [("warning", "duplicate images in two splits", "copy.png", "")]),
+    "nearly a copy": (nearly_a_copy, [("warning", "near-duplicate images in two splits", "copy.jpg", "")]),
+    "annotation copied": (annotation_copied, [("warning", "annotation of another image", "other.png", "")]),
+    "orphan": (orphan, [("warning", "image not used", "orphan.png", "")]),
+}
+
+
+@pytest.mark.parametrize(("spoil", "expected"), DEFECTS.values(), ids=DEFECTS)
+def test_each_defect_is_found_and_nothing_else(data: Path, spoil: Callable[[Path], None], expected: list) -> None:
+    spoil(data)
+    assert found(data, "data.format=csv") == expected
+
+
+def test_imbalance_and_images_without_objects(data: Path) -> None:
+    add(data, *(f"{n % 12}.png,{n % 60},{n // 60},{n % 60 + 30},{n // 60 + 30},common" for n in range(1300)))
+    kinds = {kind for _, kind, *_ in found(data)}
+    assert {"imbalance", "class never evaluated"} <= kinds
+    for number in range(20):
+        draw_image([("red", (number * 5, number * 3, number * 5 + 30, 90))], seed=number).save(data / f"e{number}.png")
+        add(data, f"e{number}.png,,,,,")
+    assert "mostly without objects" in {kind for _, kind, *_ in found(data)}
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "box", "says"),
+    [
+        (6, (96, 128), (10, 10, 120, 90), "drawn before its EXIF orientation (6) was applied; they are rotated"),
+        (6, (128, 96), (10, 10, 90, 120), "the size as seen, which is right"),
+        (6, None, (10, 10, 120, 90), "drawn before its EXIF orientation (6) was applied; they are rotated"),
+        (6, None, (10, 10, 90, 90), "assumes that the boxes were drawn on the rotated image"),
+        (3, None, (10, 10, 90, 90), "assumes that the boxes were drawn on the rotated image"),
+    ],
+)
+def test_of_a_turned_image_it_says_when_the_boxes_were_drawn(
+    tmp_path: Path, orientation: int, size: tuple[int, int] | None, box: tuple[int, ...], says: str
+) -> None:
+    image = draw_image([])
+    exif = image.getexif()
+    exif[ORIENTATION] = orientation
+    image.save(tmp_path / "1.png", exif=exif)
+    height, width = size or ("", "")
+    text = f"path,x1,y1,x2,y2,label,width,height\n1.png,{','.join(map(str, box))},red,{width},{height}\n"
+    (tmp_path / "train.csv").write_text(text)
+    kinds = ("rotated by EXIF", "boxes of the unrotated image")
+    (rule,) = [p.message for p in check_dataset(tmp_path, tiny_config()).problems if p.kind in kinds]
+    assert says in rule
+
+
+@pytest.mark.parametrize(
+    ("boxes", "says"),
+    [
+        ([(0, 0, 128, 96)] * 6, None),
+        ([(1, 1, 128, 96)] * 6, "count pixels from 1"),
+        ([(0, 0, 127, 95)] * 6, "add 1 to x2, y2"),
+        ([(-1, 3, 50, 60)] * 6, "count pixels from 0 where the format counts from 1"),
+        ([(1, 1, 128, 96)] * 4, None),  # too few to say so
+        ([(1.5, 1, 128, 96)] * 6, None),
+        ([], None),
+    ],
+)
+def test_numbers_that_are_a_pixel_off(boxes: list[tuple[float, ...]], says: str | None) -> None:
+    records = [make_record(Path("a.png"), [(box, "a")]) for box in boxes]
+    rule = off_by_one(records, [(96, 128)] * len(records))
+    assert rule is None if says is None else says in str(rule)
+
+
+# ----------------------------------------------------------------------------------------------------- the real defect
+
+
+def test_two_blood_cells_are_left_out(shared: Path) -> None:
+    result = check_dataset(shared / "datasets" / "bccd", tiny_config())
+    assert [(p.path.stem, p.kind, p.place) for p in result.repairs] == [
+        ("BloodImage_00338", "box without area", "object 13 ('RBC')"),
+        ("BloodImage_00343", "box without area", "object 4 ('RBC')"),
+    ]
+    copies = [(p.path.stem, p.other.stem) for p in result.warnings if p.other is not None]
+    assert copies == [("BloodImage_00038", "BloodImage_00037")]
+
+
+# ---------------------------------------------------------------------------------------------------------- corrected
+
+
+def test_a_corrected_copy(data: Path, tmp_path: Path) -> None:
+    add(data, "3.png,30,60,70,97.5,red", "3.png,30,2,30,40,red", "3.png,60,40,20,60,red", "3.png,24,2,63,41,red")
+    add(data, "4.png,500,2,600,40,red", "ghost.png,1,2,30,40,red")
+    before = {path: path.read_bytes() for path in data.iterdir()}
+    result = check_dataset(data, tiny_config())
+    with pytest.raises(
+        ValueError, match=r"line 31: .*ghost\.png(.|\n)*`frcnn check .*data` to see every problem, with --fix"
+    ):
+        open_dataset(data, DataSettings(strict=True))
+    fixed = fix(result, tmp_path / "fixed")
+    assert {path: path.read_bytes() for path in data.iterdir()} == before
+    assert (tmp_path / "fixed" / "changes.txt").read_text().splitlines() == fixed.changes
+    told = [change.removeprefix(f"{data}/") for change in fixed.changes]
+    assert told == [
+        f"train.csv, line 31: there is no image ghost.png; 14 images are in {data}",
+        "3.png, object 3 ('red'): box (30, 60, 70, 97.5) leaves the image (128 x 96 pixels); it is clipped",
+        "3.png, object 4 ('red'): box (30, 2, 30, 40) has no area (x2 must be greater than x1, y2 greater than y1); it "
+        "is left out",
+        "3.png, object 5 ('red'): the corners of box (60, 40, 20, 60) are in the wrong order",
+        "4.png, object 3 ('red'): box (500, 2, 600, 40) leaves the image (128 x 96 pixels) wholly; it is left out",
+        "3.png, object 6 ('red'): nearly equals object 1 ('red') (IoU 0.98); remove one; it is removed",
+    ]
+    again = check_dataset(tmp_path / "fixed", tiny_config())
+    assert not again.errors
+    assert not again.repairs
+    (third,) = [record for record in again.splits["train"] if record.image.name == "3.png"]
+    assert third.boxes[2:].tolist() == [[30, 60, 70, 96], [20, 40, 60, 60]]
+    train_tiny(tmp_path / "fixed", tmp_path / "run", "train.epochs=1")
+
+
+def test_a_corrected_copy_of_an_image_with_an_exif_orientation(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    image = draw_image([("red", (90, 10, 125, 50))])
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    for folder in ("Annotations", "JPEGImages"):
+        (data / folder).mkdir(parents=True)
+    image.save(data / "JPEGImages" / "1.jpg", exif=exif)
+    box = "<xmin>91</xmin><ymin>11</ymin><xmax>125</xmax><ymax>50</ymax>"
+    size = "<size><width>128</width><height>96</height><depth>3</depth></size>"
+    (data / "Annotations" / "1.xml").write_text(
+        f"<annotation><filename>1.jpg</filename>{size}<object><name>red</name><bndbox>{box}</bndbox></object></annotation>"
+    )
+    before = check_dataset(data, tiny_config())
+    assert [problem.kind for problem in before.repairs] == ["boxes of the unrotated image"]
+    fix(before, tmp_path / "fixed")
+    after = check_dataset(tmp_path / "fixed", tiny_config())
+    assert after.repairs == []
+    boxes = [[record.boxes.tolist() for record in result.repaired["train"]] for result in (before, after)]
+    assert boxes[0] == boxes[1] == [[[46, 90, 86, 125]]]
+
+
+def test_a_copy_of_what_cannot_be_written_is_coco(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    draw_image([]).save(folder / "1.png")
+    shapes = [{"label": "cat", "points": [[1, 2], [150, 40]], "shape_type": "rectangle"}]
+    (folder / "1.json").write_text(json.dumps({"shapes": shapes, "imagePath": "1.png"}))
+    assert fix(check_dataset(folder, tiny_config()), tmp_path / "fixed").format == "coco"
+    assert open_dataset(tmp_path / "fixed", DataSettings()).train[0].boxes.tolist() == [[1, 2, 128, 40]]
+
+
+def test_the_public_function_takes_keyword_arguments(data: Path) -> None:
+    report = frcnn.check(data, format="csv", settings={"detector.anchors.scales": [2, 4]})
+    assert report.anchor_recall is not None
+    assert report.anchor_recall.shapes.scales == (2, 4)
+    assert not report.errors
+    assert str(report).startswith(f"{data}\n  format: csv\n")
+    assert json.loads(report.to_json())["format"] == "csv"
+
+
+# ------------------------------------------------------------------------------------------------------- command line
+
+
+def test_the_exit_status(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "check",
+        str(data),
+        "--set",
+        "detector.image.shorter_side=128",
+        "--set",
+        "detector.image.longer_side=128",
+    ]
+    assert main(command) == 0
+    assert "no problems" in capsys.readouterr().out
+    orphan(data)
+    assert main(command) == 0
+    assert main([*command, "--strict"]) == 1
+    add(data, "3.png,30,2,30,40,red")
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "0 errors, 1 repair, 1 warning" in text
+    assert "box without area (1)" in text
+    add(data, *(f"{number}.png,30,2,30,40,red" for number in range(4)))
+    assert main(command) == 2
+    assert "5 of 33 objects would be left out; correct the data, or train with --force" in capsys.readouterr().out
+    assert main(["check", str(data / "nowhere")]) == 2
+
+
+def test_json_pictures_and_a_corrected_copy(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add(data, "3.png,30,2,30,40,red")
+    copy_across(data)
+    options = ["--json", "-", "--pictures", str(tmp_path / "sheets"), "--fix", str(tmp_path / "fixed")]
+    assert main(["check", str(data), *options]) == 0
+    output = capsys.readouterr()
+    content = json.loads(output.out)
+    assert content["format"] == "csv"
+    assert content["splits"]["test"] == {"images": 3, "without_objects": 0, "objects": {"blue": 3, "red": 3}}
+    assert content["problems"][0] == {
+        "level": "left out",
+        "kind": "box without area",
+        "path": f"{data}/3.png",
+        "place": "object 3 ('red')",
+        "object": 3,
+        "message": "box (30, 2, 30, 40) has no area (x2 must be greater than x1, y2 greater than y1); it is left out",
+    }
+    assert "3 contact sheets" in output.err
+    assert "changes.txt lists the changes" in output.err
+    names = sorted(path.name for path in (tmp_path / "sheets").iterdir())
+    assert names == ["box-without-area-1.jpg", "duplicate-images-in-two-splits-1.jpg", "sample-1.jpg"]
+    assert main(["check", str(tmp_path / "fixed")]) == 0
+
+
+def test_contact_sheets_mark_the_defect_in_red_and_draw_all_boxes(data: Path, tmp_path: Path) -> None:
+    add(data, "3.png,30,10,30,80,red")
+    (area, sample) = sorted(write_pictures(check_dataset(data, tiny_config()), tmp_path / "sheets"))
+    assert (area.name, sample.name) == ("box-without-area-1.jpg", "sample-1.jpg")
+    scale = 400 / 128  # of the one cell, which the image fills
+
+    def is_red(x: float, y: float) -> bool:
+        red, green, blue = sheet[round(y), round(x)].astype(int)
+        return red > 120 and red > 2 * max(green, blue)
+
+    sheet = np.asarray(Image.open(area))
+    for side in (30 * scale - 5, 30 * scale + 5):  # a frame around the line that the box is
+        assert any(is_red(side + shift, 45 * scale) for shift in (-2, -1, 0, 1, 2))
+    assert not is_red(30 * scale - 15, 45 * scale)
+    sheet = np.asarray(Image.open(sample))
+    records = [record for part in check_dataset(data, tiny_config()).splits.values() for record in part]
+    place = next(number for number, record in enumerate(records) if record.image.name == "3.png")
+    left, top = place % 4 * 400, place // 4 * 334
+    x1, y1, x2, _ = records[place].boxes[0] * scale
+    inner = sheet[top + round(y1) + 20, left + round(x1) + 20].astype(int)
+    edge = sheet[top + round(y1), left + round((x1 + x2) / 2)].astype(int)
+    assert np.abs(inner - edge).max() > 40
+
+
+def test_many_problems_of_one_kind_are_one_line(data: Path) -> None:
+    for number in range(6):
+        draw_image([], seed=70 + number).save(data / f"orphan{number}.png")
+    lines = [line for line in str(check_dataset(data, tiny_config())).splitlines() if "orphan" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("  image not used (6; --json has all), e.g. orphan0.png: is in no split")
+
+
+def test_a_copy_of_a_used_image_is_no_unused_image(data: Path) -> None:
+    """VoTT copies the images that it exports."""
+    (data / "export").mkdir()
+    shutil.copy(data / "3.png", data / "export" / "3.png")
+    draw_image([], seed=70).save(data / "export" / "4.png")
+    unused = [p.path.name for p in check_dataset(data, tiny_config()).problems if p.kind == "image not used"]
+    assert unused == ["4.png"]
+
+
+def test_similar_names_say_how_many_objects_each_has(data: Path) -> None:
+    add(data, *(f"{n}.png,3,60,40,90,R ed" for n in range(12)))
+    (problem,) = [p for p in check_dataset(data, tiny_config()).problems if p.kind == "similar class names"]
+    assert "the classes 'R ed' (12 objects) and 'red' (14 objects) differ in case" in problem.message
+    assert "write one name in all annotations" in problem.message
+
+
+def test_contact_sheets_and_warnings_are_about_repaired_boxes(data: Path) -> None:
+    """Object 3 is left out, object 4 has swapped corners, object 5 equals it."""
+    add(data, "3.png,30,2,30,40,red", "3.png,60,40,20,60,red", "3.png,20,40,60,60,red")
+    report = check_dataset(data, tiny_config())
+    assert [(p.kind, p.place, p.object) for p in report.warnings] == [("box drawn twice", "object 5 ('red')", 4)]
+    (record,) = [record for image, record in _shown(report).items() if image.name == "3.png"]
+    assert record.boxes[2:].tolist() == [[30, 2, 30, 40], [20, 40, 60, 60], [20, 40, 60, 60]]
+
+
+def test_contact_sheets_show_what_cannot_be_read(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "data")
+    (tmp_path / "data" / "positive" / "3.png").write_text("no image")
+    files = write_pictures(check_dataset(tmp_path / "data", tiny_config()), tmp_path / "sheets")
+    assert "unreadable-image-1.jpg" in [file.name for file in files]
+    with Image.open(files[0]) as sheet:
+        assert sheet.width == 1600
+
+
+@pytest.mark.parametrize("form", ["pascal_voc", "coco", "yolo", "csv"])
+def test_all_copies_of_the_same_data_are_judged_the_same(data: Path, tmp_path: Path, form: str) -> None:
+    add(data, "3.png,24,2,63,41,red")
+    convert_dataset(data, tmp_path / form, form, DataSettings())
+    original, copied = check_dataset(data, tiny_config()), check_dataset(tmp_path / form, tiny_config())
+    assert [(p.kind, p.path.name, p.place) for p in copied.problems] == [
+        (p.kind, p.path.name, p.place) for p in original.problems
+    ]
+    assert copied.anchor_recall == original.anchor_recall
