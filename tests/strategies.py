@@ -1,5 +1,6 @@
 """What the property tests draw from: boxes, scores, image sizes, data sets."""
 
+import os
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -12,8 +13,15 @@ from torch import Tensor
 from frcnn.inference.results import Detections
 from frcnn.types import Record
 
-# How fast the machine is just now is not what these tests are about.
-settings.register_profile("frcnn", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+# How fast the machine is just now is not what these tests are about. The same code gets the same examples;
+# FRCNN_EXAMPLES (test_damage.py) asks for others.
+settings.register_profile(
+    "frcnn",
+    deadline=None,
+    derandomize="FRCNN_EXAMPLES" not in os.environ,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("frcnn")
 
 CLASSES = ("cat", "dog")

@@ -231,6 +231,13 @@ def test_boxes_in_fractions_become_pixels(sizes: dict[str, int], tmp_path: Path)
         list(coco.images(source, tree, DataSettings()))
 
 
+def test_fractions_are_known_though_a_box_leaves_the_image(tmp_path: Path) -> None:
+    put_images(tmp_path)
+    put(tmp_path / "train.json", content(annotations=[annotation(1, 1, 7, [0.5, 0.25, 0.5625, 0.5])]))
+    records, (problem,) = read_one(tmp_path)
+    assert (records[0].boxes.tolist(), problem.kind) == ([[64, 24, 136, 72]], "boxes in fractions")
+
+
 def test_a_box_of_one_pixel_is_no_fraction(tmp_path: Path) -> None:
     put_images(tmp_path)
     put(tmp_path / "train.json", content(annotations=[annotation(1, 1, 7, [0, 0, 1, 1])]))

@@ -135,6 +135,11 @@ def test_fractions_of_the_sides(tmp_path: Path, text: str, reported: bool) -> No
     assert [(problem.kind, problem.level) for problem in problems] == [("boxes in fractions", "repaired")] * reported
 
 
+def test_fractions_are_known_though_half_of_the_boxes_leave_the_image(tmp_path: Path) -> None:
+    found, _ = read(tmp_path, HEAD + "b.png,0.25,0.5,0.5,1.0,cat\nb.png,0.25,0.5,1.0625,1.0,cat\n")
+    assert found == {"b.png": [("cat", [16, 24, 32, 48]), ("cat", [16, 24, 68, 48])]}
+
+
 def test_groups_of_open_images_are_ignored(tmp_path: Path) -> None:
     put_image(tmp_path / "b.png", B)
     head = "ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf\n"

@@ -308,8 +308,8 @@ def key(problem: Problem, stems: Collection[str]) -> tuple[str, str, str]:
     """The level, the kind, and the image; a missing one is only named."""
     stem = problem.path.stem
     if stem not in stems:
-        message = re.sub(r"; \d+ images are in .*", "", problem.message)
-        message += unquote(message)
+        message = re.sub(r"; \d+ images? (is|are) in .*", "", problem.message)
+        message += " " + unquote(message)
         longest = sorted(stems, key=len, reverse=True)
         stem = next((each for each in longest if re.search(rf"(?<!\w){re.escape(each)}(?!\w)", message)), stem)
     return problem.level, problem.kind, stem

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import msgspec
 import numpy as np
 
+from frcnn.data.formats.four_numbers import are_fractions
 from frcnn.data.formats.json_files import id_of, plain_start, read_json
 from frcnn.data.formats.lines import slashes, to_number, to_size, while_unchanged
 from frcnn.data.formats.masks import around
@@ -225,26 +226,20 @@ def _read_file(
     is_there = np.array([path is not None for path in paths], bool)
     order = order[is_there[images[order]]]
     images, boxes = images[order], boxes[order]
-    are_fractions = _are_fractions(boxes)
+    in_fractions = are_fractions(_corners(boxes))
     sizes = np.array(
         [
-            to_size(image.height, image.width) or (image_size(Path(path)) if are_fractions and path else (0, 0))
+            to_size(image.height, image.width) or (image_size(Path(path)) if in_fractions and path else (0, 0))
             for image, path in zip(content.images, paths, strict=True)
         ],
         np.int64,
     ).reshape(-1, 2)
-    if are_fractions:
+    if in_fractions:
         boxes = boxes * np.tile(sizes[images][:, ::-1], 2)
         message = "boxes are fractions of the image's sides, as Azure writes them; they become pixels"
         on_problem(Problem(ProblemKind.FRACTIONS, file, message, level="repaired"))
     kept = [path for path in paths if path is not None]
     return _Part(kept, _corners(boxes), labels[order], counts[is_there], crowds[order], sizes[is_there])
-
-
-def _are_fractions(boxes: np.ndarray) -> bool:
-    """Whether all boxes would lie in one pixel."""
-    are_small = bool((boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] < 1.001).all())
-    return are_small and bool((boxes % 1 > 0).any())
 
 
 def _paths(
@@ -499,7 +494,7 @@ def _opened(file: Path, tree: Tree) -> _Opened:
     for one in content.get(key, []):
         annotations.setdefault(id_of(one.get("image_id")), []).append(one)
     boxes = [box for box in map(_box, content.get(key, [])) if _is_box(box)]
-    if _are_fractions(np.array(boxes, np.float64).reshape(-1, 4)):
+    if are_fractions(_corners(np.array(boxes, np.float64).reshape(-1, 4))):
         raise ValueError(f"{file}: boxes are fractions, not pixels; edit a copy that `frcnn convert` writes")
     names = {id_of(category["id"]): str(category["name"]) for category in content["categories"]}
     return _Opened(content, key, listed, entries, annotations, names)

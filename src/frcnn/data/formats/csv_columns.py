@@ -9,11 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from frcnn.data.formats.lines import plain
 from frcnn.data.images import IMAGE_SUFFIXES
-from frcnn.data.problems import Problem, ProblemKind
 from frcnn.types import Annotation
 
 CORNERS = ("x1", "y1", "x2", "y2")
@@ -222,36 +219,6 @@ def _with_path(names: tuple[str | None, ...], row: Sequence[str]) -> tuple[str |
     return tuple(
         "path" if number == paths[0] else None if name == "path" else name for number, name in enumerate(names)
     )
-
-
-def may_be_corners(numbers: np.ndarray) -> bool:
-    """Whether most of these (N, 4) numbers are x1, y1, x2, y2 of boxes with an area."""
-    return len(numbers) > 0 and bool((numbers[:, 2:] > numbers[:, :2]).all(axis=1).mean() > 0.95)
-
-
-def are_corners(numbers: np.ndarray, sizes: np.ndarray) -> bool:
-    """Whether numbers are x1, y1, x2, y2, not x, y, width, height, because fewer boxes leave their images so.
-
-    Args:
-        numbers: (N, 4), see `may_be_corners`.
-        sizes: (N, 2), width and height of each one's image; infinite: not known.
-    """
-    limits = sizes * 1.01 + 1e-6
-    outside = (numbers[:, :2] + numbers[:, 2:] > limits).any(axis=1)
-    return int(outside.sum()) > int((numbers[:, 2:] > limits).any(axis=1).sum())
-
-
-def read_as_corners(file: Path) -> Problem:
-    """A warning: what `are_corners` decided."""
-    message = "boxes of four numbers are read as x1, y1, x2, y2, because as x, y, width, height more leave their images"
-    return Problem(ProblemKind.CORNERS, file, message, level="warning")
-
-
-def are_fractions(boxes: Sequence[Sequence[float]]) -> bool:
-    """Whether most boxes lie in the first pixel. A few may leave the image."""
-    corners = np.array(boxes, np.float64).reshape(-1, 4)
-    inside = corners[(np.abs(corners) <= 1).all(axis=1)]
-    return len(inside) > len(corners) / 2 and bool((inside % 1 != 0).any())
 
 
 def _number(text: str) -> float | None:

@@ -27,12 +27,9 @@ from frcnn.data.formats.csv_columns import (
     ONLY_CLASS,
     PLAIN,
     Columns,
-    are_corners,
-    are_fractions,
     columns_in,
-    may_be_corners,
-    read_as_corners,
 )
+from frcnn.data.formats.four_numbers import are_corners, are_fractions, may_be_corners, read_as_corners
 from frcnn.data.formats.lines import error_at, plain, read_text, to_size, while_unchanged
 from frcnn.data.formats.source import ALL, Source, by_image_split, image_splits, readable
 from frcnn.data.images import UNREADABLE, image_size

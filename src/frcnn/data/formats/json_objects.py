@@ -19,7 +19,8 @@ import msgspec
 import numpy as np
 import yaml
 
-from frcnn.data.formats.csv_columns import ONLY_CLASS, are_corners, are_fractions, may_be_corners, read_as_corners
+from frcnn.data.formats.csv_columns import ONLY_CLASS
+from frcnn.data.formats.four_numbers import are_corners, are_fractions, may_be_corners, read_as_corners
 from frcnn.data.formats.json_files import id_of, plain_start, read_json
 from frcnn.data.formats.lines import read_text, to_number, to_size, while_unchanged
 from frcnn.data.formats.masks import around
