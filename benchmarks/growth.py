@@ -28,12 +28,13 @@ import frcnn
 from frcnn.config import DataSettings, make_config
 from frcnn.data.dataset import read_annotations
 from frcnn.data.discover import discover
+from frcnn.data.transforms import PaddedBatch
 from frcnn.fast.optimize import optimize
 from frcnn.inference.runtimes import TorchRuntime
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.seeds import generator_of
 from frcnn.training.step import TrainingStep
-from frcnn.types import Batch, PaddedBatch, Target
+from frcnn.types import Batch, Target
 
 HERE = Path(__file__).parent
 CLASSES = [f"class {number}" for number in range(20)]

@@ -19,9 +19,8 @@ from PIL import Image
 from frcnn.config import DataSettings
 from frcnn.data.dataset import read_annotations
 from frcnn.data.discover import discover
-from frcnn.data.records import make_record
+from frcnn.data.records import Record, make_record
 from frcnn.tools.convert import write_dataset
-from frcnn.types import Record
 
 IMAGES, OBJECTS, RUNS = 5000, 3, 3
 OUT = Path(__file__).with_suffix(".md")

@@ -31,9 +31,9 @@ from frcnn import Detections
 from frcnn.config import make_config
 from frcnn.data.dataset import Dataset, open_dataset
 from frcnn.data.images import read_image
+from frcnn.data.records import Record
 from frcnn.evaluation.metrics import compute_metrics
 from frcnn.nn.weights import file_in_package, read_weights
-from frcnn.types import Record
 
 EPOCHS, MILESTONES, BATCH, WARM_UP = 26, (16, 22), 2, 1000
 LR = 0.02 * BATCH / 16

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from tiny import detections_of
 from torch import Tensor
 
+from frcnn.data.records import Record
 from frcnn.inference.results import Detections
-from frcnn.types import Record
 
 # How fast the machine is just now is not what these tests are about. The same code gets the same examples;
 # FRCNN_EXAMPLES (test_damage.py) asks for others.

@@ -22,11 +22,12 @@ from compare.train import training_step
 from frcnn.config import make_config
 from frcnn.data.loader import batch_to, load_batch
 from frcnn.data.prefetch import prefetch
-from frcnn.data.transforms import input_size
+from frcnn.data.records import Record
 from frcnn.fast.optimize import optimize
 from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
-from frcnn.types import Batch, Record, Resizing
+from frcnn.resizing import Resizing, input_size
+from frcnn.types import Batch
 
 _SIZES = ((1333, 1000), (4032, 3024))
 """(height, width): photos of the Grocery data set, and of a phone."""

@@ -7,9 +7,9 @@ import numpy as np
 
 from compare.timing import OURS, Row, interleaved
 from compare.voc_loop import voc_ap_by_loop
+from frcnn.data.records import Record
 from frcnn.evaluation.average_precision import voc_ap
 from frcnn.inference.results import Detections
-from frcnn.types import Record
 
 _IMAGES, _CLASSES, _DETECTIONS = 4952, 20, 100  # Pascal VOC 2007's test set, and what a detector gives of an image
 _SLICE = 200  # images: the loop takes its time

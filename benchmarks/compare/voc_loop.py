@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from frcnn.data.records import Record
 from frcnn.inference.results import Detections
-from frcnn.types import Record
 
 
 def voc_ap_by_loop(

@@ -1,4 +1,4 @@
-"""The NamedTuples that modules share: batches, proposals, detections, records.
+"""The NamedTuples that modules share: batches, proposals, detections.
 
 Letters: B images in a batch, G ground-truth boxes, N anchors, K proposals or RoIs, D detections, C classes
 (without background), H x W pixels of the padded input, A anchors per cell.
@@ -9,41 +9,11 @@ Labels: 0 is background, 1..C are the classes, -1 is "ignore". Sizes are (height
 
 from __future__ import annotations  # exported files are run where torch is not installed
 
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, UInt8
     from torch import Tensor
-
-
-class PaddedBatch(NamedTuple):
-    """Images as read and resized, each in the upper left corner of a common frame; plain arrays."""
-
-    images: np.ndarray
-    """(B, 3, H, W) uint8 or float32, RGB, 0..255."""
-    image_sizes: np.ndarray
-    """(B, 2) float32, (height, width) without padding."""
-    original_sizes: np.ndarray
-    """(B, 2) float32, (height, width) before resizing."""
-
-
-class Resizing(NamedTuple):
-    """How an image becomes the detector's input."""
-
-    resize: str
-    """"fit": scaled to fit width x height, which is the frame; "shorter_side": scaled until the shorter side has
-    `shorter_side` pixels, or the longer one `longer_side`."""
-    width: int = 0
-    height: int = 0
-    shorter_side: int = 0
-    longer_side: int = 0
-    divisor: int = 1
-    """With "shorter_side", the frame's sides are multiples of it."""
-    antialias: bool = True
-    """False: bilinear without antialiasing, between four pixels, not rounded."""
 
 
 class Target(NamedTuple):
@@ -119,29 +89,3 @@ class DetectionTensors(NamedTuple):
     labels: Int[Tensor, "B D"]
     """1..C."""
     valid: Bool[Tensor, "B D"]
-
-
-class Record(NamedTuple):
-    """One image of a data set and its annotation; no pixels."""
-
-    image: Path
-    boxes: np.ndarray
-    """(G, 4) float32, pixels of the image with its EXIF orientation applied."""
-    class_names: tuple[str, ...]
-    """The class of each box."""
-    ignore: np.ndarray
-    """(G,) bool: objects that neither train the detector nor count in its evaluation."""
-    size: tuple[int, int] | None = None
-    """(height, width) according to the annotation; None: it does not say."""
-
-
-class Annotation(NamedTuple):
-    """One object of an image, as `frcnn annotate` edits it."""
-
-    box: tuple[float, float, float, float]
-    """Pixels of the image with its EXIF orientation applied."""
-    name: str
-    """Its class."""
-    ignore: bool = False
-    source: str = ""
-    """The text of the object in its format, so that fields that frcnn does not know are kept; empty: a new object."""

@@ -7,7 +7,8 @@ import torch
 from compare.data import reading, training, write_photos
 from compare.timing import OURS
 
-from frcnn.types import Batch, Resizing
+from frcnn.resizing import Resizing
+from frcnn.types import Batch
 
 SIZE = (192, 256)
 SETTINGS = Resizing(resize="shorter_side", shorter_side=96, longer_side=128)

@@ -20,9 +20,8 @@ from frcnn.data.formats import coco
 from frcnn.data.formats.masks import around
 from frcnn.data.formats.source import Source
 from frcnn.data.problems import Problem
-from frcnn.data.records import Records
+from frcnn.data.records import Annotation, Records
 from frcnn.data.tree import Tree
-from frcnn.types import Annotation
 
 Content = dict[str, Any]
 

@@ -12,8 +12,7 @@ from frcnn.data.discover import Discovery, discover
 from frcnn.data.formats import csv_files
 from frcnn.data.formats.source import Source
 from frcnn.data.problems import Problem
-from frcnn.data.records import Records
-from frcnn.types import Annotation
+from frcnn.data.records import Annotation, Records
 
 A, B = Photo("a b.png", 128, 96, ()), Photo("b.png", 64, 48, ())
 HEAD = "path,x1,y1,x2,y2,label\n"

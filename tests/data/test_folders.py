@@ -8,7 +8,7 @@ from reading import read_folder
 from tiny import draw_image, read_split, train_tiny, write_annotated, write_tiny
 
 from frcnn.config import DataSettings
-from frcnn.types import Record
+from frcnn.data.records import Record
 
 TSV = "positive/1.bboxes.tsv"
 LABELS = "positive/1.bboxes.labels.tsv"

@@ -19,9 +19,8 @@ from frcnn.data.dataset import SPLITS, open_dataset, read_annotations
 from frcnn.data.discover import discover
 from frcnn.data.formats import FORMATS, WRITABLE
 from frcnn.data.problems import Problem
-from frcnn.data.records import make_record
+from frcnn.data.records import Record, make_record
 from frcnn.tools.convert import WITH_IGNORE, convert_dataset, write_dataset
-from frcnn.types import Record
 
 SIZE = (96, 128)
 LETTERS = st.characters(categories=("L", "N", "P", "S"), include_characters=" ")

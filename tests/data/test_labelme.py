@@ -13,8 +13,7 @@ from frcnn.config import DataSettings
 from frcnn.data.discover import discover
 from frcnn.data.formats import labelme
 from frcnn.data.problems import Problem
-from frcnn.data.records import Records
-from frcnn.types import Annotation
+from frcnn.data.records import Annotation, Records
 
 PHOTO = Photo("1.png", 128, 96, ())
 BOX = ("cat", "rectangle", [[1, 2], [30, 40]])

@@ -18,7 +18,9 @@ from frcnn.config import DataSettings
 from frcnn.data.dataset import open_dataset
 from frcnn.data.loader import batched, epoch_order, load_batch
 from frcnn.data.prefetch import prefetch
-from frcnn.types import Batch, Record, Resizing
+from frcnn.data.records import Record
+from frcnn.resizing import Resizing
+from frcnn.types import Batch
 
 CLASSES = ("cat", "dog")
 SHORTER = Resizing(resize="shorter_side", shorter_side=120, longer_side=200)

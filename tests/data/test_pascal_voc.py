@@ -14,8 +14,8 @@ from frcnn.data.dataset import open_dataset
 from frcnn.data.discover import discover
 from frcnn.data.formats import pascal_voc
 from frcnn.data.problems import Problem, ProblemKind
+from frcnn.data.records import Annotation
 from frcnn.data.tree import Tree
-from frcnn.types import Annotation
 
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
 SETTINGS = make_config().data

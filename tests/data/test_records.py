@@ -10,8 +10,7 @@ import strategies  # noqa: F401  (its profile)
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
-from frcnn.data.records import Records
-from frcnn.types import Record
+from frcnn.data.records import Record, Records
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8)
 

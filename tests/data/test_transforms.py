@@ -14,8 +14,8 @@ from torch.nn import functional
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from frcnn.data.images import read_image
-from frcnn.data.transforms import at_points, frame, input_size, prepare_images, resize
-from frcnn.types import Resizing
+from frcnn.data.transforms import at_points, frame, prepare_images, resize
+from frcnn.resizing import Resizing, input_size
 
 FIT = Resizing(resize="fit", width=850, height=850)
 SHORTER = Resizing(resize="shorter_side", shorter_side=600, longer_side=1000)

@@ -14,8 +14,7 @@ from frcnn.data.discover import discover
 from frcnn.data.formats import yolo as form
 from frcnn.data.formats.yolo_labels import parse_line
 from frcnn.data.problems import Problem
-from frcnn.data.records import Records
-from frcnn.types import Annotation
+from frcnn.data.records import Annotation, Records
 
 NAMES = classes(TOY)
 EXPECTED = {

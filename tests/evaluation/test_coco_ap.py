@@ -14,9 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tiny import detections_of
 
+from frcnn.data.records import Record
 from frcnn.evaluation.average_precision import coco_ap
 from frcnn.inference.results import Detections
-from frcnn.types import Record
 
 CLASSES = ("cat", "dog", "emu")
 

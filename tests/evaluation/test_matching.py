@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from oracles.boxes import iou, iou_matrix
 from tiny import detections_of
 
+from frcnn.data.records import Record
 from frcnn.evaluation.matching import arrange, overlapping
 from frcnn.inference.results import Detections
-from frcnn.types import Record
 
 
 @given(strategies.evaluations(), st.sampled_from((0.01, 0.25, 0.5, 1.0)))

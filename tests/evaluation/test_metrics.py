@@ -12,11 +12,11 @@ import strategies
 from hypothesis import given
 from tiny import detections_of, tiny_model
 
+from frcnn.data.records import Record
 from frcnn.evaluation.evaluate import evaluate
 from frcnn.evaluation.metrics import compute_metrics, confusion_matrix, first_match, recall_at
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import TorchRuntime
-from frcnn.types import Record
 
 A, B, C = (0, 0, 10, 10), (20, 20, 30, 30), (50, 50, 60, 60)
 

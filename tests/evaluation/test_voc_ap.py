@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import detections_of as detections
 
+from frcnn.data.records import Record
 from frcnn.evaluation.average_precision import mean_ap, voc_ap
 from frcnn.inference.results import Detections
-from frcnn.types import Record
 
 Box = list[float]
 

@@ -17,6 +17,7 @@ from tiny import CLASSES, COLORS, SIZE, Box, draw_image, tiny_model, trained_run
 
 import frcnn
 from frcnn.config import ResultSettings
+from frcnn.data.transforms import PaddedBatch
 from frcnn.detector import Detector
 from frcnn.inference.evaluator import Evaluator
 from frcnn.inference.inputs import ImageLike
@@ -24,7 +25,7 @@ from frcnn.inference.predictor import predict_each
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import BatchResult, Runtime, TorchRuntime
 from frcnn.nn.faster_rcnn import FasterRCNN
-from frcnn.types import PaddedBatch, Resizing
+from frcnn.resizing import Resizing
 
 T = TypeVar("T")
 R = TypeVar("R")

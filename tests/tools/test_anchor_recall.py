@@ -16,10 +16,10 @@ from tiny import tiny_config
 
 from frcnn.config import Config, base_model_names, make_config
 from frcnn.data.records import make_record
-from frcnn.data.transforms import frame_size
 from frcnn.nn.build import build_model
 from frcnn.nn.rpn import level_anchors, level_base_anchors
 from frcnn.ops.boxes import inside, iou
+from frcnn.resizing import frame_size
 from frcnn.tools.check.anchors import (
     Boxes,
     Shapes,

@@ -10,10 +10,9 @@ from tiny import draw_image
 
 from frcnn.config import DataSettings
 from frcnn.data.near_duplicates import hash_image
-from frcnn.data.records import make_record
+from frcnn.data.records import Record, make_record
 from frcnn.tools.check import pictures
 from frcnn.tools.check.images import inspect_image
-from frcnn.types import Record
 
 PHOTO = draw_image([("red", (10, 12, 60, 70))])
 

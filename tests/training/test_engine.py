@@ -14,6 +14,7 @@ from torch import Tensor
 from frcnn.config import DataSettings
 from frcnn.data.dataset import open_dataset
 from frcnn.data.loader import epoch_order, load_batch
+from frcnn.data.records import Record
 from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import load_model
@@ -30,7 +31,7 @@ from frcnn.training.schedule import images_per_step, warmup_steps
 from frcnn.training.schemes import Part, end_to_end, phases_of
 from frcnn.training.state import TrainingState
 from frcnn.training.step import TrainingStep
-from frcnn.types import Batch, Record
+from frcnn.types import Batch
 
 PLAIN = ("train.epochs=1", "train.lr=0.01", "train.lr_decay=none", "train.momentum=0", "train.weight_decay=0")
 """A step moves every parameter by rate x gradient."""

@@ -20,13 +20,12 @@ from frcnn.data.formats.source import ALL, Source
 from frcnn.data.images import VerifiedImage, verify_image
 from frcnn.data.prefetch import READ_THREADS, prefetch
 from frcnn.data.problems import OnProblem, Problem, ProblemKind, missing_image, problem_json, without_annotation
-from frcnn.data.records import Records
+from frcnn.data.records import Record, Records
 from frcnn.data.repair import RotatedImage, repair_boxes, repair_rotated
 from frcnn.data.split import draw_split
 from frcnn.data.tree import split_word
 from frcnn.files import CONFIG_FILE, LOCAL_FILE
 from frcnn.messages import plural
-from frcnn.types import Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

@@ -15,11 +15,13 @@ from torch.utils._pytree import tree_map_only
 from frcnn import distributed
 from frcnn.data.images import image_size
 from frcnn.data.prefetch import prefetch
-from frcnn.data.transforms import batches_by_shape, input_size, prepare_images
+from frcnn.data.records import Record
+from frcnn.data.transforms import batches_by_shape, prepare_images
 from frcnn.ops.boxes import flip as flip_boxes
 from frcnn.ops.boxes import rescale
+from frcnn.resizing import Resizing, input_size
 from frcnn.seeds import generator_of
-from frcnn.types import Batch, Record, Resizing, Target
+from frcnn.types import Batch, Target
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""`Records`: the images of a split with their boxes, held in a few arrays.
+"""`Record`: an image of a data set and its boxes. `Records`: the images of a split, held in a few arrays.
 
 A million images cost megabytes instead of gigabytes, and threads and forked processes share them.
 """
@@ -10,7 +10,31 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
-from frcnn.types import Record
+
+class Record(NamedTuple):
+    """One image of a data set and its annotation; no pixels."""
+
+    image: Path
+    boxes: np.ndarray
+    """(G, 4) float32, pixels of the image with its EXIF orientation applied."""
+    class_names: tuple[str, ...]
+    """The class of each box."""
+    ignore: np.ndarray
+    """(G,) bool: objects that neither train the detector nor count in its evaluation."""
+    size: tuple[int, int] | None = None
+    """(height, width) according to the annotation; None: it does not say."""
+
+
+class Annotation(NamedTuple):
+    """One object of an image, as `frcnn annotate` edits it."""
+
+    box: tuple[float, float, float, float]
+    """Pixels of the image with its EXIF orientation applied."""
+    name: str
+    """Its class."""
+    ignore: bool = False
+    source: str = ""
+    """The text of the object in its format, so that fields that frcnn does not know are kept; empty: a new object."""
 
 
 class _Arrays(NamedTuple):

@@ -11,9 +11,8 @@ import numpy as np
 
 from frcnn.data.images import TRANSPOSED
 from frcnn.data.problems import Level, Problem, ProblemKind, format_box, object_place
-from frcnn.data.records import keep_objects
+from frcnn.data.records import Record, keep_objects
 from frcnn.messages import plural
-from frcnn.types import Record
 
 MAX_OUTSIDE = (2.0, 0.01)
 """A box may leave its image by this many pixels, or by this fraction of the image's side; then it is clipped without a

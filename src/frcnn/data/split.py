@@ -6,7 +6,7 @@ import numpy as np
 
 from frcnn.data.near_duplicates import connected_groups, hash_image, near_duplicate_pairs
 from frcnn.data.prefetch import READ_THREADS, prefetch
-from frcnn.types import Record
+from frcnn.data.records import Record
 
 
 def draw_split(

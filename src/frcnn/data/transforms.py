@@ -4,35 +4,29 @@ so that exported files get the same pixels where torch is not installed.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from frcnn.data.images import read_to_resize
-from frcnn.types import PaddedBatch, Resizing
+from frcnn.resizing import Resizing, frame_size, input_size
 
 T = TypeVar("T")
 
 
-def input_size(original: tuple[int, int], settings: Resizing) -> tuple[int, int]:
-    """The (height, width) to which an image is resized.
+class PaddedBatch(NamedTuple):
+    """Images as read and resized, each in the upper left corner of a common frame; plain arrays."""
 
-    Source:
-        "fit": CNTK's tutorial; "shorter_side": Ren et al. 2015, section 3.3 (600, at most 1000). Sizes are rounded; for
-        images without antialiasing they are rounded down, as in torchvision's detectors.
-    """
-    height, width = original
-    if settings.resize == "fit":
-        scale = min(settings.height / height, settings.width / width)
-    else:
-        scale = min(settings.shorter_side / min(original), settings.longer_side / max(original))
-    whole = round if settings.antialias else math.floor
-    return max(1, whole(height * scale)), max(1, whole(width * scale))
+    images: np.ndarray
+    """(B, 3, H, W) uint8 or float32, RGB, 0..255."""
+    image_sizes: np.ndarray
+    """(B, 2) float32, (height, width) without padding."""
+    original_sizes: np.ndarray
+    """(B, 2) float32, (height, width) before resizing."""
 
 
 def resize(image: Image.Image, settings: Resizing, *, flip: bool = False) -> np.ndarray:
@@ -56,12 +50,7 @@ def read_resized(
     """`resize` of an image or of a file's, and its (height, width) before."""
     if isinstance(image, Image.Image):
         return resize(image, settings, flip=flip), (image.height, image.width)
-
-    def new_size(original: tuple[int, int]) -> tuple[int, int]:
-        # without antialiasing the pixels are to be torchvision's, so nothing may be averaged before.
-        return input_size(original, settings) if settings.antialias else original
-
-    read, original = read_to_resize(image, new_size)
+    read, original = read_to_resize(image, settings)
     return resize(read, settings, flip=flip), original  # halving changes neither side of `input_size`
 
 
@@ -122,14 +111,6 @@ def batches_by_shape(items: Iterable[T], shape_of: Callable[[T], object], size: 
         raise
     if batch:
         yield batch
-
-
-def frame_size(sizes: Sequence[tuple[int, int]], settings: Resizing) -> tuple[int, int]:
-    """The (height, width) of the frame for images that were resized to these (height, width)."""
-    if settings.resize == "fit":
-        return settings.height, settings.width
-    height, width = (math.ceil(max(side) / settings.divisor) * settings.divisor for side in zip(*sizes, strict=True))
-    return height, width
 
 
 def frame(images: Sequence[np.ndarray], originals: Sequence[tuple[int, int]], settings: Resizing) -> PaddedBatch:

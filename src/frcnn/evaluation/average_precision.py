@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from frcnn.data.records import Record
 from frcnn.evaluation.matching import Boxes, arrange, match_coco, match_voc
 from frcnn.inference.results import Detections
-from frcnn.types import Record
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)

@@ -11,12 +11,11 @@ import numpy as np
 
 from frcnn import distributed
 from frcnn.data.prefetch import prefetch
-from frcnn.data.records import Records
-from frcnn.data.transforms import batches_by_shape, prepare_images
+from frcnn.data.records import Record, Records
+from frcnn.data.transforms import PaddedBatch, batches_by_shape, prepare_images
 from frcnn.evaluation.metrics import Metrics, compute_metrics, first_match, recall_at
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Runtime
-from frcnn.types import PaddedBatch, Record
 
 
 class _Evaluated(NamedTuple):

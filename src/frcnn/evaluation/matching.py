@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from frcnn.data.records import Record
 from frcnn.inference.results import Detections
-from frcnn.types import Record
 
 _CHUNK = 1 << 16  # detections that are compared at once: as fast as all, in a few megabytes
 

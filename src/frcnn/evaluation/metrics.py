@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from frcnn.data.records import Record
 from frcnn.evaluation.average_precision import coco_ap, mean_ap, voc_ap
 from frcnn.evaluation.matching import iou_matrix
 from frcnn.inference.results import Detections
-from frcnn.types import Record
 
 RECALL_AT = (50, 100, 300)
 _MATCH_IOU = 0.5

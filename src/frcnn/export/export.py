@@ -18,7 +18,7 @@ from frcnn.config import DataSettings
 from frcnn.data.dataset import Dataset, data_of_run, open_dataset
 from frcnn.data.discover import discover
 from frcnn.data.images import images_among
-from frcnn.data.records import make_record
+from frcnn.data.records import Record, make_record
 from frcnn.data.transforms import prepare_images
 from frcnn.evaluation.evaluate import known_objects
 from frcnn.export import verify
@@ -28,7 +28,7 @@ from frcnn.files import PARTIAL, atomic_write_all
 from frcnn.inference.runtimes import OUTPUTS, RAW_OUTPUTS, Description, Exported, ResultRules, TorchRuntime
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import COCO, load_model
-from frcnn.types import Record, Resizing
+from frcnn.resizing import Resizing
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 PRECISIONS = {

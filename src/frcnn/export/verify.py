@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from frcnn.data.transforms import prepare_images
+from frcnn.data.records import Record
+from frcnn.data.transforms import PaddedBatch, prepare_images
 from frcnn.evaluation.average_precision import mean_ap, voc_ap
 from frcnn.evaluation.matching import iou_matrix
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Exported, ResultRules, Runtime
-from frcnn.types import PaddedBatch, Record, Resizing
+from frcnn.resizing import Resizing
 
 T = TypeVar("T")
 

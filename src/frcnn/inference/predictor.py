@@ -14,12 +14,11 @@ from PIL import Image
 
 from frcnn.data.images import cropped, is_huge, is_large, read_image
 from frcnn.data.prefetch import prefetch
-from frcnn.data.transforms import batches_by_shape, prepare_images
+from frcnn.data.transforms import PaddedBatch, batches_by_shape, prepare_images
 from frcnn.inference.inputs import ImageLike, InputImage, open_input
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Runtime
 from frcnn.inference.tiling import Window, WindowDetections, cut_into_windows, merge_windows
-from frcnn.types import PaddedBatch
 
 _READERS = min(4, os.cpu_count() or 1)
 """Threads that read and resize."""

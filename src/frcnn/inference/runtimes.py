@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_ch
 import numpy as np
 
 from frcnn.data.prefetch import prefetch
+from frcnn.data.transforms import PaddedBatch
 from frcnn.files import require_format
 from frcnn.inference.results import Detections, to_detections
-from frcnn.types import DetectionTensors, PaddedBatch, Resizing
+from frcnn.resizing import Resizing
+from frcnn.types import DetectionTensors
 
 if TYPE_CHECKING:
     from frcnn.config import ResultSettings

@@ -13,9 +13,8 @@ from frcnn.data.dataset import SPLITS, Dataset, left_aside, renamed_splits
 from frcnn.data.formats import WRITABLE, map_files
 from frcnn.data.images import image_size, read_bytes
 from frcnn.data.problems import object_place
-from frcnn.data.records import keep_objects
+from frcnn.data.records import Record, keep_objects
 from frcnn.files import atomic_dir
-from frcnn.types import Record
 
 WITH_IGNORE = frozenset({"pascal_voc", "coco", "csv"})
 """Formats that can mark an object as ignored."""

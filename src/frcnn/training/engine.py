@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from frcnn import distributed
 from frcnn.data.loader import MicroBatchPlan, batch_to, epoch_order, load_batch, plan_micro_batches
 from frcnn.data.prefetch import prefetch
+from frcnn.data.records import Record
 from frcnn.fast.optimize import optimize
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import save_model
@@ -38,7 +39,7 @@ from frcnn.training.stored_proposals import (
     without_fillers,
 )
 from frcnn.training.validation import validate
-from frcnn.types import Batch, Record
+from frcnn.types import Batch
 
 
 def fit(

@@ -16,12 +16,12 @@ from numpy.lib.format import open_memmap, read_array_header_1_0, read_magic, wri
 
 from frcnn import distributed
 from frcnn.data.loader import batch_to, sharded_batches
+from frcnn.data.records import Record
 from frcnn.evaluation.metrics import first_match, recall_at
 from frcnn.fast.optimize import optimize
 from frcnn.files import atomic_write, write_all
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.ops.boxes import rescale
-from frcnn.types import Record
 
 
 def proposals_file(run_dir: Path, phase: str) -> Path:

@@ -7,6 +7,7 @@ import torch
 from frcnn import distributed
 from frcnn.config import TrainSettings
 from frcnn.data.loader import batch_to, sharded_batches
+from frcnn.data.records import Record
 from frcnn.evaluation.evaluate import evaluate
 from frcnn.fast.optimize import optimize
 from frcnn.inference.runtimes import TorchRuntime
@@ -14,7 +15,6 @@ from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.seeds import generator_of
 from frcnn.training.reports import ValidationReport
 from frcnn.training.step import LOSSES, TrainingStep
-from frcnn.types import Record
 
 
 def validate(

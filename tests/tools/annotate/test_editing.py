@@ -22,9 +22,9 @@ from frcnn.data.dataset import read_annotations
 from frcnn.data.discover import discover
 from frcnn.data.formats import EDITABLE, WRITABLE
 from frcnn.data.problems import Problem
+from frcnn.data.records import Annotation
 from frcnn.tools.annotate.editing import ConflictError, Editor
 from frcnn.tools.convert import WITH_IGNORE, convert_dataset
-from frcnn.types import Annotation
 
 SIZE = (96, 128)
 Shown = dict[str, list[tuple[tuple[float, ...], str, bool]] | None]

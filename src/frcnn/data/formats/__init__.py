@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from frcnn.data.formats import csv_files, cvat, folders, imglab, kitti, map_files, pascal_voc, text_boxes, text_lists
 from frcnn.data.formats.source import Source
 from frcnn.data.problems import OnProblem
+from frcnn.data.records import Annotation, Record
 from frcnn.data.tree import Tree
-from frcnn.types import Annotation, Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

@@ -38,10 +38,9 @@ from frcnn.data.problems import (
     missing_image,
     unknown_class,
 )
-from frcnn.data.records import Records
+from frcnn.data.records import Annotation, Record, Records
 from frcnn.data.tree import Tree
 from frcnn.files import atomic_write
-from frcnn.types import Annotation, Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

@@ -12,9 +12,8 @@ from frcnn.data.formats.json_files import plain_start, read_json
 from frcnn.data.formats.lines import to_numbers
 from frcnn.data.formats.source import Source, by_split, find_or_report
 from frcnn.data.problems import OnProblem, invalid_object
-from frcnn.data.records import make_record
+from frcnn.data.records import Record, make_record
 from frcnn.data.tree import Tree
-from frcnn.types import Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

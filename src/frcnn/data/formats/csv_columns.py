@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from frcnn.data.formats.lines import plain
 from frcnn.data.images import IMAGE_SUFFIXES
-from frcnn.types import Annotation
+from frcnn.data.records import Annotation
 
 CORNERS = ("x1", "y1", "x2", "y2")
 _CORNER_AND_SIZE = ("x1", "y1", "w", "h")

@@ -21,9 +21,8 @@ from frcnn.data.formats.shapes import Box, around_ellipse, around_points, around
 from frcnn.data.formats.source import ALL, Source, find_or_report, readable, split_of_image
 from frcnn.data.formats.xml_files import read_xml, root_tag
 from frcnn.data.problems import ImageNotFoundError, OnProblem, invalid_object, most_telling, shapes_without_box
-from frcnn.data.records import make_record
+from frcnn.data.records import Record, make_record
 from frcnn.data.tree import Tree, split_in
-from frcnn.types import Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

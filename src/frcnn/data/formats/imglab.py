@@ -26,8 +26,8 @@ from frcnn.data.problems import (
     object_place,
     unreadable_annotation,
 )
+from frcnn.data.records import Record
 from frcnn.data.tree import Tree
-from frcnn.types import Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

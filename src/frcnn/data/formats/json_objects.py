@@ -37,8 +37,8 @@ from frcnn.data.problems import (
     most_telling,
     without_annotation,
 )
+from frcnn.data.records import Record
 from frcnn.data.tree import Tree
-from frcnn.types import Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from frcnn.data.formats.lines import read_lines, to_number, to_numbers
 from frcnn.data.formats.source import ALL, Source, by_split, find_or_report, readable, split_of_image
 from frcnn.data.problems import OnProblem, invalid_object
-from frcnn.data.records import make_record
+from frcnn.data.records import Record, make_record
 from frcnn.data.tree import Tree
-from frcnn.types import Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

@@ -30,9 +30,8 @@ from frcnn.data.problems import (
     shapes_without_box,
     without_annotation,
 )
-from frcnn.data.records import make_record
+from frcnn.data.records import Record, make_record
 from frcnn.data.tree import Tree
-from frcnn.types import Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

@@ -27,10 +27,9 @@ from frcnn.data.problems import (
     unreadable_annotation,
     without_annotation,
 )
-from frcnn.data.records import make_record
+from frcnn.data.records import Annotation, Record, make_record
 from frcnn.data.tree import Tree
 from frcnn.files import write_text
-from frcnn.types import Annotation, Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

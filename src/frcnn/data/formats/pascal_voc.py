@@ -53,9 +53,9 @@ from frcnn.data.problems import (
     unreadable_annotation,
     without_annotation,
 )
+from frcnn.data.records import Annotation, Record
 from frcnn.data.tree import Tree, split_in
 from frcnn.files import atomic_write, write_text
-from frcnn.types import Annotation, Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

@@ -27,8 +27,8 @@ from frcnn.data.problems import (
     most_telling,
     unreadable_annotation,
 )
+from frcnn.data.records import Annotation, Record
 from frcnn.data.tree import Tree
-from frcnn.types import Annotation, Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

@@ -17,9 +17,8 @@ from frcnn.data.formats.names_files import class_name, names_in
 from frcnn.data.formats.source import Source, by_image_split, image_splits
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import ImageNotFoundError, OnProblem, invalid_object, missing_image
-from frcnn.data.records import make_record
+from frcnn.data.records import Record, make_record
 from frcnn.data.tree import Tree
-from frcnn.types import Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

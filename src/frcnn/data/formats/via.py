@@ -30,9 +30,8 @@ from frcnn.data.problems import (
     invalid_object,
     shapes_without_box,
 )
-from frcnn.data.records import make_record
+from frcnn.data.records import Record, make_record
 from frcnn.data.tree import Tree
-from frcnn.types import Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

@@ -11,7 +11,7 @@ import numpy as np
 
 from frcnn.data.formats.lines import plain, to_numbers
 from frcnn.data.formats.shapes import Box, around_rotated
-from frcnn.types import Annotation
+from frcnn.data.records import Annotation
 
 ROOT = "annotation"
 SIDES = ("xmin", "ymin", "xmax", "ymax")

@@ -19,9 +19,8 @@ from frcnn.data.formats.masks import around
 from frcnn.data.formats.shapes import to_corners
 from frcnn.data.formats.source import Source, by_split, find_or_report, readable
 from frcnn.data.problems import OnProblem, invalid_object, without_annotation
-from frcnn.data.records import make_record
+from frcnn.data.records import Record, make_record
 from frcnn.data.tree import Tree
-from frcnn.types import Record
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings

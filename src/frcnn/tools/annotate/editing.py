@@ -19,7 +19,7 @@ from frcnn.data.formats import EDITABLE
 from frcnn.data.formats.source import ALL, Source
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import duplicate_stems, format_box, object_place
-from frcnn.types import Annotation
+from frcnn.data.records import Annotation
 
 _BY_NAME = {"folders", "pascal_voc", "yolo", "labelme"}
 """Formats that find the annotation of an image by the image's name without suffix."""

@@ -31,10 +31,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from frcnn.colors import class_color, contrast_color
 from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, stored_size, to_rgb, turn_upright
+from frcnn.data.records import Annotation
 from frcnn.inference.results import Detections
 from frcnn.tools.annotate.editing import SMALLEST, ConflictError, Editor, ImageAnnotations
 from frcnn.tools.convert import WITH_IGNORE
-from frcnn.types import Annotation
 
 Propose = Callable[[Path], Detections]
 """Detects objects in an image, for the proposals of `--model`."""

@@ -12,8 +12,9 @@ import numpy as np
 from frcnn.config import BaseModelSettings, Config, base_model_names
 from frcnn.config.presets import base_model_preset
 from frcnn.data.problems import has_area
-from frcnn.data.transforms import frame_size, input_size
-from frcnn.types import Level, Record
+from frcnn.data.records import Record
+from frcnn.resizing import frame_size, input_size
+from frcnn.types import Level
 
 IOU_LEVELS = (0.5, 0.7)
 _ENOUGH = 30  # boxes, for a suggestion

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from frcnn.data.problems import Problem, ProblemKind, has_area, object_place
-from frcnn.data.transforms import input_size
-from frcnn.types import Record, Resizing
+from frcnn.data.records import Record
+from frcnn.resizing import Resizing, input_size
 
 TINY = 8.0
 """Input pixels: half a cell of a feature map of stride 16."""

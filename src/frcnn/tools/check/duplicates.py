@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from frcnn.data.near_duplicates import ImageHash, near_duplicate_pairs
 from frcnn.data.problems import Problem, ProblemKind
-from frcnn.types import Record
+from frcnn.data.records import Record
 
 _KINDS = {
     (True, False): ProblemKind.DUPLICATES,

@@ -5,12 +5,11 @@ from typing import NamedTuple
 
 from frcnn.data.formats import WRITABLE
 from frcnn.data.problems import Problem, ProblemKind
-from frcnn.data.records import keep_objects
+from frcnn.data.records import Record, keep_objects
 from frcnn.files import write_text
 from frcnn.tools.check.boxes import kept_objects
 from frcnn.tools.check.check import CheckReport
 from frcnn.tools.convert import write_dataset
-from frcnn.types import Record
 
 CHANGES_FILE = "changes.txt"
 

@@ -11,8 +11,8 @@ from frcnn.data.dataset import check_image
 from frcnn.data.images import VerifiedImage
 from frcnn.data.near_duplicates import ImageHash, hash_verified
 from frcnn.data.problems import Problem, ProblemKind
+from frcnn.data.records import Record
 from frcnn.data.repair import RotatedImage, repair_rotated
-from frcnn.types import Record
 
 _PLAIN = {"RGB", "L"}
 _MODES = {

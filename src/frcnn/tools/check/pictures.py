@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw, ImageOps
 from frcnn.colors import class_color
 from frcnn.data.images import read_image
 from frcnn.data.problems import Problem
+from frcnn.data.records import Record
 from frcnn.files import atomic_write
 from frcnn.inference.plot import legible
 from frcnn.tools.check.boxes import kept_objects
 from frcnn.tools.check.check import CheckReport
-from frcnn.types import Record
 
 _CELL = (400, 300)  # width, height
 _COLUMNS = 4
