@@ -395,6 +395,34 @@ def csv_automl(folder: Path, splits: Splits) -> None:
     put(folder / "import.csv", rows("", ([repr(c) if isinstance(c, float) else c for c in row] for row in cells)))
 
 
+def csv_kaggle(folder: Path, splits: Splits) -> None:
+    for split, photos in splits.items():
+        write_images(folder / split, photos)
+        texts = [
+            (p.stem, " ".join(f"{name} 1.0 {x1} {y1} {x2 - x1} {y2 - y1}" for name, (x1, y1, x2, y2) in p.objects))
+            for p in photos
+        ]
+        put(folder / f"{split}.csv", rows("image_id,PredictionString", texts))
+
+
+def csv_json_cells(folder: Path, splits: Splits) -> None:
+    for split, photos in splits.items():
+        write_images(folder / split, photos)
+        cells = [
+            (
+                p.name,
+                str(
+                    [
+                        {"x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1, "label": name}
+                        for name, (x1, y1, x2, y2) in p.objects
+                    ]
+                ),
+            )
+            for p in photos
+        ]
+        put(folder / split / "metadata.csv", rows("file_name,annotations", cells))
+
+
 def csv_makesense(folder: Path, splits: Splits) -> None:
     for split, photos in splits.items():
         write_images(folder / split, photos)
@@ -913,6 +941,27 @@ def label_studio(folder: Path, splits: Splits) -> None:
     put_json(folder / "project-1-at-2024.json", tasks)
 
 
+def label_studio_csv(folder: Path, splits: Splits) -> None:
+    cells = []
+    for number, photo in enumerate(all_photos(splits), start=1):
+        put_image(folder / "images" / photo.name, photo)
+        shapes = [
+            {
+                "x": x1 / photo.width * 100,
+                "y": y1 / photo.height * 100,
+                "width": (x2 - x1) / photo.width * 100,
+                "height": (y2 - y1) / photo.height * 100,
+                "rotation": 0,
+                "rectanglelabels": [name],
+                "original_width": photo.width,
+                "original_height": photo.height,
+            }
+            for name, (x1, y1, x2, y2) in photo.objects
+        ]
+        cells.append((number, 1, number, f"/data/upload/1/0a1b2c3d-{quote(photo.name)}", json.dumps(shapes), 3.2))
+    put(folder / "project-1.csv", rows("annotation_id,annotator,id,image,label,lead_time", cells))
+
+
 def folders(folder: Path, splits: Splits) -> None:
     for split, photos in splits.items():
         for photo in photos:
@@ -990,6 +1039,8 @@ LAYOUTS = {
         Layout("csv", csv_one_cell, False, "train.csv with bbox [x, y, width, height]"),
         Layout("csv", csv_corners_in_one_cell, False, "train.csv with bbox [x1, y1, x2, y2], if the images say so"),
         Layout("csv", csv_automl, True, "Google AutoML's CSV: set,path,label,x1,y1,,,x2,y2,, in fractions"),
+        Layout("csv_lists", csv_kaggle, True, "train.csv: image_id,PredictionString (Kaggle)"),
+        Layout("csv_lists", csv_json_cells, True, "train/metadata.csv with a cell of JSON, as Python writes it"),
         Layout("csv", csv_makesense, True, "makesense.ai's CSV of images in train/ and test/"),
         Layout(
             "csv", csv_lisa, True, "LISA's frameAnnotationsBOX.csv: Filename;Annotation tag;Upper left corner X;..."
@@ -1020,6 +1071,7 @@ LAYOUTS = {
         Layout("supervisely", supervisely, True, "meta.json, train/ann/NAME.jpg.json, train/img/NAME.jpg"),
         Layout("vott", vott, False, "vott-json-export/NAME-export.json"),
         Layout("label_studio", label_studio, False, "its JSON export, images/NAME.jpg"),
+        Layout("label_studio", label_studio_csv, False, "its CSV or TSV export"),
         Layout("folders", folders, True, "positive/, testImages/ with NAME.bboxes.tsv (CNTK's tutorial)"),
         Layout("map_files", map_files, True, "class_map.txt, train_img_file.txt, ... (CNTK's tutorial)"),
     )

@@ -93,7 +93,18 @@ NOT_HERE = ""
 """For messages: the formats that cannot be read here, and why."""
 
 try:
-    from frcnn.data.formats import coco, createml, json_objects, label_studio, labelme, supervisely, via, vott, yolo
+    from frcnn.data.formats import (
+        coco,
+        createml,
+        csv_lists,
+        json_objects,
+        label_studio,
+        labelme,
+        supervisely,
+        via,
+        vott,
+        yolo,
+    )
 except ModuleNotFoundError as error:  # exported files run without most of frcnn's packages
     NOT_HERE = f"; formats of JSON and YAML files need {error.name}, which is not installed"
 else:
@@ -107,6 +118,7 @@ else:
         "labelme": labelme,
         "json": json_objects,
         "yolo": yolo,
+        "csv_lists": csv_lists,
     }
 
 FORMATS: dict[str, Format] = {

@@ -149,6 +149,12 @@ def columns_in(start: bytes) -> Columns | None:
     return columns
 
 
+def path_column(head: Sequence[str], row: Sequence[str]) -> int | None:
+    """The column of the images, by the names of the columns and a line; None: there is none."""
+    names = _with_path(_named(head), row)
+    return names.index("path") if "path" in names else None
+
+
 def _object(columns: Columns, row: Sequence[str]) -> Annotation | str | None:
     return columns.object(columns.values(row)) if len(row) == len(columns.names) else None
 

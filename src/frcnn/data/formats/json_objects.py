@@ -19,11 +19,13 @@ import msgspec
 import numpy as np
 import yaml
 
+from frcnn.data.formats.csv_cells import read_rows
 from frcnn.data.formats.csv_columns import ONLY_CLASS
 from frcnn.data.formats.four_numbers import are_corners, are_fractions, may_be_corners, read_as_corners
 from frcnn.data.formats.json_files import id_of, plain_start, read_json
 from frcnn.data.formats.lines import read_text, to_number, to_size, while_unchanged
 from frcnn.data.formats.masks import around
+from frcnn.data.formats.names_files import names_in
 from frcnn.data.formats.source import Source, by_image_split, image_splits
 from frcnn.data.images import IMAGE_SUFFIXES, UNREADABLE, image_size
 from frcnn.data.problems import (
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 LAYOUT = "other JSON: images with lists of objects, each with a box and a class"
 SUFFIXES = frozenset({".json", ".jsonl", ".ndjson", ".manifest", ".odgt", ".yaml", ".yml"})
 _YAML = frozenset({".yaml", ".yml"})
+_CSV = frozenset({".csv", ".tsv"})
 _FORM = "JSON of images and objects"
 _CORNERS = (
     "x1 xmin minx left topx x0",
@@ -66,6 +69,8 @@ _LABEL = (
     "labelname classname categoryname label class category objectclass object species title tagname tag classtitle "
     "name names value labels categories classes labelid classid categoryid type kind text"
 )
+_COMMON = ("label", "class", "category", "species")
+"""Keys of the class of all boxes beside them."""
 _CLASSES = frozenset({"categories", "classes", "names", "classnames", "labelnames", "classmap", "labelmap"})
 """Keys of the names of classes, by number."""
 _IDS = "filename imagename imagepath imagefilename imageid imgid"
@@ -143,8 +148,10 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
     """The images of a split. If several files have an image, the first one is read."""
     records: dict[Path, Record] = {}
     detections = waiting = 0
+    listed = dict(enumerate(names_in(tree)))
     for file in source.files:
         content = _content(file)
+        content = content._replace(class_names=content.class_names or listed)
         detections += content.num_detections
         for name, message in content.odd:
             on_problem(invalid_object(file, message, f"object '{name}'", name))
@@ -204,8 +211,12 @@ def _content(file: Path) -> _Content:
         ValueError: it is not JSON.
     """
     try:
-        is_yaml = file.suffix.lower() in _YAML
-        value = yaml.load(read_text(file), _YamlLoader) if is_yaml else read_json(file, object, _FORM)
+        suffix = file.suffix.lower()
+        value: Any
+        if suffix in _CSV:
+            value = read_rows(file)
+        else:
+            value = yaml.load(read_text(file), _YamlLoader) if suffix in _YAML else read_json(file, object, _FORM)
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: not YAML ({error})") from None
     except ValueError as error:
@@ -282,7 +293,8 @@ def _rows(own: Mapping[str, Any]) -> list[dict[str, Any]]:
         boxes = own.get(key)
         if isinstance(boxes, list) and boxes and all(map(_is_four, boxes)):
             columns = {name: each for name, each in own.items() if isinstance(each, list) and len(each) == len(boxes)}
-            return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+            common = {name: own[name] for name in _COMMON if isinstance(own.get(name), str)}
+            return [common | dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     return []
 
 
@@ -334,6 +346,10 @@ def _records(
     if fractions:
         message = "most coordinates are 1 or less: all are fractions of the image's sides, and are read as such"
         on_problem(Problem(ProblemKind.FRACTIONS, file, message, level="warning"))
+    labels = {_label(one.label, class_names) for one in objects}
+    if not by_key and labels and all(label.isdecimal() for label in labels):
+        message = "no file names the classes, so their numbers are their names; add classes.txt with one name per line"
+        on_problem(Problem(ProblemKind.CLASSES_WITHOUT_NAMES, file, message, level="warning"))
     for image, entry in images.items():
         corners = np.array(boxes[image], np.float64).reshape(-1, 4)
         size = entry.size

@@ -1,4 +1,4 @@
-"""Label Studio's JSON (and JSON-MIN): a list of tasks, with boxes in percent of the image's sides.
+"""Label Studio's JSON, JSON-MIN, CSV and TSV: a list of tasks, with boxes in percent of the image's sides.
 
 Label Studio puts eight letters and digits before the names of uploaded files; the images on the disk may be without.
 """
@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
+from frcnn.data.formats.csv_cells import read_rows
 from frcnn.data.formats.json_files import plain_start, read_json
 from frcnn.data.formats.lines import to_size
 from frcnn.data.formats.shapes import around_ellipse, around_points, around_rotated, turn
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from frcnn.config import DataSettings
 
 LAYOUT = "Label Studio: its JSON export, and the images anywhere"
-SUFFIXES = frozenset({".json"})
+SUFFIXES = frozenset({".json", ".csv", ".tsv"})
+_CSV = frozenset({".csv", ".tsv"})
 _LIST = re.compile(rb"\s*\[\s*\{")
 _RESULTS = re.compile(rb'"(annotations|completions|predictions)"\s*:\s*\[')
 _FULL = re.compile(rb'"result"\s*:\s*\[|"data"\s*:\s*\{')
@@ -68,8 +70,16 @@ class _Shape(msgspec.Struct):
 
 def recognizes(file: Path, start: bytes) -> bool:
     start = plain_start(start)
+    if file.suffix.lower() in _CSV:
+        head, _, rows = start.partition(b"\n")
+        return b"annotation_id" in head and b"original_width" in rows
     is_task = bool(_RESULTS.search(start) and _FULL.search(start)) or bool(_MIN.search(start))
     return _LIST.match(start) is not None and is_task
+
+
+def _tasks(file: Path) -> list[_Task]:
+    is_csv = file.suffix.lower() in _CSV
+    return read_rows(file) if is_csv else read_json(file, list[_Task], "Label Studio's format, a list of tasks")
 
 
 def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
@@ -79,7 +89,7 @@ def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[S
 def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Iterator[Record]:
     """The images of a source, in the order of the tasks."""
     for file in source.files:
-        tasks = read_json(file, list[_Task], "Label Studio's format, a list of tasks")
+        tasks = _tasks(file)
         waiting: list[_Task] = []
         points: Counter[str] = Counter()
         for number, task in enumerate(tasks, start=1):
