@@ -1,6 +1,9 @@
-"""What the tests share: checked tensor shapes, where the real photos are, and a browser."""
+"""What the tests share: checked tensor shapes, returned memory, where the real photos are, and a browser."""
 
+import ctypes
+import gc
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +22,16 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     threads = max(1, (os.cpu_count() or 1) // int(workers))
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # of the programs that tests start
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _return_memory() -> Iterator[None]:
+    """The commands keep freed memory (`tune_malloc`). A process that runs hundreds of tests must not keep it all."""
+    yield
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
