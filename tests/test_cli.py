@@ -155,6 +155,26 @@ def test_a_wrong_command_line_shows_the_usage(arguments: list[str], capsys: pyte
     assert "usage: frcnn" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["train", "d", "--batch-size", "4"],
+            "train: error: unrecognized arguments: --batch-size 4; did you mean --set train.batch_size=VALUE?",
+        ),
+        (["train", "d", "--xyz"], "train: error: unrecognized arguments: --xyz"),
+        (["data", "toy", "d", "--lr=3"], "data toy: error: unrecognized arguments: --lr=3"),
+    ],
+)
+def test_an_unknown_option_names_its_command_and_the_setting(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as status:
+        main(arguments)
+    assert status.value.code == 2
+    assert capsys.readouterr().err.endswith(f"frcnn {message}\n")
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_is_no_traceback(
     signal_number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

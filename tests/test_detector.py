@@ -59,6 +59,9 @@ def test_one_in_one_out_is_typed() -> None:
             "'Detections' object has no attribute 'names'; use class_name",
         ),
         (lambda detector: detector.predict(PHOTO).boxes, "'Detections' object has no attribute 'boxes'; use xyxy"),
+        (lambda detector: detector.predict(PHOTO).to_df, r"no attribute 'to_df'; use to_dataframe\(\)"),
+        (lambda detector: detector.train, r"'Detector' object has no attribute 'train'; use frcnn\.train\(data\)"),
+        (lambda detector: frcnn.predict, r"'frcnn' has no attribute 'predict'; use frcnn\.load\(path\)\.predict"),
         (lambda detector: detector.predict(PHOTO).area, "'Detections' object has no attribute 'area'$"),
         (lambda detector: detector.predict(PHOTO, threshold=0)[0].plot(), "'Detection' .* returns one `Detections`"),
         (lambda detector: detector.predict(PHOTO, threshold=0)[0].boxes, "'Detection' .*, not a list; that has xyxy"),
@@ -67,6 +70,52 @@ def test_one_in_one_out_is_typed() -> None:
 def test_names_of_other_libraries_are_answered(detector: frcnn.Detector, use: Any, message: str) -> None:
     with pytest.raises(AttributeError, match=message):
         use(detector)
+
+
+def test_metrics_have_the_names_of_other_libraries(detector: frcnn.Detector) -> None:
+    with pytest.raises(AttributeError, match=r"'Metrics' object has no attribute 'mAP'; use map50 \(IoU 0\.5\) or map"):
+        _ = detector.evaluate().mAP  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda detector: detector(PHOTO), "'Detector' object is not callable; use predict"),
+        (lambda detector: detector.predict(PHOTO, conf=0.3), "argument 'conf'; use threshold$"),
+        (lambda detector: detector.predict(PHOTO, xyz=1), "argument 'xyz'$"),
+        (lambda detector: list(detector.predict_iter(PHOTO, device="cpu")), r"use frcnn\.load\(path, device=\.\.\.\)"),
+        (lambda detector: detector.predict(0), "image: int is not an image"),
+        (lambda detector: detector.predict(PHOTO)["boxes"], "'boxes' is not an index, a slice or a mask; use xyxy"),
+        (lambda detector: detector.predict(PHOTO)["class_name"], "a mask; use class_name"),
+        (lambda detector: detector.predict(PHOTO)["red"], r"one class: detections\[detections\.class_name == 'red'\]"),
+    ],
+)
+def test_calls_of_other_libraries_are_answered(detector: frcnn.Detector, use: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        use(detector)
+
+
+def test_a_pattern_is_no_image(detector: frcnn.Detector) -> None:
+    with pytest.raises(ValueError, match=r"photos/\*\.jpg: a pattern is not an image; pass glob\.glob\("):
+        detector.predict("photos/*.jpg")
+
+
+def test_numbers_are_not_saved_as_a_picture(detector: frcnn.Detector, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no pictures with the suffix '\.json'; .* to_json\(\) or to_dataframe\(\)"):
+        detector.predict(PHOTO).save(tmp_path / "detections.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("coco", "'coco:fasterrcnn_resnet50_fpn' is torchvision's detector trained on COCO"),
+        ("resnet50", "it is a base model, which `frcnn train DATA --base-model resnet50` trains"),
+        ("runs/x", "`frcnn train DATA --out runs/x` makes one"),
+    ],
+)
+def test_a_name_that_is_no_model(name: str, message: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"{name}: no trained model there; {message}"):
+        frcnn.load(name)
 
 
 def test_an_export_to_a_format(detector: frcnn.Detector) -> None:
@@ -80,6 +129,7 @@ def test_an_export_to_a_format(detector: frcnn.Detector) -> None:
         ("imgsz", r"'imgsz'\. Did you mean settings=\{'detector\.image\.shorter_side': \.\.\.\}\?"),
         ("batch", r"'batch'\. Did you mean batch_size\?"),
         ("model", r"'model'\. Did you mean base_model\?"),
+        ("backbone", r"'backbone'\. Did you mean base_model\?"),
         ("pretrained", r"'pretrained'\. Did you mean weights\?"),
         ("names", r"'names'\. The classes are those of the data"),
         ("xyz", r"'xyz'\. `frcnn config` lists all settings"),

@@ -73,9 +73,18 @@ __all__ = [
 __version__ = version("frcnn")
 
 
+_OTHER_LIBRARIES = {
+    **{name: f"frcnn.load(path).{name}" for name in ("predict", "evaluate", "export")},
+    **dict.fromkeys(("load_model", "YOLO", "RCNN", "pipeline"), "frcnn.load(path), or frcnn.train(data)"),
+    **dict.fromkeys(("base_models", "list_models"), "the command `frcnn base-models`"),
+}
+"""Names of other libraries and of commands -> ours, for messages."""
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'frcnn' has no attribute '{name}'")
+        hint = f"; use {_OTHER_LIBRARIES[name]}" if name in _OTHER_LIBRARIES else ""
+        raise AttributeError(f"module 'frcnn' has no attribute '{name}'{hint}")
     return getattr(import_module(_HOMES[name]), name)
 
 

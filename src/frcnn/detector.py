@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Never, TypedDict, Unpack, overload
 
 from frcnn.data.dataset import SPLITS, Dataset, data_of_run
 from frcnn.data.tree import split_word
@@ -26,10 +26,26 @@ if TYPE_CHECKING:
 _OTHER_LIBRARIES = {
     "names": "classes",
     "class_names": "classes",
+    "detect": "predict",
     "val": "evaluate",
+    "validate": "evaluate",
+    "test": "evaluate",
+    "train": "frcnn.train(data)",
+    "fit": "frcnn.train(data)",
     "to": "frcnn.load(path, device=...)",
 }
 """Names of other libraries -> ours, for messages."""
+
+_OTHER_ARGUMENTS = {
+    **dict.fromkeys(("conf", "confidence", "score_threshold", "conf_thres", "thresh"), "threshold"),
+    **dict.fromkeys(("source", "image", "img"), "images, the first argument"),
+    **dict.fromkeys(("stream", "batch", "batch_size"), "predict_iter, which holds few images in memory"),
+    "save": "save(path) of the detections",
+    "device": "frcnn.load(path, device=...)",
+    "iou": "frcnn.train(..., settings={'detector.results.nms_threshold': ...}): it belongs to the model",
+    "imgsz": "frcnn.train(..., settings={'detector.image.shorter_side': ...}): it belongs to the model",
+}
+"""Arguments of other libraries' `predict` -> ours, for messages."""
 
 
 def load(path: str | Path, *, device: str = "auto", trust: bool = False) -> Detector:
@@ -91,6 +107,9 @@ class Detector:
         def __getattr__(self, name: str) -> Any:
             raise missing_attribute(self, name, _OTHER_LIBRARIES)
 
+        def __call__(self, *_: object, **__: object) -> Any:
+            raise TypeError("'Detector' object is not callable; use predict")
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names: `detections.class_id` indexes them."""
@@ -124,6 +143,7 @@ class Detector:
         channels: str = "rgb",
         allow_urls: bool = False,
         on_error: str = "raise",
+        **unknown: Never,
     ) -> Detections | list[Detections]:
         """Detect objects.
 
@@ -140,6 +160,7 @@ class Detector:
             channels: order of an array's channels, "rgb" or "bgr" (OpenCV).
             allow_urls: also take http(s) addresses, and download them (at most 100 MB each).
             on_error: "raise", or "skip" to warn of an image that cannot be predicted and leave it out.
+            unknown: no other argument is accepted; the error says what to use instead.
 
         Returns:
             One image gives one `Detections`, not a list. Iterating it gives single objects. Several images or a folder
@@ -148,6 +169,7 @@ class Detector:
         Raises:
             FileNotFoundError, ValueError: no such file, not an image, a folder without images, an array with other
                 values, an image that is too large to predict as a whole, or an invalid tile or overlap.
+            TypeError: not an image of any kind, or an unknown argument.
         """
         detections = list(
             self.predict_iter(
@@ -158,6 +180,7 @@ class Detector:
                 channels=channels,
                 allow_urls=allow_urls,
                 on_error=on_error,
+                **unknown,
             )
         )
         return detections[0] if is_one(images) and not is_folder(images) and detections else detections
@@ -172,9 +195,13 @@ class Detector:
         channels: str = "rgb",
         allow_urls: bool = False,
         on_error: str = "raise",
+        **unknown: Never,
     ) -> Iterator[Detections]:
         """`predict`, one image after the other: few images are held in memory at any time. Same arguments and errors;
         `images` can be a generator."""
+        for name in unknown:
+            hint = f"; use {_OTHER_ARGUMENTS[name]}" if name in _OTHER_ARGUMENTS else ""
+            raise TypeError(f"predict() got an unexpected keyword argument '{name}'{hint}")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: {threshold} must be between 0 and 1")
         if on_error not in ("raise", "skip"):

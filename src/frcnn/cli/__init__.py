@@ -87,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console of few characters must not end a command
             stream.reconfigure(errors="backslashreplace")
-    options = make_parser().parse_args(arguments)
+    options, unknown = make_parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_setting_for(unknown[0], options)}")
     warnings.formatwarning = lambda message, *_: f"frcnn: warning: {message}\n"
     tune_malloc()
     try:
@@ -116,6 +118,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "lower train.batch_size if it is above 1, or use --device cpu"
         )
     return status or 0
+
+
+def _setting_for(argument: str, options: argparse.Namespace) -> str:
+    """The setting that an unknown option may mean, if the command takes --set."""
+    if not argument.startswith("--") or "set" not in options:
+        return ""
+    from frcnn.config import similar_settings
+
+    name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
+    similar = similar_settings(name)
+    return f"; did you mean --set {similar[0]}=VALUE?" if similar else ""
 
 
 def _fail(message: str) -> int:

@@ -19,11 +19,11 @@ MODEL_HELP = "run directory, model file, exported file, or coco:NAME"
 
 
 def add_command(commands: Commands, name: str, run: Run, about: str, example: str) -> argparse.ArgumentParser:
-    """Add a command with its help; `options.command` will be its name, `options.run` will run it."""
+    """Add a command with its help; its options will hold `command` (its name), `parser`, and `run`, which runs it."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=f"{about[0].upper()}{about[1:]}.", epilog=f"example: {example}"
     )
-    parser.set_defaults(run=run, command=name)
+    parser.set_defaults(run=run, command=name, parser=parser)
     return parser
 
 

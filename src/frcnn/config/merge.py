@@ -18,6 +18,7 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 DEFAULT_BASE_MODEL = "efficientnet_lite0"
 _OTHER_LIBRARIES = {
+    "backbone": ["base_model.name"],
     "min_size": ["detector.image.shorter_side"],
     "imgsz": ["detector.image.shorter_side"],
     "image_size": ["detector.image.shorter_side"],
@@ -228,7 +229,14 @@ def similar_settings(name: str) -> list[str]:
     described = [key for key, text in fields.items() if words <= set(re.findall(r"[a-z0-9]+", f"{key} {text}".lower()))]
     ends = difflib.get_close_matches(last, [key.rpartition(".")[2] for key in fields], n=1)
     alike = [key for key in fields if key.rpartition(".")[2] in ends]
-    return (same if len(same) == 1 else []) or close or _OTHER_LIBRARIES.get(last) or described[:1] or alike[:1]
+    return (
+        (same if len(same) == 1 else [])
+        or _OTHER_LIBRARIES.get(name)
+        or close
+        or _OTHER_LIBRARIES.get(last)
+        or described[:1]
+        or alike[:1]
+    )
 
 
 def leaf_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:

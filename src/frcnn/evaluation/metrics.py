@@ -5,17 +5,26 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from frcnn.data.records import Record
 from frcnn.evaluation.average_precision import coco_ap, mean_ap, voc_ap
 from frcnn.evaluation.matching import iou_matrix
-from frcnn.inference.results import Detections
+from frcnn.inference.results import Detections, missing_attribute
 
 RECALL_AT = (50, 100, 300)
 _MATCH_IOU = 0.5
+
+_OTHER_LIBRARIES = {
+    **dict.fromkeys(("mAP", "mean_ap", "box"), "map50 (IoU 0.5) or map (the mean over IoU 0.50:0.95)"),
+    **dict.fromkeys(("ap50", "mAP50", "map_50"), "map50"),
+    **dict.fromkeys(("ap", "map50_95", "coco_ap"), "map"),
+    **dict.fromkeys(("maps", "classes", "names"), "per_class"),
+    "results_dict": "to_dict()",
+}
+"""Names of other libraries -> ours, for messages."""
 
 
 class ClassMetrics(NamedTuple):
@@ -56,6 +65,11 @@ class Metrics:
     """Of detection alone, without reading the image; the median."""
     detections: list[Detections] = field(default_factory=list)
     """Of each image, without threshold."""
+
+    if not TYPE_CHECKING:  # else every name would be an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute(self, name, _OTHER_LIBRARIES)
 
     def __str__(self) -> str:
         """The tutorial's table, with COCO's AP and the recall of proposals."""

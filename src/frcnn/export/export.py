@@ -200,7 +200,7 @@ def require_packages(to: str, precision: str = "fp32") -> None:
 def _path(source: FasterRCNN | str | Path, to: str, out: str | Path | None, precision: str, svd: int | None) -> Path:
     """The path of the file. Raises ValueError for an invalid target, precision or suffix."""
     if to not in SUFFIXES:
-        raise ValueError(f"to '{to}': is not a target; choose {', '.join(SUFFIXES)}")
+        raise ValueError(f"to '{to}': choose {', '.join(SUFFIXES)} (the path of the file is `out`)")
     if precision not in PRECISIONS[to]:
         why = " (ONNX Runtime's convolutions do not compute in it)" if (to, precision) == ("onnx", "bf16") else ""
         raise ValueError(f"precision '{precision}': not available for {to}{why}; choose {', '.join(PRECISIONS[to])}")

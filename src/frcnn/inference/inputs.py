@@ -78,7 +78,7 @@ def list_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike]:
     Raises:
         ValueError: a folder without images.
     """
-    several: Iterable[Any] = [images] if is_one(images) else images  # type: ignore[assignment]
+    several: Iterable[Any] = images if isinstance(images, Iterable) and not is_one(images) else [images]
     for image in several:
         if is_folder(image):
             files = sorted(images_among(Path(image).expanduser().iterdir()), key=_natural)
@@ -110,6 +110,8 @@ def open_input(image: ImageLike, *, channels: str = "rgb", allow_urls: bool = Fa
         return _in_memory(_from_array(image, channels))
     if isinstance(image, str | Path):
         if not _is_url(image):
+            if set("*?") & set(str(image)) and not Path(image).exists():
+                raise ValueError(f"{image}: a pattern is not an image; pass glob.glob({str(image)!r}), or the folder")
             return InputImage(Path(image).expanduser(), str(image))
         if not allow_urls:
             raise ValueError(f"{image}: frcnn downloads images only if asked to; pass allow_urls=True")

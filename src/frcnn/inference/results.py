@@ -26,8 +26,14 @@ _OTHER_LIBRARIES = {
     "cls": "class_id",
     "class_names": "class_name",
     "names": "class_name, or classes for all classes of the model",
-    "show": "plot()",
+    "xywh": "xyxy, or to_coco(image_id) for x, y, width, height",
+    **dict.fromkeys(("show", "annotate", "render"), "plot()"),
+    **dict.fromkeys(("to_df", "to_pandas", "pandas", "df"), "to_dataframe()"),
+    "to_csv": "to_dataframe().to_csv(path)",
+    "tojson": "to_json()",
+    **dict.fromkeys(("cpu", "numpy", "to_numpy"), "xyxy, confidence and class_id, which are NumPy arrays"),
     "orig_img": "image",
+    "orig_shape": "size",
 }
 """Names of other libraries -> ours, for messages."""
 _NOTEBOOK_SIDE = 1024  # pixels: a notebook keeps every picture that it shows
@@ -120,6 +126,11 @@ class Detections:
         if isinstance(index, int | np.integer):
             class_id = int(self.class_id[index])
             return Detection(self.xyxy[index], float(self.confidence[index]), class_id, self.classes[class_id])
+        if isinstance(index, str):
+            name = index if hasattr(Detections, index) or index in Detections.__annotations__ else None
+            name = name or _OTHER_LIBRARIES.get(index)
+            hint = f"use {name}" if name else f"of one class: detections[detections.class_name == {index!r}]"
+            raise TypeError(f"Detections: {index!r} is not an index, a slice or a mask; {hint}")
         if not isinstance(index, slice):
             index = np.asarray(index)
             index = index if index.size else index.astype(np.int64)
@@ -158,7 +169,18 @@ class Detections:
         return draw(image, self.xyxy, self.confidence, self.class_name, background=background, unregressed=unregressed)
 
     def save(self, path: str | Path) -> None:
-        """Write the picture that `plot` makes; the suffix of `path` chooses the format, e.g. `.jpg`."""
+        """Write the picture that `plot` makes; the suffix of `path` chooses the format, e.g. `.jpg`.
+
+        Raises:
+            ValueError: the suffix of a format that Pillow cannot write; or as `plot`.
+            FileNotFoundError: as `plot`.
+        """
+        suffix = Path(path).suffix.lower()
+        if Image.registered_extensions().get(suffix) not in Image.SAVE:
+            raise ValueError(
+                f"{path}: Pillow writes no pictures with the suffix '{suffix}'; use .jpg or .png, or for the numbers "
+                f"to_json() or to_dataframe()"
+            )
         picture = self.plot()
         with atomic_write(Path(path)) as partial:
             picture.save(partial, quality=92)

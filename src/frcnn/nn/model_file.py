@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from frcnn.config import ModelSettings, from_dict, make_config
+from frcnn.config import ModelSettings, base_model_names, from_dict, make_config
 from frcnn.files import atomic_write, require_format
 from frcnn.nn.build import build_model
 from frcnn.nn.device import choose_device
@@ -85,6 +85,15 @@ def _trained_on_coco(name: str) -> FasterRCNN:
     return build_model(config.model, weights.classes, weights)
 
 
+def _instead_of(run: str) -> str:
+    """What to do where there is no model."""
+    if run == "coco" or run.startswith("fasterrcnn_"):
+        return "'coco:fasterrcnn_resnet50_fpn' is torchvision's detector trained on COCO"
+    if run in base_model_names():
+        return f"it is a base model, which `frcnn train DATA --base-model {run}` trains"
+    return f"`frcnn train DATA --out {run}` makes one"
+
+
 def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:
     """Load a model, in evaluation mode.
 
@@ -101,7 +110,7 @@ def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:
         return _trained_on_coco(str(run).removeprefix(COCO)).to(choose_device(device))
     path = Path(run) / MODEL_FILE if Path(run).is_dir() else Path(run)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no trained model there; `frcnn train DATA --out {run}` makes one")
+        raise FileNotFoundError(f"{path}: no trained model there; {_instead_of(str(run))}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

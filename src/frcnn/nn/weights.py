@@ -155,7 +155,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ValueError: the file is damaged, holds more than tensors, or is no file of weights.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such weights file")
+        raise FileNotFoundError(
+            f"{path}: no such weights file; names are auto (the base model's ImageNet weights), coco and none (random)"
+        )
     if path.suffix == ".safetensors":
         try:
             return dict(load_file(path))
