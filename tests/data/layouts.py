@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from string import ascii_letters
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from xml.sax.saxutils import escape
@@ -873,6 +874,43 @@ def kitti(folder: Path, splits: Splits) -> None:
             put(place / "label_2" / f"{photo.stem}.txt", "".join(lines))
 
 
+def frame_number(photo: Photo) -> int:
+    return int(photo.stem.lstrip(ascii_letters + " "))
+
+
+def mot(folder: Path, splits: Splits) -> None:
+    names = classes(splits)
+    put(folder / "labels.txt", "".join(f"{name}\n" for name in names))
+    for split, photos in splits.items():
+        place = folder / split / f"SEQ-{split[0]}"
+        write_images(place / "img1", photos)
+        lines = [
+            f"{frame_number(photo)},{track},{x1},{y1},{x2 - x1},{y2 - y1},1,{names.index(name) + 1},1.0\n"
+            for track, (photo, name, (x1, y1, x2, y2)) in enumerate(
+                ((photo, name, box) for photo in photos for name, box in photo.objects), start=1
+            )
+        ]
+        put(place / "gt/gt.txt", "".join(lines))
+        put(place / "det/det.txt", "1,-1,3.5,4.5,10.5,11.5,0.9,-1,-1,-1\n")
+        put(place / "seqinfo.ini", f"[Sequence]\nname=SEQ-{split[0]}\nimDir=img1\nseqLength={len(photos)}\n")
+
+
+def ua_detrac(folder: Path, splits: Splits) -> None:
+    for number, (split, photos) in enumerate(splits.items(), start=20011):
+        sequence = f"MVI_{number}"
+        write_images(folder / f"Insight-MVT_Annotation_{split.title()}" / sequence, photos)
+        text = (
+            f'<?xml version="1.0" encoding="utf-8"?>\n<sequence name="{sequence}"><sequence_attribute weather="sunny"/>'
+        )
+        for photo in photos:
+            text += f'<frame density="{len(photo.objects)}" num="{frame_number(photo)}"><target_list>'
+            for track, (name, (x1, y1, x2, y2)) in enumerate(photo.objects, start=1):
+                text += f'<target id="{track}"><box left="{x1}" top="{y1}" width="{x2 - x1}" height="{y2 - y1}"/>'
+                text += f'<attribute speed="6.8" vehicle_type="{escape(name)}"/></target>'
+            text += "</target_list></frame>"
+        put(folder / f"DETRAC-{split.title()}-Annotations-XML" / f"{sequence}.xml", text + "</sequence>\n")
+
+
 def supervisely(folder: Path, splits: Splits) -> None:
     meta = {
         "classes": [{"title": name, "shape": "rectangle", "color": "#ff0000"} for name in classes(splits)],
@@ -1068,6 +1106,10 @@ LAYOUTS = {
         Layout("imglab", imglab, True, "training.xml, testing.xml of imglab (dlib)"),
         Layout("createml", createml, True, "train/_annotations.createml.json beside the images"),
         Layout("kitti", kitti, True, "training/label_2/NAME.txt, training/image_2/NAME.jpg"),
+        Layout(
+            "mot", mot, True, "train/SEQ/gt/gt.txt, train/SEQ/img1/000001.jpg (MOT challenge, CVAT, VisDrone's videos)"
+        ),
+        Layout("ua_detrac", ua_detrac, True, "SEQ.xml, SEQ/img00001.jpg"),
         Layout("supervisely", supervisely, True, "meta.json, train/ann/NAME.jpg.json, train/img/NAME.jpg"),
         Layout("vott", vott, False, "vott-json-export/NAME-export.json"),
         Layout("label_studio", label_studio, False, "its JSON export, images/NAME.jpg"),

@@ -149,7 +149,7 @@ def test_other_text_is_of_other_formats(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_no_other_layout_has_such_text(name: str, tmp_path: Path) -> None:
     layout = LAYOUTS[name]
-    layout.write(tmp_path, {"train": (Photo("a.png", 64, 64, (("cat", (1, 2, 30, 40)), ("dog", (5, 6, 50, 60)))),)})
+    layout.write(tmp_path, {"train": (Photo("a1.png", 64, 64, (("cat", (1, 2, 30, 40)), ("dog", (5, 6, 50, 60)))),)})
     tree = Tree(tmp_path)
     taken = {
         form

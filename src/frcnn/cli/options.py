@@ -48,8 +48,22 @@ def add_set(parser: argparse.ArgumentParser) -> None:
 
 
 _FORMATS = (
-    *("folders", "map_files", "cvat", "imglab", "pascal_voc", "kitti", "text_boxes", "coco", "label_studio"),
-    *("createml", "vott", "via", "supervisely", "labelme", "json", "yolo", "csv_lists", "csv", "text_lists"),
+    *("folders", "map_files", "cvat", "imglab", "pascal_voc", "ua_detrac", "kitti", "mot"),
+    *(
+        "text_boxes",
+        "coco",
+        "label_studio",
+        "createml",
+        "vott",
+        "via",
+        "supervisely",
+        "labelme",
+        "json",
+        "yolo",
+        "csv_lists",
+        "csv",
+        "text_lists",
+    ),
 )
 """The names of `frcnn.data.formats.FORMATS`, which takes too long to import for --help."""
 

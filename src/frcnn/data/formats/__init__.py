@@ -10,7 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from frcnn.data.formats import csv_files, cvat, folders, imglab, kitti, map_files, pascal_voc, text_boxes, text_lists
+from frcnn.data.formats import (
+    csv_files,
+    cvat,
+    folders,
+    imglab,
+    kitti,
+    map_files,
+    mot,
+    pascal_voc,
+    text_boxes,
+    text_lists,
+    ua_detrac,
+)
 from frcnn.data.formats.source import Source
 from frcnn.data.problems import OnProblem
 from frcnn.data.records import Annotation, Record
@@ -127,7 +139,9 @@ FORMATS: dict[str, Format] = {
     "cvat": cvat,
     "imglab": imglab,
     "pascal_voc": pascal_voc,
+    "ua_detrac": ua_detrac,
     "kitti": kitti,
+    "mot": mot,
     "text_boxes": text_boxes,
     **_JSON_AND_YAML,
     "csv": csv_files,

@@ -39,8 +39,6 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     """Each line as an object: its cells by the names of the columns, or their values if they are JSON. The path of the
     image has the key "file_name". Objects that are written as text have the key "objects", and no other column counts.
 
-    Empty: all lines have the same objects, so the file is an example, as Kaggle has them for submissions.
-
     Raises:
         ValueError: it is not CSV.
     """
@@ -59,9 +57,6 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
             value |= {name: [] for name in lists if not isinstance(value[name], list | dict)}
     else:
         values = [{"objects": objects} for objects in _objects([row[text] for row in rows]) or []]
-    objects = [[each for each in value.values() if isinstance(each, list | dict)] for value in values]
-    if len(rows) > 1 and all(each == objects[0] for each in objects):
-        return []
     return [value | {"file_name": row[path]} for value, row in zip(values, rows, strict=True)]
 
 

@@ -14,6 +14,8 @@ from frcnn.data.formats.csv_columns import columns_in
 
 LAYOUT = "CSV with a line for each image: image_id,PredictionString (Kaggle), or a cell of JSON"
 SUFFIXES = frozenset({".csv", ".tsv"})
+_SUBMISSION = "submission"
+"""Kaggle's sample_submission.csv, and those of participants, have no annotations."""
 
 sources = json_objects.sources
 read = json_objects.read
@@ -22,4 +24,4 @@ read = json_objects.read
 def recognizes(file: Path, start: bytes) -> bool:
     columns = columns_in(start)
     has_corners = columns is not None and (len(columns.form) > 1 or bool(columns.fitting))
-    return not has_corners and has_lists(file)
+    return not has_corners and _SUBMISSION not in file.stem.lower() and has_lists(file)

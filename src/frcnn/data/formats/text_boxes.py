@@ -58,7 +58,7 @@ corners."""
 _IS_NO_OBJECT = re.compile(r"\s*(#.*|%.*|//.*|imagesource:.*|gsd:.*|\d+)?\s*")
 _ARE_SIDES = frozenset({"visdrone", "toolbox"})
 """Boxes are x, y, width, height."""
-_VISDRONE = (
+VISDRONE = (
     *("ignored regions", "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle"),
     *("bus", "motor", "others"),
 )
@@ -171,7 +171,7 @@ def _object(kind: str, match: re.Match[str]) -> Annotation:
     name, ignore = named.get("name") or "object", named.get("ignore") == "1"
     if kind == "visdrone":
         ignore = named["use"] == "0" or name in ("0", "11")
-        name = _VISDRONE[int(name)] if int(name) < len(_VISDRONE) else name
+        name = VISDRONE[int(name)] if int(name) < len(VISDRONE) else name
     return Annotation(box, name, ignore)
 
 
