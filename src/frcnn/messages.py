@@ -1,4 +1,4 @@
-"""How messages write numbers of things."""
+"""Counts with singular or plural, for messages: "1 image", "2 images"."""
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:

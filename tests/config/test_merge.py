@@ -415,5 +415,5 @@ def test_with_what_it_needs_it_is_taken(tmp_path: Path) -> None:
 
 def test_a_file_may_hold_settings_without_effect_and_says_so(tmp_path: Path) -> None:
     text = dump_yaml(make_config())
-    assert "# pixels; no effect, needs detector.image.resize=fit" in text
+    assert "# pixels (unused: needs detector.image.resize=fit)" in text
     assert make_config(file=written(tmp_path, text)) == make_config()

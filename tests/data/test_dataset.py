@@ -389,10 +389,10 @@ def test_the_summary_names_what_is_left_aside(tmp_path: Path) -> None:
         "format: pascal_voc",
         "annotations: bus/, car/, train/",
         "splits: train 1 image, 2 objects",
-        "left aside: annotations outside of the splits (bus/1.xml, ...); data.train_split, data.val_split or "
+        "not used: annotations outside of the splits (bus/1.xml, ...); data.train_split, data.val_split or "
         "data.test_split=all uses it",
-        "left aside: 1 file without annotations that frcnn recognizes (boxes.json)",
+        "not used: 1 file without annotations that frcnn recognizes (boxes.json)",
     ]
     assert json.loads(dataset.report())["left_aside"] == [
-        line.removeprefix("left aside: ") for line in dataset.summary().split("\n")[3:]
+        line.removeprefix("not used: ") for line in dataset.summary().split("\n")[3:]
     ]

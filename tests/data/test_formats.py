@@ -348,7 +348,7 @@ def test_what_is_not_converted_is_said(tmp_path: Path) -> None:
     (tmp_path / "all.csv").write_text("\n".join(rows))
     notes = convert_dataset(tmp_path, tmp_path / "out", "coco", DataSettings()).notes
     assert notes == [
-        "left aside: the split 'spare' (all.csv); data.train_split, data.val_split or data.test_split=spare uses it"
+        "not used: the split 'spare' (all.csv); data.train_split, data.val_split or data.test_split=spare uses it"
     ]
 
 

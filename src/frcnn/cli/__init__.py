@@ -43,7 +43,7 @@ example: frcnn demo
 
 exit status:
   0    success
-  1    done, but `check --strict` has warnings, or `predict` skipped images that it cannot read
+  1    `check --strict` found warnings or repairs, or `predict` skipped images that it cannot read
   2    invalid arguments, input or data
   130  interrupted (Ctrl-C or SIGTERM)
   141  the program that reads the output has closed it

@@ -32,9 +32,9 @@ def run(options: argparse.Namespace) -> None:
     print(f"{'name':<{width}}  parameters  {'stride':<14}  GFLOP  weights")
     for fact in facts:
         strides = " ".join(map(str, fact.strides))
-        where = "here" if fact.available else "not here"
+        where = "available" if fact.available else "missing"
         print(
-            f"{fact.name:<{width}}  {fact.parameters / 1e6:>8.1f} M  {strides:<14}  {fact.gflop:>5.0f}  {where:>8}, "
+            f"{fact.name:<{width}}  {fact.parameters / 1e6:>8.1f} M  {strides:<14}  {fact.gflop:>5.0f}  {where:>9}, "
             f"{fact.weights}"
         )
     print("(parameters of the detector for 20 classes; GFLOP of its layers for one image of 850 x 850 pixels)")

@@ -48,9 +48,15 @@ def register(commands: Commands) -> None:
         metavar="NAME",
         help=f"names that `frcnn base-models` lists (default: {' '.join(_BASE_MODELS)})",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of PyTorch (default: auto)")
     parser.add_argument(
-        "--image-size", type=image_size, default=(1200, 1600), metavar="HxW", help="pixels (default: 1200x1600)"
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where PyTorch runs (default: auto)"
+    )
+    parser.add_argument(
+        "--image-size",
+        type=image_size,
+        default=(1200, 1600),
+        metavar="HxW",
+        help="height x width of the image, pixels (default: 1200x1600)",
     )
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="images per measurement (default: 5)")
     add_json(parser, "the table")

@@ -17,10 +17,8 @@ def register(commands: Commands) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of images and boxes")
     add_settings(parser)
     add_data_settings(parser, strict=False)
-    add_json(parser, "everything")
-    parser.add_argument(
-        "--strict", action="store_true", help="exit with status 1 if there is anything but errors (errors: 2)"
-    )
+    add_json(parser, "the whole report")
+    parser.add_argument("--strict", action="store_true", help="also exit with status 1 for warnings and repairs")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw contact sheets: a sample, and each problem")
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy, and a list of the changes")
 

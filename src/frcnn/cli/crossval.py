@@ -1,4 +1,4 @@
-"""`frcnn crossval`: how good are these settings on this data, and are they better than others?"""
+"""`frcnn crossval`: train and evaluate on each part of the training images, and average the results."""
 
 import argparse
 from pathlib import Path
@@ -17,7 +17,7 @@ def register(commands: Commands) -> None:
     example = "frcnn crossval my_photos --folds 4 --set train.lr=0.005 --baseline runs/my_photos-crossval"
     parser = add_command(commands, "crossval", run, about, example)
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of images and boxes")
-    parser.add_argument("--folds", type=int, default=4, metavar="N", help="parts of the images (default: 4)")
+    parser.add_argument("--folds", type=int, default=4, metavar="N", help="number of parts (default: 4)")
     parser.add_argument(
         "--seeds", metavar="N,N", help="one training per fold and seed, e.g. 1,2,3 (default: train.seed)"
     )
@@ -29,7 +29,10 @@ def register(commands: Commands) -> None:
     parser.add_argument("--force", action="store_true", help="go on even if much of the data is left out")
     parser.add_argument("--offline", action="store_true", help="never open a network connection")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the run directories (default: runs/DATA-crossval, numbered)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run directories (default: runs/DATA-crossval, then runs/DATA-crossval-2, ...)",
     )
     add_json(parser, "the result")
 

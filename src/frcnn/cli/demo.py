@@ -17,7 +17,7 @@ def register(commands: Commands) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="new folder for the data and the run directory (default: runs/demo, numbered)",
+        help="new folder for the data and the run directory (default: runs/demo, then runs/demo-2, ...)",
     )
 
 

@@ -13,34 +13,34 @@ if TYPE_CHECKING:
 
 
 def register(commands: Commands) -> None:
-    about = "write a file that runs without frcnn, and verify on real photos that it detects the same"
+    about = "write a file that runs without frcnn, and verify on photos that it gives the same detections"
     parser = add_command(commands, "export", run, about, "frcnn export runs/demo/run --to onnx")
     parser.add_argument("model", type=Path, metavar="MODEL", help="run directory, model file, or coco:NAME")
     parser.add_argument(
         "--to", choices=("onnx", "torch", "openvino"), default="onnx", help="kind of file (default: onnx)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="ends in .onnx, .pt2 or .xml (default: in the run directory)"
+        "--out", type=Path, metavar="FILE", help="the file, ends in .onnx, .pt2 or .xml (default: in the run directory)"
     )
     parser.add_argument(
         "--image-size",
         type=image_size,
         metavar="HxW",
-        help="the only size it accepts; images are fitted into it (default: any; images are resized as in training)",
+        help="fixed input size; images are fitted into it (default: any size; images are resized as in training)",
     )
-    parser.add_argument("--batch", type=int, metavar="N", help="the only batch size it accepts (default: any)")
+    parser.add_argument("--batch", type=int, metavar="N", help="fixed batch size (default: any)")
     parser.add_argument(
         "--input",
         dest="images_as",
         choices=("uint8", "float"),
         help="images as (batch, height, width, 3) bytes, or (batch, 3, height, width) numbers 0..255 (default: uint8)",
     )
-    parser.add_argument("--raw", action="store_true", help="also rpn_rois, cls_pred and bbox_regr, before NMS")
+    parser.add_argument("--raw", action="store_true", help="also output rpn_rois, cls_pred and bbox_regr, before NMS")
     parser.add_argument(
         "--precision",
         choices=("fp32", "fp16", "bf16", "int8"),
         default="fp32",
-        help="int8: quantized, for CPUs (default: fp32)",
+        help="precision of the layers; int8: quantized, for CPUs (default: fp32)",
     )
     add_svd(parser)
     parser.add_argument(
@@ -53,7 +53,7 @@ def register(commands: Commands) -> None:
         "--max-ap-loss",
         type=fraction,
         metavar="X",
-        help="how much the AP may differ (int8: be lower), except in fp32 (default: 0.01; int8 and --svd: 0.02)",
+        help="how much mAP50 may differ with fp16 and bf16 (default: 0.01), or fall with int8 and --svd (0.02)",
     )
     parser.add_argument(
         "--data", type=Path, metavar="DATA", help="photos for the verification (default: the test images of the run)"

@@ -80,7 +80,7 @@ def add_data_settings(parser: argparse.ArgumentParser, *, strict: bool = True) -
         parser.add_argument(
             "--strict", action="store_true", help="stop at anything in the data that would be repaired or left out"
         )
-    parser.add_argument("--force", action="store_true", help="go on even if much of the data is left out")
+    parser.add_argument("--force", action="store_true", help="continue even if much of the data is left out")
 
 
 def add_format(parser: argparse.ArgumentParser, of_what: str) -> None:

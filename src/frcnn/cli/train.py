@@ -56,7 +56,10 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("--offline", action="store_true", help="never open a network connection")
     parser.add_argument(
-        "--out", type=Path, metavar="RUN_DIR", help="run directory (default: runs/DATA-BASEMODEL, numbered)"
+        "--out",
+        type=Path,
+        metavar="RUN_DIR",
+        help="run directory (default: runs/DATA-BASEMODEL, then runs/DATA-BASEMODEL-2, ...)",
     )
 
 

@@ -31,5 +31,5 @@ def _yaml_lines(settings: BaseModel, idle: Mapping[str, str], prefix: str) -> It
         else:
             plain = list(value) if isinstance(value, tuple) else value
             text = yaml.safe_dump(plain, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
-            need = f"; no effect, needs {idle[prefix + name]}" if prefix + name in idle else ""
+            need = f" (unused: needs {idle[prefix + name]})" if prefix + name in idle else ""
             yield f"{pad}{name}: {text}".ljust(48) + f"  # {field.description}{need}"

@@ -98,7 +98,7 @@ class Settings(BaseModel):
 
 
 class BaseModelSettings(Settings):
-    """The classifier that becomes backbone and RoI head, and where it is cut."""
+    """The classifier that becomes backbone and RoI head, and the nodes where it is cut."""
 
     name: str = _set(..., "a name that `frcnn base-models` lists, or that of your own base model")
     architecture: str = _set(..., "the classifier: torchvision:NAME or timm:NAME")
@@ -120,7 +120,8 @@ class BaseModelSettings(Settings):
         (1024, 1024), "widths of new fully connected layers in the RoI head, e.g. [1024, 1024]"
     )
     stride: Count | None = _set(
-        None, "input pixels per cell of the finest feature map; null: measured; a wrong one is an error"
+        None,
+        "input pixels per cell of the finest feature map; null: measured from the layers; any other value is an error",
     )
     fpn_channels: Count = _set(256, "channels of each level of the feature pyramid")
     rpn_channels: Count = _set(256, "channels of the RPN's 3x3 convolutions")
@@ -139,7 +140,7 @@ class BaseModelSettings(Settings):
         (58.395, 57.12, 57.375), "RGB, 0..255: each pixel is then divided by it"
     )
     weights: str | None = _set(
-        None, "file of weights, of the base model or of a detector; none: random; coco: of coco_detector; null: auto"
+        None, "weights file of a base model or detector; none: random; coco: weights of coco_detector; null: auto"
     )
     weights_package: WeightsPackage | None = _set(
         None, "installed Python package that contains the base model's weights"
@@ -406,7 +407,7 @@ class TrainSettings(Settings):
     accumulate: Count = _set(1, "batches per step; their gradients are averaged")
     lr: PositiveList = _set(
         (0.01,),
-        "learning rate of each epoch, e.g. [0.01, 0.001]; the last one holds on; times the images per step",
+        "learning rate for one image per step; a list has one per epoch, its last one stays; times the images per step",
     )
     lr_decay: Literal["none", "cosine"] = _set(
         "cosine", "cosine: the rates also decay along a half cosine, to 0 at the end"

@@ -144,7 +144,7 @@ class Dataset:
         return digest.hexdigest()
 
     def summary(self) -> str:
-        """What was understood: format, place, splits with counts, and what was left aside; one line each."""
+        """What was understood: format, place, splits with counts, and what is not used; one line each."""
         return describe(self.discovery, self.settings, self._verified)
 
     def report(self) -> str:
@@ -361,7 +361,7 @@ def renamed_splits(discovery: Discovery, settings: DataSettings) -> dict[str, st
 
 
 def describe(discovery: Discovery, settings: DataSettings, splits: Mapping[str, Records]) -> str:
-    """What was understood of a folder: format, place, splits with counts, and what was left aside; one line each. A
+    """What was understood of a folder: format, place, splits with counts, and what is not used; one line each. A
     split of another name in the folder is told, e.g. "test (val)"."""
     tree = discovery.tree
     files = [file for source in discovery.sources for file in source.files]
@@ -379,7 +379,7 @@ def describe(discovery: Discovery, settings: DataSettings, splits: Mapping[str, 
         f"annotations: {where}{', ...' if len(places) > 3 else ''}",
         f"splits: {counts or 'no images'}",
     ]
-    return "\n".join([*lines, *(f"left aside: {note}" for note in left_aside(discovery, settings))])
+    return "\n".join([*lines, *(f"not used: {note}" for note in left_aside(discovery, settings))])
 
 
 def choose_splits(folder: Path, names: Sequence[str], settings: DataSettings) -> dict[str, str | None]:

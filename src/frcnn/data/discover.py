@@ -54,7 +54,7 @@ class Discovery(NamedTuple):
     sources: list[Source]
     """At least one, each of another split."""
     notes: list[str]
-    """What was left aside, in words."""
+    """What is not used, in words."""
     read: Mapping[str, tuple[Records, list[Problem]]]
     """The records of splits that were read to compare formats, and what is wrong with them."""
     annotated_elsewhere: Mapping[str, str]

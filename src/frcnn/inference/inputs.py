@@ -1,4 +1,4 @@
-"""Whatever a user gives as an image, as a file or as a Pillow image: RGB, 8 bits, upright."""
+"""Images to predict: paths, Pillow images, arrays, tensors, bytes and addresses become files or upright 8-bit RGB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the keys of torchvision's state dicts to ours; the names of COCO's classes.
+"""Convert the keys of torchvision's state dicts to ours; the names of COCO's classes.
 
 In torchvision's files, `backbone.body` is the classifier (of MobileNets its `features` alone), `backbone.fpn` the
 pyramid, and `rpn.head` and `roi_heads` are the two heads. Files from before 2022 lack the number of some layers in

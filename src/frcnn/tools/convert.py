@@ -81,7 +81,7 @@ def convert_dataset(
     if not splits:
         raise ValueError(f"{folder}: there are no images to write")
     renames = renamed_splits(dataset.discovery, settings)
-    notes = [f"left aside: {note}" for note in left_aside(dataset.discovery, settings)]
+    notes = [f"not used: {note}" for note in left_aside(dataset.discovery, settings)]
     notes += [f"the split '{name}' is written as {split}" for split, name in renames.items() if split in splits]
     notes += [str(problem) for problem in dataset.problems]
     done = write_dataset(splits, out, to, link=link, on_image=on_image)

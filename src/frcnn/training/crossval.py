@@ -1,4 +1,4 @@
-"""Cross-validation: how good are these settings on this data, and are they better than others?"""
+"""Cross-validation: train and evaluate once per fold and seed, average, and compare with an earlier result."""
 
 import json
 import math
@@ -148,7 +148,7 @@ def crossval(
         data: the folder, in any supported format.
         folds: how many; 2 or more, at most as many as there are images.
         seeds: one training per fold and seed; None: the seed of the settings.
-        out: the folder of the run directories; None: runs/DATA-crossval, numbered.
+        out: the folder of the run directories; None: runs/DATA-crossval, or the next free runs/DATA-crossval-N.
         base_model, recipe, weights, settings, config, offline, callbacks, progress: see `train`.
         on_fold: called with each result.
 

@@ -103,7 +103,7 @@ def train(
         data: the folder, in any supported format; None: that of the run directory that holds `config`, or of the
             interrupted run in `out`.
         out: the run directory: a new or empty folder, or an interrupted run with these settings. None:
-            runs/DATA-BASEMODEL, numbered if it exists.
+            runs/DATA-BASEMODEL, or the next free runs/DATA-BASEMODEL-N.
         base_model: name of a base model, e.g. "resnet50-fpn", or path of a YAML file.
         recipe: name of a recipe.
         weights: a file of weights of the base model or of a detector; a run directory; "coco" (a detector trained on

@@ -1,8 +1,8 @@
 """imglab, the labeling program of dlib: an XML file <dataset> of many images, e.g. training.xml and testing.xml.
 
 An <image> has the path of its file, and boxes with left, top, width and height in pixels. A box without <label> is of
-the class "object". Boxes that dlib ignores become ignored objects. The split is the one that the name of the file
-tells, else that of the image's folder.
+the class "object". Boxes that dlib ignores become ignored objects. The split is in the name of the
+file, else in the name of the image's folder.
 """
 
 from __future__ import annotations

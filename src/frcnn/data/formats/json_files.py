@@ -1,4 +1,4 @@
-"""Shared by the formats that are JSON files. (Helper, not a format.)"""
+"""Read JSON files. (Helper, not a format.)"""
 
 import json
 import re

@@ -1,8 +1,8 @@
 """Other JSON, by content: images with objects that have a box and a class, whatever the keys are and however deep.
 
-One file has all images (a list, an object, or one JSON value per line), or each image has its own file. Read so are
+One file has all images (a list, an object, or one JSON value per line), or each image has its own file. These are
 SageMaker's manifests, Hugging Face's metadata.jsonl, Azure, BDD100K, Labelbox, V7, Dataloop, Datumaro, FiftyOne,
-detectron2, Cityscapes, Mapillary, CrowdHuman, TT100K, TensorBox, sloth and many a script's own. An image is named by a
+detectron2, Cityscapes, Mapillary, CrowdHuman, TT100K, TensorBox, sloth and others. An image is named by a
 value with the suffix of an image, else by the key of its objects or by the file. Boxes with a score are detections.
 """
 

@@ -1,4 +1,4 @@
-"""Shared by the formats with outlines and masks: the box around one. (Helper, not a format.)"""
+"""The boxes around outlines and masks. (Helper, not a format.)"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The annotation files of one split: how files are grouped, and what is reported of those that are wrong. (Helper, not
-a format.)"""
+"""The annotation files of one split: group, read, report errors. (Helper, not a format.)"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Other text files, one for each image, with a line for each object; the lines tell which.
+"""Other text files, one for each image, with a line for each object. The form of the lines tells the format.
 
-Read are the lines of DOTA (four corners, class, difficult), VisDrone, NWPU VHR-10, PASCAL's first annotations (INRIA
+The formats are DOTA (four corners, class, difficult), VisDrone, NWPU VHR-10, PASCAL's first annotations (INRIA
 persons, Penn-Fudan pedestrians), Piotr Dollar's toolbox (ExDark, Caltech pedestrians), BBox-Label-Tool (the number of
 objects, then corners), and corners before the name of a class. Rotated boxes become the upright boxes around them. A
 line of text in an image (ICDAR) is an object of the class "text".

@@ -1,7 +1,8 @@
 """Lists of images with their boxes: a line for each image, as keras-yolo3 and OpenCV write it, or WIDER FACE's lists.
 
-Read are `path x1,y1,x2,y2,class x1,y1,x2,y2,class ...`, the same with spaces only, `number path width height class x1
-y1 x2 y2 ...`, and `path count x y width height ...`. WIDER FACE has the path, the count and each box in own lines.
+The forms of a line are `path x1,y1,x2,y2,class x1,y1,x2,y2,class ...`, the same with spaces only, `number path width
+height class x1 y1 x2 y2 ...`, and `path count x y width height ...`. WIDER FACE has the path, the count and each box on
+separate lines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shared by the formats that are XML files. (Helper, not a format.)"""
+"""Read XML files. (Helper, not a format.)"""
 
 import re
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Find what would spoil a training: `frcnn check`."""
+"""`frcnn check`: find errors and warnings in a data set before training."""

@@ -1,4 +1,4 @@
-"""Anchor recall: which training objects the anchors overlap enough to learn them. Only a Faster R-CNN can say it.
+"""Anchor recall: the fraction of the training objects that some anchor overlaps enough; and better anchors.
 
 Letters: G boxes, A anchors per cell.
 """

@@ -119,7 +119,7 @@ class CheckReport(NamedTuple):
         for name, recall in (("all", self.anchor_recall.all), *self.anchor_recall.of_class.items()):
             lines.append(f"  {name:<{width}}  " + "  ".join(f"{recall[level]:>5.1%}" for level in IOU_LEVELS))
         if self.suggestion is None:
-            return [*lines, "  (no other anchors, as many, have a clearly higher recall)"]
+            return [*lines, "  (no other set of as many anchors has a clearly higher recall)"]
         better = self.suggestion.anchor_recall.all
         return [
             *lines,

@@ -1,4 +1,4 @@
-"""Images that are in a data set more than once, and annotations that are."""
+"""Duplicate and near-duplicate images, and annotations that two images share."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

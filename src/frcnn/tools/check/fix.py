@@ -1,4 +1,4 @@
-"""A corrected copy of a data set, and what was done to it."""
+"""`frcnn check --fix`: a corrected copy of a data set, and the list of changes."""
 
 from pathlib import Path
 from typing import NamedTuple
