@@ -62,11 +62,29 @@ def test_an_annotation_of_another_resolution() -> None:
     assert [(problem.kind, problem.level) for problem in problems] == [("annotation of another resolution", "repaired")]
 
 
-@pytest.mark.parametrize("size", [(200, 300), (100, 200), (0, 0), None])
+def test_a_box_without_area_does_not_keep_the_others_from_being_scaled() -> None:
+    objects = [((2, 4, 20, 40), "cat"), ((30, 6, 30, 60), "cat")]
+    record, problems = repair_boxes(make_record(Path("1.jpg"), objects, (200, 400)), SIZE)
+    assert record.boxes.tolist() == [[1, 2, 10, 20]]
+    assert [(each.kind, each.box) for each in problems] == [
+        ("annotation of another resolution", None),
+        ("box without area", (15, 3, 15, 30)),
+    ]
+
+
+@pytest.mark.parametrize("size", [(200, 300), (200, 100), (100, 200), (0, 0), None])
 def test_other_sizes_scale_nothing(size: tuple[int, int] | None) -> None:
     record, problems = repair_boxes(make_record(Path("1.jpg"), [((2, 4, 20, 40), "cat")], size), SIZE)
     assert record.boxes.tolist() == [[2, 4, 20, 40]]
-    assert problems == []
+    differs = size in ((200, 300), (200, 100))
+    assert [(each.kind, each.level) for each in problems] == [("size in the annotation differs", "warning")] * differs
+
+
+@pytest.mark.parametrize("size", [(100, 200), (200, 100), (300, 700), None])
+def test_the_size_of_a_rotated_image_is_that_with_or_without_its_rotation(size: tuple[int, int] | None) -> None:
+    _, problems = repair_rotated([rotated((5, 10, 80, 95), 6, size)])
+    kinds = {each.kind for each in problems} - {"boxes of the unrotated image"}
+    assert kinds == ({"size in the annotation differs"} if size == (300, 700) else set())
 
 
 @given(st.lists(st.tuples(*[st.floats(-300, 500, width=32)] * 4), max_size=5))

@@ -448,6 +448,36 @@ def test_contact_sheets_and_warnings_are_about_repaired_boxes(data: Path) -> Non
     assert record.boxes[2:].tolist() == [[30, 2, 30, 40], [20, 40, 60, 60], [20, 40, 60, 60]]
 
 
+def test_the_size_in_an_annotation_is_judged_by_training_as_by_check(data: Path) -> None:
+    another_shape(data)
+    dataset = open_dataset(data, DataSettings())
+    assert dataset.problems == tuple(check_dataset(data, tiny_config()).problems)
+    assert [(p.kind, p.level) for p in dataset.problems] == [("size in the annotation differs", "warning")]
+    (reported,) = json.loads(dataset.report())["problems"]
+    assert reported["message"] == (
+        "its annotation says 128 x 96 pixels, the file has 200 x 192 pixels; were the boxes drawn on another version "
+        "of it? They are not scaled"
+    )
+
+
+@pytest.mark.parametrize("kind", ["rescaled", "rotated"])
+def test_objects_that_are_left_out_are_drawn_where_they_are_on_the_image(data: Path, kind: str) -> None:
+    box: tuple[float, ...]
+    if kind == "rescaled":
+        add(data, "3.png,30,2,30,40,red")
+        another_size(data)
+        box = (60, 4, 60, 80)
+    else:
+        add(data, "3.png,100,2,100,40,red", "3.png,100,2,120,40,red")
+        saved_as("PNG", orientation=6)(data)
+        box = (96 - 40, 100, 96 - 2, 100)
+    report = check_dataset(data, tiny_config())
+    (lost,) = [p for p in report.problems if p.level == "left out"]
+    (record,) = [record for image, record in _shown(report).items() if image.name == "3.png"]
+    assert lost.object is not None
+    assert record.boxes[lost.object].tolist() == list(box)
+
+
 def test_contact_sheets_show_what_cannot_be_read(tmp_path: Path) -> None:
     write_tiny(tmp_path / "data")
     (tmp_path / "data" / "positive" / "3.png").write_text("no image")

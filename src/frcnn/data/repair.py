@@ -44,7 +44,9 @@ class RotatedImage(NamedTuple):
 def repair_rotated(images: Sequence[RotatedImage]) -> tuple[list[Record], list[Problem]]:
     """`rotate_boxes`, then `repair_boxes` for each image."""
     records, problems = rotate_boxes(images)
-    repaired = [repair_boxes(record, image.size) for record, image in zip(records, images, strict=True)]
+    repaired = [
+        repair_boxes(record, image.size, image.stored_size) for record, image in zip(records, images, strict=True)
+    ]
     return [record for record, _ in repaired], problems + [each for _, own in repaired for each in own]
 
 
@@ -133,18 +135,22 @@ def _limits(size: tuple[int, int]) -> np.ndarray:
     return np.maximum(MAX_OUTSIDE[0], MAX_OUTSIDE[1] * np.array([width, height] * 2))
 
 
-def repair_boxes(record: Record, size: tuple[int, int]) -> tuple[Record, list[Problem]]:
+def repair_boxes(
+    record: Record, size: tuple[int, int], stored_size: tuple[int, int] | None = None
+) -> tuple[Record, list[Problem]]:
     """Correct the boxes of one image, and leave out those that cannot be corrected.
 
     In this order: boxes for another resolution of the image are scaled, swapped corners are ordered, boxes that leave
     the image are clipped. Boxes that are not finite, have no area or lie mostly outside are left out, and so are
-    objects without a class.
+    objects without a class. A warning says that the annotation is for another size of the image, and is not scaled.
 
     Args:
         size: (height, width) of the image, with its EXIF orientation applied.
+        stored_size: (height, width) without it, if the image has an EXIF orientation.
 
     Returns:
-        The record, and one problem for each object that was changed or left out, "repaired" or "left out".
+        The record; and one problem for each object that was changed or left out, "repaired" or "left out", and those
+        of the size.
     """
     problems: list[Problem] = []
     scale = _scale(record, size)
@@ -153,16 +159,23 @@ def repair_boxes(record: Record, size: tuple[int, int]) -> tuple[Record, list[Pr
         boxes *= np.tile(scale[::-1], 2)
         message = f"boxes are for {_pixels(record.size or (0, 0))}, the image has {_pixels(size)}; they are scaled"
         problems.append(Problem(ProblemKind.OTHER_RESOLUTION, record.image, message, level="repaired"))
-    elif _is_good(boxes, record.class_names, size):
-        return record, []
+    elif record.size is not None and min(record.size) > 0 and record.size not in (size, stored_size):
+        message = (
+            f"its annotation says {_pixels(record.size)}, the file has {_pixels(stored_size or size)}; were the boxes "
+            f"drawn on another version of it? They are not scaled"
+        )
+        problems.append(Problem(ProblemKind.OTHER_SIZE, record.image, message, level="warning"))
+    if scale is None and _is_good(boxes, record.class_names, size):
+        return record, problems
     keep = np.ones(len(boxes), bool)
     for index, name in enumerate(record.class_names):
         boxes[index], done = _repaired(boxes[index], name, size)
         for kind, message, level in done:
             keep[index] &= level != "left out"
             lost = (name,) if level == "left out" else ()
+            box = tuple(boxes[index].tolist()) if np.isfinite(boxes[index]).all() else None
             place = object_place(index, name)
-            problems.append(Problem(kind, record.image, message, place, index, level=level, lost=lost))
+            problems.append(Problem(kind, record.image, message, place, index, level=level, lost=lost, box=box))
     new_size = size if scale is not None else record.size
     return keep_objects(record._replace(boxes=boxes.astype(np.float32), size=new_size), keep), problems
 
@@ -208,14 +221,14 @@ def _repaired(
 
 def _scale(record: Record, size: tuple[int, int]) -> np.ndarray | None:
     """(y, x) factors from the size that the annotation says to that of the image, if the image was resized after it was
-    annotated: both have the same shape, and the boxes fit the size that the annotation says."""
+    annotated: both have the same shape, and the boxes fit the size that the annotation says. A box that is wrong in
+    itself, e.g. without area, changes nothing."""
     if record.size is None or min(record.size) < 1 or record.size == size or not len(record.boxes):
         return None
     factors = np.array(size) / np.array(record.size)
     if abs(math.log(factors[0] / factors[1])) > SAME_SHAPE or abs(math.log(factors[0])) < SAME_SHAPE:
         return None
-    height, width = record.size
-    return factors if _is_good(record.boxes, record.class_names, (height + 1, width + 1)) else None
+    return factors if _fits(record.boxes, record.size) else None
 
 
 def _pixels(size: tuple[int, int]) -> str:

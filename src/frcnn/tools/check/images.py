@@ -76,12 +76,6 @@ def _odd(repaired: Record, file: VerifiedImage) -> Iterator[Problem]:
     by_suffix = Image.registered_extensions().get(repaired.image.suffix.lower())
     if by_suffix != file.format.replace("MPO", "JPEG"):  # MPO: some phones' JPEG with a second picture
         yield warning(ProblemKind.OTHER_SUFFIX, f"is a {file.format} file; other programs may refuse it; rename it")
-    if file.orientation == 1 and repaired.size is not None and repaired.size != file.stored_size:
-        yield warning(
-            ProblemKind.OTHER_SIZE,
-            f"its annotation says {_pixels(repaired.size)}, the file has {_pixels(file.stored_size)}; were the boxes "
-            f"drawn on another version of it?",
-        )
     if file.mode.startswith(("I", "F")):
         if not file.problems:
             yield warning(

@@ -47,8 +47,8 @@ def write_pictures(check: CheckReport, folder: Path) -> list[Path]:
 
 
 def _shown(check: CheckReport) -> dict[Path, Record]:
-    """Each image with the boxes that training uses, in the order of its annotation. Objects that are left out keep the
-    box of the annotation, so that it can be marked."""
+    """Each image with the boxes that training uses, in the order of its annotation. Objects that are left out have
+    their boxes too, so that they can be marked: on the image as it is shown, so rotated and scaled with the others."""
     problems: dict[Path, list[Problem]] = {}
     for problem in check.problems:
         problems.setdefault(problem.path, []).append(problem)
@@ -58,8 +58,11 @@ def _shown(check: CheckReport) -> dict[Path, Record]:
         for record in records:
             if record.image in repaired:
                 boxes = record.boxes.copy()
-                kept = kept_objects(len(boxes), problems.get(record.image, ()))
-                boxes[kept] = repaired[record.image].boxes
+                own = problems.get(record.image, ())
+                for problem in own:
+                    if problem.object is not None and problem.box is not None:
+                        boxes[problem.object] = problem.box
+                boxes[kept_objects(len(boxes), own)] = repaired[record.image].boxes
                 record = record._replace(boxes=boxes)
             shown[record.image] = record
     return shown
