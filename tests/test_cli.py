@@ -328,9 +328,18 @@ def test_all_images_of_data_without_splits_are_evaluated(
     draw_image([("red", (10, 12, 60, 70))]).save(tmp_path / "1.png")
     (tmp_path / "labels.csv").write_text("path,x1,y1,x2,y2,label\n1.png,10,12,60,70,red\n")
     assert main(["evaluate", str(run), "--data", str(tmp_path), "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out)["split"] == "all"
+    assert json.loads(capsys.readouterr().out)["split"] is None
     assert main(["evaluate", str(run), "--data", str(tmp_path), "--split", "test"]) == 2
     assert "has no images in the split 'test'" in capsys.readouterr().err
+
+
+def test_the_only_split_of_a_folder_is_evaluated_by_its_name(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_image([("red", (10, 12, 60, 70))]).save(tmp_path / "1.png")
+    (tmp_path / "test.csv").write_text("path,x1,y1,x2,y2,label\n1.png,10,12,60,70,red\n")
+    assert main(["evaluate", str(run), "--data", str(tmp_path), "--split", "test", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["split"] == "test"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--split", "train"]])

@@ -249,10 +249,28 @@ def test_an_evaluation_on_all_images_of_data_without_splits(detector: frcnn.Dete
         lines.append(f"{number}.png,10,12,60,70,red")
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
     metrics = detector.evaluate(tmp_path)
-    assert (metrics.images, metrics.split) == (3, "all")
+    assert (metrics.images, metrics.split) == (3, None)
     assert detector.evaluate(tmp_path, split="train").map50 == metrics.map50
     with pytest.raises(ValueError, match="has no images in the split 'test'"):
         detector.evaluate(tmp_path, split="test")
+
+
+@pytest.mark.parametrize(
+    ("name", "split"), [("test", "test"), ("valid", "val"), ("val2017", "val"), ("train", "train")]
+)
+def test_an_evaluation_on_the_only_split_of_a_folder(
+    name: str, split: str, detector: frcnn.Detector, tmp_path: Path
+) -> None:
+    """Training would take it, whatever its name. The evaluation takes it by its own name."""
+    (tmp_path / name).mkdir()
+    draw_image([("red", (10, 12, 60, 70))]).save(tmp_path / name / "1.png")
+    (tmp_path / name / "labels.csv").write_text("path,x1,y1,x2,y2,label\n1.png,10,12,60,70,red\n")
+    for chosen in (None, split):
+        metrics = detector.evaluate(tmp_path, split=chosen)
+        assert (metrics.images, metrics.split) == (1, name)
+    for other in {"test", "val"} - {split}:
+        with pytest.raises(ValueError, match=f"has no images in the split '{other}'"):
+            detector.evaluate(tmp_path, split=other)
 
 
 def test_a_saved_model_detects_the_same(detector: frcnn.Detector, tmp_path: Path) -> None:

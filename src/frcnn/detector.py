@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TypedDict, Unpack, overload
 
 from frcnn.data.dataset import SPLITS, Dataset, data_of_run
+from frcnn.data.formats.source import ALL
 from frcnn.data.tree import split_word
 from frcnn.evaluation.evaluate import evaluate
 from frcnn.inference.inputs import ImageLike, is_folder, is_one, list_images
 from frcnn.inference.predictor import predict_each
 from frcnn.inference.results import missing_attribute
 from frcnn.inference.runtimes import Runtime, TorchRuntime, open_runtime
+from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -100,7 +102,7 @@ class Detector:
 
     def __repr__(self) -> str:
         source = "in memory" if self.path is None else self.path
-        return f"<Detector {source}: {len(self.classes)} classes ({', '.join(self.classes)})>"
+        return f"<Detector {source}: {plural(len(self.classes), 'class', 'classes')} ({', '.join(self.classes)})>"
 
     if not TYPE_CHECKING:  # else every name would be an attribute
 
@@ -253,7 +255,8 @@ class Detector:
         dataset = Dataset(folder, settings)
         names = [split_word(name) for name in dataset.discovery.splits]
         if isinstance(data, str | Path) and len(names) == 1 and split in (None, *names):
-            split, records = dataset.discovery.splits[0], dataset.train or dataset.test
+            (name,) = dataset.discovery.splits
+            split, records = None if name == ALL else name, dataset.train or dataset.test
         else:
             split = split or "test"
             records = dataset.records(split)

@@ -45,6 +45,7 @@ def test_splits(names: str, settings: dict[str, str], train: str | None, val: st
 @pytest.mark.parametrize(
     ("names", "settings", "message"),
     [
+        ("all a", {}, r"has several splits all \(the annotations outside of the splits\), a; choose"),
         ("a b", {}, r"data: has several splits a, b; choose the one to train on with data\.train_split"),
         ("train test1 test2", {}, r"several splits test1, test2; choose the one to test on with data\.test_split"),
         ("train", {"test_split": "x"}, r"has no split 'x' \(data\.test_split\); its splits: train"),

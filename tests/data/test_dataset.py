@@ -93,10 +93,11 @@ def test_a_class_that_only_test_images_have_is_left_out_of_the_evaluation(tmp_pa
     (folder / "testImages" / "5.bboxes.labels.tsv").write_text("red\ngreen\n")
     dataset = open_dataset(folder, DataSettings())
     assert [(problem.kind, problem.level) for problem in dataset.problems] == [("class never trained", "warning")]
-    assert "class 'green' is not among the training classes; its 1 objects in the split 'test'" in str(
-        dataset.problems[0]
+    message = (
+        "class 'green' is not among the training classes, so the evaluation leaves out 1 object of it in the split"
     )
-    with pytest.warns(UserWarning, match=r"left out, because the model does not know the class: 'green' \(1 objects\)"):
+    assert message in str(dataset.problems[0])
+    with pytest.warns(UserWarning, match=r"left out, because the model does not know the class: 'green' \(1 object\)"):
         assert "green" not in known_objects(dataset.test, dataset.classes).class_counts
 
 
@@ -206,6 +207,17 @@ def test_a_drawn_split_is_drawn_once(tmp_path: Path, opened: Counter[str]) -> No
     assert dict(opened) == once
 
 
+def test_the_images_to_validate_on_are_chosen_once(tmp_path: Path) -> None:
+    dataset = open_dataset(write_tiny(tmp_path), DataSettings())
+    val = dataset.test.take([0, 1])
+    replaced = dataset.replace(train=dataset.train.of_classes({"red"}), val=val)
+    replaced._classes = ("red",)
+    assert replaced.val is replaced.val
+    assert set(replaced.val.class_counts) == {"red"}
+    assert replaced.replace(val=val[:1]).val.paths == val[:1].paths
+    assert replaced.records("val") is val
+
+
 def test_splits_can_be_replaced(tmp_path: Path) -> None:
     dataset = open_dataset(write_tiny(tmp_path), DataSettings())
     smaller = dataset.replace(train=dataset.train[:2])
@@ -262,7 +274,7 @@ def test_a_missing_image_is_not_replaced_by_that_of_another_split(tmp_path: Path
     assert {record.image.parent.name for record in dataset.test} == {"val"}
     (problem,) = [problem for problem in dataset.problems if problem.images]
     assert str(problem).endswith(
-        "train/3.png: belongs to the split 'train'; the image of this name in the split 'val' seems to be missing"
+        "train/3.png: belongs to the split 'train'; the image of the split 'val' seems to be missing"
     )
     assert len(open_dataset(tmp_path, DataSettings(), ("test",)).test) == 11
 

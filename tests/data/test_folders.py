@@ -89,8 +89,8 @@ def test_an_annotated_image_may_hold_no_objects(data: Path) -> None:
 BAD_FILES = {
     "missing boxes": (TSV, None, r"positive/1\.png: 1\.bboxes\.tsv is missing; there must"),
     "missing labels": (LABELS, None, r"positive/1\.png: 1\.bboxes\.labels\.tsv is missing; there must"),
-    "too few labels": (LABELS, "red\n", r"1\.bboxes\.tsv: has 2 boxes, but 1\.bboxes\.labels\.tsv has 1 labels; there"),
-    "too few boxes": (TSV, "1 2 30 40\n", r"1\.bboxes\.tsv: has 1 boxes, but 1\.bboxes\.labels\.tsv has 2 labels"),
+    "too few labels": (LABELS, "red\n", r"1\.bboxes\.tsv: has 2 boxes, but 1\.bboxes\.labels\.tsv has 1 label; there"),
+    "too few boxes": (TSV, "1 2 30 40\n", r"1\.bboxes\.tsv: has 1 box, but 1\.bboxes\.labels\.tsv has 2 labels"),
     "text": (TSV, "1 2 30 40\n1 2 wide 40\n", r"1\.bboxes\.tsv, line 2: '1 2 wide 40' is not a box; four numbers"),
     "three numbers": (
         TSV,

@@ -129,7 +129,7 @@ def test_what_is_no_box_in_label_studio(tmp_path: Path) -> None:
     assert found == [("1.png", [[32, 24, 96, 72]], ("cat",))]
     assert [problem.objects for problem in problems] == [1, 1, 0]
     assert {problem.level for problem in problems} == {"left out", "warning"}
-    assert "3 shapes are points" in problems[-1].message
+    assert "3 shapes without a box: points" in problems[-1].message
 
 
 def test_tasks_that_nobody_has_annotated_are_told_once(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_tasks_that_nobody_has_annotated_are_told_once(tmp_path: Path) -> None:
     put(tmp_path / "a.json", tasks)
     found, problems = read(tmp_path)
     assert found == [("0.png", [[32, 24, 96, 72]], ("cat",))]
-    assert "4 of 5 tasks are not annotated (2 have predictions, which nobody has confirmed)" in only(problems).message
+    assert "4 of 5 tasks not annotated (2 with predictions that nobody has confirmed)" in only(problems).message
     assert (only(problems).level, only(problems).images) == ("warning", 0)
     put(tmp_path / "a.json", [tasks[3]])
     assert read(tmp_path)[0] == []
@@ -286,7 +286,7 @@ def test_supervisely(tmp_path: Path) -> None:
     ]
     assert found["test"] == [("1.png", [[34, 42, 39, 46]] * 4, ("cat",) * 4), ("2.png", [], ())]
     assert {record.image.parent.parent.name for record in splits["test"]} == {"test"}
-    assert "3 shapes are points, lines or the like" in only(problems).message
+    assert "3 shapes without a box: points, lines or the like" in only(problems).message
     assert (only(problems).level, only(problems).objects) == ("warning", 0)
 
 

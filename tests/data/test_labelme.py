@@ -65,7 +65,7 @@ def test_points_and_lines_are_left_out_with_one_count(tmp_path: Path) -> None:
     found, (problem,) = read(tmp_path)
     assert found == {"1.png": [("cat", [1, 2, 30, 40])], "2.png": [("cat", [1, 2, 30, 40])]}
     counts = "4 of the kind point, 2 of the kind points"
-    assert f"10 shapes are points, lines or the like, which are no objects ({counts}" in str(problem)
+    assert f"10 shapes without a box: points, lines or the like, which are no objects ({counts}" in str(problem)
     assert (problem.level, problem.objects) == ("warning", 0)
 
 
@@ -224,7 +224,7 @@ def test_the_real_circuits(shared: Path) -> None:
     splits, (problem,) = read_folder(shared / "datasets" / "circuit")
     records = splits["all"]
     assert (len(records), sum(records.class_counts.values()), len(records.class_counts)) == (324, 7504, 27)
-    assert "10229 shapes are points, lines or the like" in str(problem)
+    assert "10229 shapes without a box: points, lines or the like" in str(problem)
 
 
 # edits

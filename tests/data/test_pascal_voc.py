@@ -102,7 +102,7 @@ def test_a_box_at_0_tells_that_its_writer_counts_from_0(first: str, tmp_path: Pa
         [[11, 21, 30, 40]],
     ]
     assert kinds(problems) == [("pixels from 0", "repaired", 0, 0)]
-    assert "the 2 annotations of the split 'all' count from 0" in problems[0].message
+    assert "so the 2 annotations must count from 0" in problems[0].message
 
 
 @pytest.mark.parametrize("box", [(0, 0, 0, 0), (-3, 5, 30, 40), (0, 5, 0, 40)])

@@ -114,7 +114,7 @@ def test_points_and_lines_are_left_out_with_one_count(tmp_path: Path) -> None:
     found, (problem,) = read(tmp_path)
     assert found == {"1.png": [CAT]}
     counts = "2 of the kind point, 1 of the kind polyline"
-    assert f"3 shapes are points, lines or the like, which are no objects ({counts})" in str(problem)
+    assert f"3 shapes without a box: points, lines or the like, which are no objects ({counts})" in str(problem)
     assert (problem.level, problem.objects) == ("warning", 0)
 
 

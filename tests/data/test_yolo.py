@@ -436,8 +436,8 @@ def test_images_without_label_file_have_no_objects_if_most_have_one(tmp_path: Pa
     splits, problems = read_folder(tmp_path)
     assert everything(splits) == EXPECTED | {"empty.jpg": []}
     message = (
-        "1 images of the split 'train' have no label file; unless another format annotates them, they count as images "
-        "without objects"
+        "1 image of the split 'train' without a label file; unless another format annotates such images, they count as "
+        "images without objects"
     )
     assert [(problem.level, problem.message) for problem in problems] == [("warning", message)]
     for number in range(4):
@@ -477,7 +477,7 @@ def test_a_split_without_labels_is_not_used(tmp_path: Path) -> None:
     put(tmp_path / "data.yaml", yolo_yaml(TOY, "images/{}"))
     dataset = open_dataset(tmp_path, DataSettings())
     assert (len(dataset.train), len(dataset.test)) == (2, 0)
-    message = "none of the 1 images of the split 'test' has a label file, so it is not used"
+    message = "none of the 1 image of the split 'test' has a label file, so none is used"
     assert message in [problem.message for problem in dataset.problems]
 
 

@@ -143,7 +143,9 @@ def test_a_crowd_swallows_what_lies_in_it() -> None:
 
 
 def test_predictions_and_records_must_pair_up() -> None:
-    with pytest.raises(ValueError, match="0 detections of 1 images; there must be one for each image"):
+    with pytest.raises(
+        ValueError, match="detections of 0 images and records of 1; there must be one of each for each image"
+    ):
         coco_ap([], [record()], CLASSES)
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,7 +95,8 @@ def test_text_json_and_table(monkeypatch: pytest.MonkeyPatch) -> None:
         "COCO AP = 1.0000",
         "Recall of proposals = 0.5000 at 50",
     ]
-    assert repr(metrics) == "<Metrics: map50 1.0000, map 1.0000, 1 images of split 'test'>"
+    assert repr(metrics) == "<Metrics: map50 1.0000, map 1.0000, 1 image of split 'test'>"
+    assert repr(replace(metrics, split=None)) == "<Metrics: map50 1.0000, map 1.0000, 1 image>"
     plain = json.loads(metrics.to_json())
     assert (plain["map50"], plain["map"], plain["recall"]) == (1.0, 1.0, {"50": 0.5})
     assert plain["per_class"] == {
@@ -111,7 +113,7 @@ def test_text_json_and_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_cannot_be_evaluated_is_named() -> None:
     runtime = TorchRuntime(tiny_model())
-    with pytest.raises(ValueError, match="the split 'val' has no images"):
+    with pytest.raises(ValueError, match="there are no images to evaluate on in the split 'val'"):
         evaluate(runtime, [], split="val")
     with pytest.raises(ValueError, match=r"knows none of the classes of these images \(cat\); it knows: blue, red"):
         evaluate(runtime, [record(("cat", A))])

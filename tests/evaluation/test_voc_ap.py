@@ -135,7 +135,9 @@ def test_nothing_detected_and_nothing_there() -> None:
 
 
 def test_predictions_and_records_must_pair_up() -> None:
-    with pytest.raises(ValueError, match="1 detections of 2 images; there must be one for each image"):
+    with pytest.raises(
+        ValueError, match="detections of 1 image and records of 2; there must be one of each for each image"
+    ):
         voc_ap([detections()], [objects(), objects()], ["cat"])
 
 

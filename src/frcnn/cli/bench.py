@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from frcnn.cli.options import Commands, add_command, add_json, image_size
 from frcnn.cli.output import text_beside_json, write_json
+from frcnn.messages import plural
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +81,9 @@ def run(options: argparse.Namespace) -> None:
                 rows.append(Row(name, runtime, precision, _seconds(model, photo, options.rounds)))
                 print(f"{name:<{width}}  {runtime:<17}  {precision:<9}  {rows[-1].seconds:.3f}", flush=True)
         size = "{} x {} pixels".format(*options.image_size[::-1])
-        print(f"(random weights; an image of {size}, resized as in training; {torch.get_num_threads()} threads)")
+        print(
+            f"(random weights; an image of {size}, resized as in training; {plural(torch.get_num_threads(), 'thread')})"
+        )
     if options.json is not None:
         write_json(options.json, json.dumps([row._asdict() for row in rows], indent=2) + "\n")
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from frcnn.data.discover import Discovery, discover
 from frcnn.data.formats import FORMATS
-from frcnn.data.formats.source import ALL, Source
+from frcnn.data.formats.source import ALL, Source, of_split
 from frcnn.data.images import VerifiedImage, verify_image
 from frcnn.data.prefetch import READ_THREADS, prefetch
 from frcnn.data.problems import OnProblem, Problem, ProblemKind, missing_image, problem_json, without_annotation
@@ -52,6 +52,7 @@ class Dataset:
         self.name = settings.name or folder.resolve().name
         self._read: dict[str, Records] = {}
         self._verified: dict[str, Records] = {}
+        self._val: Records | None = None
         self._problems: list[Problem] = []
         self._classes: tuple[str, ...] = ()
 
@@ -69,7 +70,9 @@ class Dataset:
     def val(self) -> Records:
         """The images to validate on during training; may be empty. Objects of classes without training images are left
         out."""
-        return self.records("val").of_classes(self.classes)
+        if self._val is None:
+            self._val = self.records("val").of_classes(self.classes)
+        return self._val
 
     @property
     def test(self) -> Records:
@@ -131,6 +134,7 @@ class Dataset:
         other = copy(self)
         other._classes = self.classes
         other._verified = self._verified | splits
+        other._val = None
         return other
 
     def fingerprint(self) -> str:
@@ -187,8 +191,8 @@ def unknown_classes(records: Records, classes: Collection[str], split: str) -> I
         if name not in classes:
             image = next(record.image for record in records if name in record.class_names)
             message = (
-                f"class '{name}' is not among the training classes; its {count} objects in the split '{split}' are "
-                f"left out of the evaluation"
+                f"class '{name}' is not among the training classes, so the evaluation leaves out "
+                f"{plural(count, 'object')} of it in the split '{split}'"
             )
             yield Problem(ProblemKind.NEVER_TRAINED, image, message, level="warning")
 
@@ -302,9 +306,7 @@ def _own_images(
     for index, path in enumerate(paths):
         split = foreign[os.path.dirname(path)]
         if split is not None and path in of_others[split]:
-            message = (
-                f"belongs to the split '{split}'; the image of this name in the split '{name}' seems to be missing"
-            )
+            message = f"belongs to the split '{split}'; the image{of_split(name)} seems to be missing"
             on_problem(missing_image(Path(path), message, lost=records[index].class_names))
             continue
         first = seen.setdefault(path, index)
@@ -403,8 +405,9 @@ def choose_splits(folder: Path, names: Sequence[str], settings: DataSettings) ->
 
     def only(split: str, fitting: Sequence[str]) -> str | None:
         if len(fitting) > 1:
+            shown = (f"{ALL} (the annotations outside of the splits)" if name == ALL else name for name in fitting)
             raise ValueError(
-                f"{folder}: has several splits {', '.join(fitting)}; choose the one to {_USE[split]} with "
+                f"{folder}: has several splits {', '.join(shown)}; choose the one to {_USE[split]} with "
                 f"data.{split}_split"
             )
         return fitting[0] if fitting else None
@@ -440,8 +443,8 @@ def _draw_parts(records: Records, fractions: Sequence[float], settings: DataSett
     wanted = sum(fraction > 0 for fraction in fractions)
     if len(records) and sum(len(part) > 0 for part in parts) < wanted:
         raise ValueError(
-            f"data.split, data.fold, data.val_fraction: {len(records)} images cannot be split into {wanted} parts, "
-            f"because near-duplicates stay together; add images, or leave out the setting"
+            f"data.split, data.fold, data.val_fraction: {plural(len(records), 'image')} cannot be split into {wanted} "
+            f"parts, because near-duplicates stay together; add images, or leave out the setting"
         )
     return parts
 
@@ -548,7 +551,9 @@ def check_image(record: Record, settings: DataSettings) -> CheckedImage:
     rotated = None
     problems = list(verified.problems)
     if settings.max_boxes is not None and len(record.boxes) > settings.max_boxes:
-        message = f"has {len(record.boxes)} boxes, but data.max_boxes allows {settings.max_boxes}; raise it"
+        message = (
+            f"has {plural(len(record.boxes), 'box', 'boxes')}, but data.max_boxes allows {settings.max_boxes}; raise it"
+        )
         problems.append(Problem(ProblemKind.TOO_MANY_BOXES, record.image, message))
     if verified.orientation == 1:
         record, repairs = repair_boxes(record, verified.size)

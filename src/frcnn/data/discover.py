@@ -303,9 +303,8 @@ def _seen(tree: Tree) -> str:
     kinds = Counter((file.suffix.lower() or file.name, file.parent) for file in tree.files)
     kinds.update(("image", image.parent) for image in tree.images)
     seen = [
-        f"{count} {'' if kind == 'image' else f'{kind} '}{noun}{'s' if count > 1 else ''} in {_short(folder, tree)}"
+        f"{plural(count, kind if kind == 'image' else f'{kind} file')} in {_short(folder, tree)}"
         for (kind, folder), count in kinds.most_common(4)
-        for noun in ("image" if kind == "image" else "file",)
     ]
     return f" (found: {', '.join(seen)})" if seen else ""
 

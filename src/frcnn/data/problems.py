@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from frcnn.messages import plural
+
 Level = Literal["error", "left out", "repaired", "warning"]
 """An error stops training. "left out": an object or an annotated image is not used. "repaired": it is used, after an
 unambiguous correction. A warning is for a person to judge: no annotated object is lost or changed, so `strict` does not
@@ -60,6 +62,7 @@ class ProblemKind(StrEnum):
     CONFIDENCE = "confidence"
     ROTATED_BOXES = "rotated boxes"
     OTHER_RESOLUTION = "annotation of another resolution"
+    OTHER_SIZE = "size in the annotation differs"
     UNROTATED_IMAGE = "boxes of the unrotated image"
     # Image files.
     UNREADABLE_IMAGE = "unreadable image"
@@ -72,7 +75,6 @@ class ProblemKind(StrEnum):
     # What only `frcnn check` looks for.
     OTHER_SUFFIX = "suffix of another format"
     ROTATED_IMAGE = "rotated by EXIF"
-    OTHER_SIZE = "size in the annotation differs"
     MANY_BITS = "more than 8 bits"
     UNUSUAL_MODE = "unusual mode"
     TINY_BOX = "tiny box"
@@ -114,6 +116,9 @@ class Problem(NamedTuple):
     """The class of each object that is lost by it; empty text: a class that is not known."""
     images: int = 0
     """How many annotated images are lost by it."""
+    box: tuple[float, ...] | None = None
+    """x1, y1, x2, y2 of the object in pixels of the image, scaled and rotated as the boxes that are used. None: the
+    annotation has it so, or it is not finite."""
 
     @property
     def objects(self) -> int:
@@ -198,7 +203,8 @@ def shapes_without_box(path: Path, counts: Mapping[str, int]) -> Problem:
         counts: the number of such shapes of each kind.
     """
     kinds = ", ".join(f"{count} of the kind {kind}" for kind, count in counts.items())
-    message = f"{sum(counts.values())} shapes are points, lines or the like, which are no objects ({kinds})"
+    shapes = plural(sum(counts.values()), "shape")
+    message = f"{shapes} without a box: points, lines or the like, which are no objects ({kinds})"
     return Problem(ProblemKind.SHAPE_WITHOUT_BOX, path, message, level="warning")
 
 

@@ -16,6 +16,7 @@ from frcnn.data.transforms import PaddedBatch, batches_by_shape, prepare_images
 from frcnn.evaluation.metrics import Metrics, compute_metrics, first_match, recall_at
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Runtime
+from frcnn.messages import plural
 
 
 class _Evaluated(NamedTuple):
@@ -33,7 +34,7 @@ def evaluate(
     runtime: Runtime,
     records: Sequence[Record],
     *,
-    split: str = "test",
+    split: str | None = "test",
     threshold: float = 0.5,
     workers: int = 1,
     on_image: Callable[[int, int], None] = lambda done, total: None,
@@ -41,7 +42,7 @@ def evaluate(
     """Evaluate a detector on these images. With several processes, each takes a part, and all get the whole result.
 
     Args:
-        split: the name of these images, for the metrics.
+        split: which images these are, for the metrics; None: all of data without splits.
         threshold: the confidence from which detections are in the confusion matrix.
         workers: threads that read images; 0: none.
         on_image: called with the numbers of images done and in total.
@@ -50,7 +51,7 @@ def evaluate(
         ValueError: no images, or the model knows none of the classes.
     """
     if not len(records):
-        raise ValueError(f"the split '{split}' has no images to evaluate on")
+        raise ValueError(f"there are no images to evaluate on{'' if split is None else f' in the split {split!r}'}")
     records = known_objects(records, runtime.classes)
     results = [each for part in distributed.gather(_detect(runtime, records, workers, on_image)) for each in part]
     results.sort(key=lambda each: each.image_index)
@@ -108,6 +109,6 @@ def known_objects(records: Sequence[Record], classes: Sequence[str]) -> Records:
             f"{', '.join(classes)}"
         )
     if unknown:
-        left_out = ", ".join(f"'{name}' ({counts[name]} objects)" for name in unknown)
+        left_out = ", ".join(f"'{name}' ({plural(counts[name], 'object')})" for name in unknown)
         warnings.warn(f"left out, because the model does not know the class: {left_out}", stacklevel=3)
     return all_records.of_classes(classes)

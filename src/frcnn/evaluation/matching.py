@@ -12,6 +12,7 @@ import numpy as np
 
 from frcnn.data.records import Record
 from frcnn.inference.results import Detections
+from frcnn.messages import plural
 
 _CHUNK = 1 << 16  # detections that are compared at once: as fast as all, in a few megabytes
 
@@ -47,7 +48,8 @@ def arrange(
         ValueError: the numbers of detections and records differ.
     """
     if len(detections) != len(records):
-        raise ValueError(f"{len(detections)} detections of {len(records)} images; there must be one for each image")
+        counts = f"detections of {plural(len(detections), 'image')} and records of {len(records)}"
+        raise ValueError(f"{counts}; there must be one of each for each image")
     records = list(records)  # a sequence may make its records anew each time
     arranged = _in_arrays([(each.xyxy, each.class_name.tolist()) for each in detections], classes)
     objects = _in_arrays([(record.boxes, record.class_names) for record in records], classes)

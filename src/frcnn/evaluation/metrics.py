@@ -13,6 +13,7 @@ from frcnn.data.records import Record
 from frcnn.evaluation.average_precision import coco_ap, mean_ap, voc_ap
 from frcnn.evaluation.matching import iou_matrix
 from frcnn.inference.results import Detections, missing_attribute
+from frcnn.messages import plural
 
 RECALL_AT = (50, 100, 300)
 _MATCH_IOU = 0.5
@@ -59,7 +60,8 @@ class Metrics:
     exported file, which does not give its proposals."""
     metric: str
     """What `map50` is, in words."""
-    split: str
+    split: str | None
+    """The name of the split; None: the data has no splits, and these are all images."""
     images: int
     seconds_per_image: float
     """Of detection alone, without reading the image; the median."""
@@ -84,7 +86,8 @@ class Metrics:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"<Metrics: map50 {self.map50:.4f}, map {self.map:.4f}, {self.images} images of split {self.split!r}>"
+        images = plural(self.images, "image") + ("" if self.split is None else f" of split {self.split!r}")
+        return f"<Metrics: map50 {self.map50:.4f}, map {self.map:.4f}, {images}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without the detections; None for NaN."""
@@ -130,7 +133,7 @@ def compute_metrics(
     use_07_metric: bool = False,
     threshold: float = 0.5,
     recall: dict[int, float] | None = None,
-    split: str = "test",
+    split: str | None = "test",
     seconds_per_image: float = math.nan,
 ) -> Metrics:
     """The metrics of detections.

@@ -26,6 +26,7 @@ from frcnn.export.trace import Deployed, in_precision, least_side, trace
 from frcnn.fast.svd import compress
 from frcnn.files import PARTIAL, atomic_write_all
 from frcnn.inference.runtimes import OUTPUTS, RAW_OUTPUTS, Description, Exported, ResultRules, TorchRuntime
+from frcnn.messages import plural
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import COCO, load_model
 from frcnn.resizing import Resizing
@@ -139,7 +140,7 @@ def export(
         else:
             _write(program, description, written, raw=raw)
 
-        log(f"verifying {path.name} on {len(photos)} photos")
+        log(f"verifying {path.name} on {plural(len(photos), 'photo')}")
         file, expected = Exported(written, trust=True), TorchRuntime(in_precision(model, torch.float32))
         runs = verify.verification_runs(file, expected, photos, one_size=image_size is not None, on_image=on_image)
         limits = _MAX_AP_LOSS if max_ap_loss is None else dict.fromkeys(_MAX_AP_LOSS, max_ap_loss)

@@ -15,6 +15,7 @@ from frcnn.evaluation.average_precision import mean_ap, voc_ap
 from frcnn.evaluation.matching import iou_matrix
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Exported, ResultRules, Runtime
+from frcnn.messages import plural
 from frcnn.resizing import Resizing
 
 T = TypeVar("T")
@@ -224,9 +225,9 @@ def refusal(runs: Sequence[VerificationRun], change: str, max_ap_loss: float) ->
         most = max(2, round(MAX_TIES * difference.detections))
         if change == "fp32" and (difference.without_match or difference.near_ties > most):
             return (
-                f"{one.name}: of {difference.detections} detections, {difference.without_match} have no match within "
-                f"{PIXELS} px and a score of {SCORE}, and {difference.near_ties} more (at most {most} may) only a near "
-                f"tie of NMS"
+                f"{one.name}: of {plural(difference.detections, 'detection')}, {difference.without_match} without a "
+                f"match within {PIXELS} px and a score of {SCORE}, and {difference.near_ties} more (at most {most} "
+                f"may) with only a near tie of NMS"
             )
         loss = one.other_ap - one.ap
         if change in _TWO_SIDED:

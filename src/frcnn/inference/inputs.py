@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from frcnn.data.images import UNREADABLE, image_size, images_among, open_safely, to_rgb, turn_upright
+from frcnn.messages import plural
 
 MAX_DOWNLOAD = 100 << 20  # bytes
 _TIMEOUT = 30  # seconds
@@ -117,7 +118,7 @@ def open_input(image: ImageLike, *, channels: str = "rgb", allow_urls: bool = Fa
             raise ValueError(f"{image}: frcnn downloads images only if asked to; pass allow_urls=True")
         return _in_memory(_decode(_download(str(image)), str(image)), str(image))
     if isinstance(image, bytes):
-        return _in_memory(_decode(image, f"{len(image)} bytes"))
+        return _in_memory(_decode(image, plural(len(image), "byte")))
     if _is_tensor(image):
         return _in_memory(_from_array(_to_array(image), channels))
     if hasattr(image, "read"):

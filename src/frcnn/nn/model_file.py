@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from frcnn.config import ModelSettings, base_model_names, from_dict, make_config
 from frcnn.files import atomic_write, require_format
+from frcnn.messages import plural
 from frcnn.nn.build import build_model
 from frcnn.nn.device import choose_device
 from frcnn.nn.faster_rcnn import FasterRCNN
@@ -73,7 +74,8 @@ def from_torchvision(state_dict: Mapping[str, Tensor], name: str, classes: Seque
     count = len(state_dict[DETECTOR_KEY]) - 1
     names = tuple(classes) if classes is not None else coco_classes(count)
     if len(names) != count:
-        raise ValueError(f"classes: {len(names)} names, but the weights have {count} classes; name them all, in order")
+        counts = f"{plural(len(names), 'name')}, but the weights have {plural(count, 'class', 'classes')}"
+        raise ValueError(f"classes: {counts}; name them all, in order")
     weights = DetectorWeights(from_torchvision_keys(state_dict), names, f"weights of {name}")
     return build_model(config.model, names, weights)
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from frcnn.messages import plural
+
 DETECTOR_KEY = "roi_heads.box_predictor.cls_score.weight"
 """A key that every Faster R-CNN of torchvision has, and no other model."""
 
@@ -64,5 +66,7 @@ def coco_classes(count: int) -> tuple[str, ...]:
 
     names = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
     if count != len(names):
-        raise ValueError(f"the weights have {count} classes, COCO has {len(names)}; name the classes, in order")
+        raise ValueError(
+            f"the weights have {plural(count, 'class', 'classes')}, COCO has {len(names)}; name the classes, in order"
+        )
     return tuple(f"unused {label}" if name == "N/A" else name for label, name in enumerate(names, start=1))

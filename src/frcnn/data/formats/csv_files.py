@@ -37,6 +37,7 @@ from frcnn.data.problems import ImageNotFoundError, OnProblem, Problem, ProblemK
 from frcnn.data.records import Annotation, Record, keep_objects
 from frcnn.data.tree import Tree
 from frcnn.files import atomic_write
+from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -97,9 +98,8 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
             copies += [first_files.setdefault(image, file)] * (len(record.class_names) - len(new.class_names))
             images[image] = _joined(images[image], new) if image in images else record
         if copies:
-            message = (
-                f"{len(copies)} lines are also in {copies[0]}, and count once; remove one of the files if it is a copy"
-            )
+            lines = plural(len(copies), "line is", "lines are")
+            message = f"{lines} also in {copies[0]}, and used once; remove one of the files if it is a copy"
             on_problem(Problem(ProblemKind.ANNOTATED_TWICE, file, message, level="warning"))
     yield from images.values()
 

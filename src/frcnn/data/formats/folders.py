@@ -27,6 +27,7 @@ from frcnn.data.problems import (
 from frcnn.data.records import Annotation, Record, make_record
 from frcnn.data.tree import Tree
 from frcnn.files import atomic_write_all
+from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -165,8 +166,8 @@ def _annotated(image: Path, on_problem: OnProblem) -> Iterator[Record]:
     names = _names(labels_file(image))
     if len(boxes) != len(names):
         message = (
-            f"has {len(boxes)} boxes, but {labels_file(image).name} has {len(names)} labels; "
-            f"there must be one line in each for every object"
+            f"has {plural(len(boxes), 'box', 'boxes')}, but {labels_file(image).name} has "
+            f"{plural(len(names), 'label')}; there must be one line in each for every object"
         )
         lost = tuple(name for _, name in zip_longest(boxes, names, fillvalue=""))
         on_problem(unreadable_annotation(boxes_file(image), message)._replace(lost=lost))

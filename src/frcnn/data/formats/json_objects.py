@@ -41,6 +41,7 @@ from frcnn.data.problems import (
 )
 from frcnn.data.records import Record
 from frcnn.data.tree import Tree
+from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -174,10 +175,10 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
         for image, record in zip(own, _records(own, content.class_names, file, on_problem), strict=True):
             records.setdefault(image, record)
     if waiting:
-        message = f"{waiting} images have no list of objects, so they are not annotated"
+        message = f"{plural(waiting, 'image has', 'images have')} no list of objects, and so no annotation"
         on_problem(without_annotation(source.files[0], message))
     if detections:
-        message = f"{detections} boxes have a score, so a detector made them; they are left out"
+        message = f"{plural(detections, 'box has', 'boxes have')} a score, so a detector made them; they are left out"
         on_problem(Problem(ProblemKind.CONFIDENCE, source.files[0], message, level="warning"))
     yield from records.values()
 

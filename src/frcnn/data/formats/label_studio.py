@@ -33,6 +33,7 @@ from frcnn.data.problems import (
 )
 from frcnn.data.records import Record, make_record
 from frcnn.data.tree import Tree
+from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -102,8 +103,10 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
             yield from _record(task, results, place, file, tree, on_problem)
         if waiting:
             guessed = sum(bool(task.get("predictions")) for task in waiting)
-            more = f" ({guessed} have predictions, which nobody has confirmed)" if guessed else ""
-            message = f"{len(waiting)} of {len(tasks)} tasks are not annotated{more}; annotate them in Label Studio"
+            more = f" ({guessed} with predictions that nobody has confirmed)" if guessed else ""
+            message = (
+                f"{len(waiting)} of {plural(len(tasks), 'task')} not annotated{more}; annotate them in Label Studio"
+            )
             on_problem(without_annotation(file, message))
         if points:
             on_problem(shapes_without_box(file, points))
@@ -145,7 +148,9 @@ def _record(
         labels = shape.rectanglelabels or shape.polygonlabels or shape.ellipselabels or shape.labels
         box = _box(shape)
         if box is None or len(labels) != 1:
-            message = f"a shape has {len(labels)} labels; a rectangle, ellipse or polygon with one label is needed"
+            message = (
+                f"a shape has {plural(len(labels), 'label')}; a rectangle, ellipse or polygon with one label is needed"
+            )
             on_problem(invalid_object(file, message, place, next(iter(labels), "")))
         else:
             objects.append((box, labels[0]))

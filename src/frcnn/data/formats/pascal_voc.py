@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from frcnn.data.formats.lines import read_lines, slashes, to_size
-from frcnn.data.formats.source import ALL, Source, by_split, split_of_image
+from frcnn.data.formats.source import ALL, Source, by_split, of_split, split_of_image
 from frcnn.data.formats.voc_objects import (
     ROOT,
     SIDES,
@@ -56,6 +56,7 @@ from frcnn.data.problems import (
 from frcnn.data.records import Annotation, Record
 from frcnn.data.tree import Tree, split_in
 from frcnn.files import atomic_write, write_text
+from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -120,13 +121,14 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
     zero_based = _zero_based(tree)
     if zero_based is not None:
         message = (
-            f"boxes begin at pixel 0, so the {len(annotated)} annotations of the split '{source.split}' count from 0, "
-            f"not from 1 as in Pascal VOC; nothing is subtracted"
+            f"boxes begin at pixel 0, so the {plural(len(annotated), 'annotation')}{of_split(source.split)} must count "
+            f"from 0, not from 1 as in Pascal VOC; nothing is subtracted"
         )
         on_problem(Problem(ProblemKind.ZERO_BASED, zero_based, message, level="repaired"))
     rotated = [one.file for one in annotated for _ in range(one.rotated)]
     if rotated:
-        message = f"{len(rotated)} rotated boxes of the split '{source.split}' become the upright boxes around them"
+        boxes = plural(len(rotated), "rotated box", "rotated boxes")
+        message = f"the upright boxes around {boxes}{of_split(source.split)} are used"
         on_problem(Problem(ProblemKind.ROTATED_BOXES, rotated[0], message, level="warning"))
     first_pixel = 1 if zero_based is None else 0
     for one in annotated:

@@ -24,6 +24,11 @@ class Source(NamedTuple):
     """Sorted."""
 
 
+def of_split(split: str) -> str:
+    """How messages name a split behind a noun, e.g. " of the split 'train'"; empty if there are no splits."""
+    return "" if split == ALL else f" of the split '{split}'"
+
+
 def by_split(files: Iterable[Path], split_of: Callable[[Path], str | None]) -> list[Source]:
     """Group files by split, in the order in which the splits appear. Files of no split are `ALL`."""
     groups: dict[str, list[Path]] = {}

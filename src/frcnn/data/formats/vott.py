@@ -21,6 +21,7 @@ from frcnn.data.formats.source import Source, by_split, find_or_report, readable
 from frcnn.data.problems import OnProblem, invalid_object, without_annotation
 from frcnn.data.records import Record, make_record
 from frcnn.data.tree import Tree
+from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -89,7 +90,9 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
             if asset.regions:
                 yield from _record(asset, file, tree, on_problem)
     if waiting:
-        message = f"{waiting} images have no region; an image that nobody has tagged is left out"
+        message = (
+            f"{plural(waiting, 'image has', 'images have')} no region; an image that nobody has tagged is left out"
+        )
         on_problem(without_annotation(source.files[0], message))
 
 
@@ -106,7 +109,7 @@ def _record(asset: _Asset, file: Path, tree: Tree, on_problem: OnProblem) -> Ite
     for number, region in enumerate(asset.regions, start=1):
         box = _box(region)
         if box is None or not region.tags:
-            message = f"region {number} has {len(region.tags)} tags; it needs a tag and a box"
+            message = f"region {number} has {plural(len(region.tags), 'tag')}; it needs a tag and a box"
             on_problem(invalid_object(file, message, name, next(iter(region.tags), "")))
         else:
             objects += [(box, tag) for tag in region.tags]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from frcnn.data.formats.lines import read_lines
-from frcnn.data.formats.source import Source
+from frcnn.data.formats.source import Source, of_split
 from frcnn.data.formats.yolo_description import Names, choose_description, is_description
 from frcnn.data.formats.yolo_labels import (
     Convention,
@@ -41,6 +41,7 @@ from frcnn.data.problems import (
 from frcnn.data.records import Annotation, Record, make_record
 from frcnn.data.tree import Tree
 from frcnn.files import write_text
+from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -83,8 +84,9 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
     images = layout.splits[source.split]
     if not layout.labels:
         raise ValueError(
-            f"{layout.description}: none of its {len(images)} images has a label file{_near(images, layout.tree)}; add "
-            f"labels/NAME.txt for images/NAME.jpg, or draw boxes with `frcnn annotate {tree.root}`"
+            f"{layout.description}: none of its {plural(len(images), 'image')} has a label file"
+            f"{_near(images, layout.tree)}; add labels/NAME.txt for images/NAME.jpg, or draw boxes with "
+            f"`frcnn annotate {tree.root}`"
         )
     for problem in (*_problems(layout, source.split), *duplicate_stems(images)):
         on_problem(problem)
@@ -115,7 +117,7 @@ def _near(images: Sequence[Path], tree: Tree) -> str:
 def _without_labels(images: Sequence[Path], layout: Layout, split: str) -> Iterator[Problem]:
     unlabeled = [image for image in images if image not in layout.labels]
     if len(unlabeled) == len(images):
-        message = f"none of the {len(images)} images of the split '{split}' has a label file, so it is not used"
+        message = f"none of the {plural(len(images), 'image')}{of_split(split)} has a label file, so none is used"
         yield without_annotation(images[0].parent, message)._replace(level="warning")
     elif 2 * len(unlabeled) > len(images):
         for image in unlabeled:
@@ -123,8 +125,8 @@ def _without_labels(images: Sequence[Path], layout: Layout, split: str) -> Itera
             yield without_annotation(image, message)
     else:
         message = (
-            f"{len(unlabeled)} images of the split '{split}' have no label file; unless another format annotates them, "
-            f"they count as images without objects"
+            f"{plural(len(unlabeled), 'image')}{of_split(split)} without a label file; unless another format annotates "
+            f"such images, they count as images without objects"
         )
         yield without_annotation(unlabeled[0], message)._replace(level="warning")
 
@@ -158,9 +160,8 @@ def _problems(layout: Layout, split: str) -> Iterator[Problem]:
         message = "the label files count classes from 1, not from 0"
         yield Problem(ProblemKind.CLASSES_FROM_ONE, place, message, level="repaired")
     if layout.convention.num_confidences:
-        message = (
-            f"{layout.convention.num_confidences} lines end with a confidence, which is ignored; are these detections?"
-        )
+        counted = plural(layout.convention.num_confidences, "line ends", "lines end")
+        message = f"{counted} with a confidence, which is ignored; are these detections?"
         yield Problem(ProblemKind.CONFIDENCE, place, message, level="warning")
     if not any(layout.names.values()) and layout.convention.has_numbers:
         message = "no file names the classes, so their numbers are their names; add classes.txt with one name per line"
@@ -208,7 +209,7 @@ def _object(
         )
         return invalid_object(file, message, place, name or "")
     if name is None:
-        message = f"there is no class {line.label}; {len(names)} classes have names"
+        message = f"there is no class {line.label}; {plural(len(names), 'class has a name', 'classes have names')}"
         return unknown_class(file, message, place)
     return Annotation(to_box(line.values, size, convention), name, source=text)
 

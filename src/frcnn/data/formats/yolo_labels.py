@@ -9,6 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from frcnn.data.images import IMAGE_SUFFIXES
+from frcnn.messages import plural
 
 _VISIBILITY = frozenset({0.0, 1.0, 2.0})
 _BORDER = 0.01  # of an image's side; boxes that leave the image by less are inside
@@ -156,7 +157,7 @@ def has_corners(boxes: Iterable[tuple[Line, tuple[int, int]]]) -> bool:
     if max(centers, corners) >= 0.99 * total and (centers >= 0.99 * total or centers < 0.9 * total):
         return centers < 0.9 * total
     raise ValueError(
-        f"the coordinates are pixels, but not surely center and size, nor corners: of {total} boxes, "
+        f"the coordinates are pixels, but not surely center and size, nor corners: of {plural(total, 'box', 'boxes')}, "
         f"{total - centers} leave their images as `cx cy width height`, {total - corners} as `x1 y1 x2 y2`; write "
         f"each as `class cx cy width height`, fractions of the image's sides"
     )
@@ -194,7 +195,7 @@ def _first_class(numbers: Counter[float], num_classes: int | None) -> int:
         raise ValueError(
             f"class numbers run from {min(numbers):g} to {num_classes}, names from 0 to {num_classes - 1}; if the "
             f"numbers count from 1, write each one lower; if not, name class {num_classes} or remove its "
-            f"{numbers[num_classes]} objects"
+            f"{plural(int(numbers[num_classes]), 'object')}"
         )
     return 0
 

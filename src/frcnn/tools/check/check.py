@@ -14,6 +14,7 @@ from frcnn.data.prefetch import READ_THREADS, prefetch
 from frcnn.data.problems import Problem, ProblemKind, problem_json
 from frcnn.data.records import Records
 from frcnn.data.tree import Tree
+from frcnn.messages import plural
 from frcnn.tools.check.anchors import (
     IOU_LEVELS,
     AnchorRecall,
@@ -74,7 +75,7 @@ class CheckReport(NamedTuple):
             if len(records):
                 empty = int((records.box_counts == 0).sum())
                 classes = ", ".join(f"{name} {count}" for name, count in records.class_counts.items())
-                lines.append(f"  classes in {split}: {classes or 'none'} ({empty} images without objects)")
+                lines.append(f"  classes in {split}: {classes or 'none'} ({plural(empty, 'image')} without objects)")
         for level, title in _TITLES.items():
             problems = [problem for problem in self.problems if problem.level == level]
             if problems:

@@ -54,7 +54,8 @@ def odd_classes(folder: Path, splits: Mapping[str, Records]) -> Iterator[Problem
             )
         if train[name] < FEW:
             yield warning(
-                ProblemKind.FEW_OBJECTS, f"class '{name}' has {train[name]} training objects; label {FEW} or more"
+                ProblemKind.FEW_OBJECTS,
+                f"class '{name}' has {plural(train[name], 'training object')}; label {FEW} or more",
             )
     if train and max(train.values()) > IMBALANCE * min(train.values()):
         most, least = max(train, key=train.__getitem__), min(train, key=train.__getitem__)
@@ -63,7 +64,7 @@ def odd_classes(folder: Path, splits: Mapping[str, Records]) -> Iterator[Problem
     for split, records in splits.items():
         empty = int((records.box_counts == 0).sum()) if len(records) else 0
         if empty > MOSTLY_EMPTY * max(len(records), 1):
-            message = f"{empty} of {len(records)} {split} images have no objects; are they annotated?"
+            message = f"{empty} of {plural(len(records), f'{split} image')} without objects; are they annotated?"
             yield warning(ProblemKind.MOSTLY_EMPTY, message)
     if "test" not in counts:
         message = "no test images, so nothing is evaluated; split=(0.8, 0, 0.2) (--split 0.8,0,0.2) sets a fifth aside"
