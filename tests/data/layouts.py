@@ -562,6 +562,54 @@ def via_csv(folder: Path, splits: Splits) -> None:
         put(folder / split / "via_region_data.csv", rows(head, cells))
 
 
+def via_3(folder: Path, splits: Splits) -> None:
+    names = classes(splits)
+    write_images(folder / "images", all_photos(splits))
+    numbered = {str(number): photo for number, photo in enumerate(all_photos(splits), start=1)}
+    metadata = {
+        f"{number}_{index}": {
+            "vid": number,
+            "flg": 0,
+            "z": [],
+            "xy": [2, x1, y1, x2 - x1, y2 - y1],
+            "av": {"1": str(names.index(name))},
+        }
+        for number, photo in numbered.items()
+        for index, (name, (x1, y1, x2, y2)) in enumerate(photo.objects)
+    }
+    content = {
+        "project": {"pid": "x", "rev": "1", "pname": "set", "vid_list": list(numbered)},
+        "config": {"ui": {}},
+        "attribute": {"1": {"aname": "kind", "type": 4, "options": dict(zip("0123456789", names, strict=False))}},
+        "file": {key: {"fid": key, "fname": photo.name, "type": 2, "src": ""} for key, photo in numbered.items()},
+        "metadata": metadata,
+        "view": {number: {"fid_list": [number]} for number in numbered},
+    }
+    put_json(folder / "via.json", content)
+
+
+def via_3_csv(folder: Path, splits: Splits) -> None:
+    names = classes(splits)
+    options = {"1": {"aname": "kind", "options": dict(zip("0123456789", names, strict=False))}}
+    head = "metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata"
+    notes = f"# Exported using VGG Image Annotator (x)\n# ATTRIBUTE = {json.dumps(options)}\n# CSV_HEADER = {head}\n"
+    for split, photos in splits.items():
+        write_images(folder / split, photos)
+        cells = [
+            (
+                f"{number}_{index}",
+                json.dumps([photo.name]),
+                0,
+                "[]",
+                json.dumps([2, x1, y1, x2 - x1, y2 - y1]),
+                json.dumps({"1": str(names.index(name))}),
+            )
+            for number, photo in enumerate(photos, start=1)
+            for index, (name, (x1, y1, x2, y2)) in enumerate(photo.objects)
+        ]
+        put(folder / split / "export.csv", notes + rows("", cells))
+
+
 # LabelMe
 
 
@@ -710,9 +758,15 @@ def json_v7(folder: Path, splits: Splits) -> None:
         write_images(folder / split / "images", photos)
         for photo in photos:
             annotations = [
-                {"bounding_box": {"h": y2 - y1, "w": x2 - x1, "x": x1, "y": y1}, "id": "x", "name": name}
+                {
+                    "bounding_box": {"h": y2 - y1, "w": x2 - x1, "x": x1, "y": y1},
+                    "id": "x",
+                    "name": name,
+                    "slot_names": ["0"],
+                }
                 for name, (x1, y1, x2, y2) in photo.objects
             ]
+            annotations.append({"id": "y", "name": "blurred", "slot_names": ["0"], "tag": {}})
             slots = [{"type": "image", "width": photo.width, "height": photo.height}]
             content = {"version": "2.0", "item": {"name": photo.name, "slots": slots}, "annotations": annotations}
             put_json(folder / split / "annotations" / f"{photo.stem}.json", content)
@@ -1088,6 +1142,8 @@ LAYOUTS = {
         Layout("via", via, True, "train/via_region_data.json beside the images"),
         Layout("via", via_project, False, "via_project.json, images/NAME.jpg"),
         Layout("via", via_csv, True, "train/via_region_data.csv beside the images"),
+        Layout("via", via_3, False, "VIA 3's project, images/NAME.jpg"),
+        Layout("via", via_3_csv, True, "VIA 3's CSV beside the images"),
         Layout("labelme", labelme, False, "NAME.json beside NAME.jpg"),
         Layout("labelme", labelme_apart, True, "json/train/NAME.json, images/train/NAME.jpg (X-AnyLabeling)"),
         Layout("cvat", cvat, False, "annotations.xml (CVAT for images 1.1), images/NAME.jpg"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.layouts import LAYOUTS, TOY, all_photos, classes, coco_content, put_json
 from data.reading import read_folder
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from frcnn.data.discover import discover
 from frcnn.data.formats import coco
 from frcnn.data.formats.masks import around
 from frcnn.data.formats.source import Source
-from frcnn.data.problems import Problem
+from frcnn.data.problems import Problem, ProblemKind
 from frcnn.data.records import Annotation, Records
 from frcnn.data.tree import Tree
 
@@ -506,3 +507,16 @@ def test_hituav(shared: Path) -> None:
     counts = {split: (len(records), int(records.box_counts.sum())) for split, records in splits.items()}
     assert counts == {"val": (290, 2460), "test": (160, 1275)}
     assert problems == []
+
+
+def test_a_file_of_other_images_is_left_aside(tmp_path: Path) -> None:
+    """TACO's repository has a second file, whose images are downloaded apart."""
+    LAYOUTS["coco_one_file"].write(tmp_path, TOY)
+    names = classes(TOY)
+    other = [photo._replace(name=f"other_{number}.jpg") for number, photo in enumerate(all_photos(TOY))]
+    put_json(tmp_path / "unofficial.json", coco_content(other, names))
+    splits, problems = read_folder(tmp_path)
+    assert len(splits["all"]) == 3
+    (problem,) = problems
+    assert (problem.kind, problem.level, problem.objects) == (ProblemKind.MISSING_IMAGE, "warning", 0)
+    assert "none of its 3 images is in the folder" in problem.message

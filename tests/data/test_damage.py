@@ -56,7 +56,12 @@ JUNK = {
 
 SWAPPABLE = {"pascal_voc", "csv", "cvat", "kitti", "folders", "map_files"}
 """Formats in which the order of the corners means something, so they can be swapped."""
-LISTED = {name for name, layout in LAYOUTS.items() if layout.format in ("csv", "json")} | {"mot", "via_csv", "vott"}
+LISTED = {name for name, layout in LAYOUTS.items() if layout.format in ("csv", "json")} | {
+    "mot",
+    "via_csv",
+    "via_3_csv",
+    "vott",
+}
 """Layouts that list objects, so they have no images without one."""
 TRAIN_AND_TEST = {"csv_automl", "folders", "imglab", "kitti", "map_files", "yolo_darknet"}
 """Layouts that have no val."""
@@ -66,7 +71,16 @@ ONLY_LETTERS = {"csv_kaggle", "kitti", "mot", "text_dota", "text_keras", "text_l
 """Layouts in which the name of a class has no spaces, or a number is something else."""
 FOLDERS_OF_SPLITS = {
     *("voc_split_folders", "voc_split_suffixes", "voc_split_subfolders", "coco", "coco_split_folders"),
-    *("coco_other_keys", "yolo", "yolo_split_folders", "yolo_yaml_elsewhere", "csv_split_folders", "via", "via_csv"),
+    *(
+        "coco_other_keys",
+        "yolo",
+        "yolo_split_folders",
+        "yolo_yaml_elsewhere",
+        "csv_split_folders",
+        "via",
+        "via_csv",
+        "via_3_csv",
+    ),
     *(
         "csv_open_images",
         "labelme_apart",

@@ -151,6 +151,17 @@ def test_tasks_that_nobody_has_annotated_are_told_once(tmp_path: Path) -> None:
     assert read(tmp_path)[0] == []
 
 
+def test_a_file_for_each_task(tmp_path: Path) -> None:
+    """As Label Studio writes annotations to a cloud's storage."""
+    put_images(tmp_path, "images/a.png", "images/b.png")
+    for number, name in enumerate("ab", start=1):
+        task = {"id": number, "data": {"image": f"/data/upload/1/0a1b2c3d-{name}.png"}}
+        put(tmp_path / f"annotations/{number}.json", {"id": number, "result": [BOX], "task": task})
+    found, problems = read(tmp_path)
+    assert found == [(f"{name}.png", [[32, 24, 96, 72]], ("cat",)) for name in "ab"]
+    assert not problems
+
+
 # ------------------------------------------------------------------------------------------------------ Create ML
 
 
@@ -305,6 +316,36 @@ def test_what_is_wrong_in_supervisely(tmp_path: Path) -> None:
         ("missing image", 1, 1),
         ("unreadable annotation", 0, 1),
     ]
+
+
+# ------------------------------------------------------------------------------------------------------- any JSON
+
+
+def test_boxes_of_cityscapes_belong_to_its_images(tmp_path: Path) -> None:
+    put_images(tmp_path, "leftImg8bit/train/bonn/bonn_1_leftImg8bit.png")
+    persons = [{"instanceId": 24000, "bbox": [1, 2, 30, 40], "bboxVis": [1, 2, 3, 4], "label": "pedestrian"}]
+    put(tmp_path / "persons/train/bonn/bonn_1_gtBboxCityPersons.json", {"objects": persons})
+    found, problems = read(tmp_path, "train")
+    assert found == [("bonn_1_leftImg8bit.png", [[1, 2, 31, 42]], ("pedestrian",))]
+    assert not problems
+
+
+def test_more_about_an_object_may_say_that_it_is_ignored(tmp_path: Path) -> None:
+    put_images(tmp_path, "a.png")
+    boxes = [
+        {
+            "tag": "person",
+            "hbox": [1, 2, 3, 4],
+            "fbox": [1, 2, 30, 40],
+            "head_attr": {"ignore": 1},
+            "extra": {"occ": 0},
+        },
+        {"tag": "mask", "fbox": [5, 6, 7, 8], "extra": {"ignore": 1}},
+    ]
+    put(tmp_path / "annotation_train.odgt", {"ID": "a", "gtboxes": boxes})
+    splits, _ = read_folder(tmp_path)
+    assert splits["train"][0].class_names == ("person", "mask")
+    assert splits["train"][0].ignore.tolist() == [False, True]
 
 
 # ------------------------------------------------------------------------------------------------------- all four

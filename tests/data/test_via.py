@@ -282,3 +282,31 @@ def test_json_and_csv_of_the_real_rice_leaves_say_the_same(shared: Path, tmp_pat
     records = read_folder(tmp_path)[0]["all"]
     expected = read_folder(shared / "datasets" / "riceleaf")[0]["val"]
     assert objects(records) == objects(expected)
+
+
+@pytest.mark.parametrize(
+    ("xy", "box"),
+    [
+        ([2, 10, 20, 30, 40], [10, 20, 40, 60]),
+        ([3, 30, 40, 5], [25, 35, 35, 45]),
+        ([4, 30, 40, 5, 10], [25, 30, 35, 50]),
+        ([7, 10, 20, 40, 25, 30, 60], [10, 20, 40, 60]),
+    ],
+)
+def test_shapes_of_via_3(tmp_path: Path, xy: list[float], box: list[float]) -> None:
+    put_image(tmp_path / "a.jpg", PHOTO)
+    attributes = json.dumps({"1": {"aname": "kind", "options": {"5": "cat"}}})
+    head = "metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata"
+    text = f"# Exported using VGG Image Annotator\n# ATTRIBUTE = {attributes}\n# CSV_HEADER = {head}\n"
+    point = '"1_b","[""a.jpg""]",0,"[]","[1,5,6]","{""1"":""5""}"\n'
+    put(tmp_path / "a.csv", text + f'"1_a","[""a.jpg""]",0,"[]","{json.dumps(xy)}","{{""1"":""5""}}"\n' + point)
+    found, problems = read(tmp_path)
+    assert found == {"a.jpg": [("cat", box)]}
+    assert len(problems) == 1  # the point
+
+
+def test_a_project_of_via_3_without_its_files_names_the_part(tmp_path: Path) -> None:
+    put_image(tmp_path / "a.jpg", PHOTO)
+    put_json(tmp_path / "via.json", {"project": {"pid": "x", "vid_list": ["1"]}, "view": {"1": {"fid_list": ["7"]}}})
+    with pytest.raises(ValueError, match="missing or wrong: 'file'"):
+        read(tmp_path)

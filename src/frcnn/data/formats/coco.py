@@ -41,6 +41,7 @@ from frcnn.data.problems import (
 from frcnn.data.records import Annotation, Record, Records
 from frcnn.data.tree import Tree
 from frcnn.files import atomic_write
+from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -151,10 +152,20 @@ def _labeled(files: Sequence[Path]) -> list[Path]:
 
 @np.errstate(over="ignore", invalid="ignore")  # boxes that are not finite are a problem of their own
 def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Records:
-    """The images of a source, in the order of its files."""
+    """The images of a source, in the order of its files. A file of other images, beside one whose images are there, is
+    left aside."""
     classes: dict[str, int] = {}
     first: dict[str, tuple[Path, _Image]] = {}
-    parts = [_read_file(file, tree, classes, first, on_problem) for file in source.files]
+    found: dict[Path, list[Problem]] = {file: [] for file in source.files}
+    parts = [_read_file(file, tree, classes, first, problems.append) for file, problems in found.items()]
+    has_images = any(part.paths for part in parts)
+    for (file, problems), part in zip(found.items(), parts, strict=True):
+        if has_images and not part.paths and problems and all(map(_is_missing, problems)):
+            message = f"none of its {plural(len(problems), 'image')} is in the folder, so it is left aside"
+            on_problem(Problem(ProblemKind.MISSING_IMAGE, file, message, level="warning"))
+            continue
+        for problem in problems:
+            on_problem(problem)
     return Records.of_arrays(
         chain.from_iterable(part.paths for part in parts),
         np.concatenate([part.boxes for part in parts]),
@@ -164,6 +175,10 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
         ignore=np.concatenate([part.crowds for part in parts]),
         sizes=np.concatenate([part.sizes for part in parts]),
     )
+
+
+def _is_missing(problem: Problem) -> bool:
+    return problem.kind == ProblemKind.MISSING_IMAGE
 
 
 class _Part(NamedTuple):

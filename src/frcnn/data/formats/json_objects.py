@@ -62,7 +62,7 @@ _SIZE = ("w width bboxwidth boxwidth", "h height bboxheight boxheight")
 _CORNER_AND_SIZE = ("x left xmin x1 xpos", "y top ymin y1 ypos", *_SIZE)
 _CENTER = ("cx xcenter centerx xc", "cy ycenter centery yc")
 _BOX = (
-    "bbox bboxes box boxes box2d bbox2d boundingbox boundingboxes bndbox fbox rect rectangle rects xyxy xywh "
+    "bbox bboxes box boxes box2d bbox2d 2d amodal boundingbox boundingboxes bndbox fbox rect rectangle rects xyxy xywh "
     "coordinates coords position geometry polygon points vertices exterior segmentation"
 )
 """Keys of one value that is a box, or the outline of an object; or, with lists of classes beside it, of all boxes."""
@@ -79,13 +79,15 @@ _PATH = f"{_IDS} image img file path"
 _NO_OBJECTS = frozenset({"poly2d", "keypoints"})
 """Keys of lanes and points."""
 _IGNORE = "ignore difficult iscrowd crowd isgroupof"
+_ABOUT = ("extra", "attributes")
+"""Keys of more about an object, which may say that it is ignored (CrowdHuman)."""
 _SCORE = "score confidence"
 _MARK = re.compile(
-    rb'[\w"\s]\b(\w*box\w*|x_?min|x[01]?|left|top_?x|rects?|polygon|points|vertices|geometry|coordinates)"?\s*:',
+    rb'[\w"\s]\b(\w*box\w*|x_?min|x[01]?|left|top_?x|rects?|polygon|points|vertices|geometry|coordinates|amodal)"?\s*:',
     re.IGNORECASE,
 )
 _YamlLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the former is ten times as fast
-_CITYSCAPES = re.compile(r"_gt(Fine|Coarse)_polygons$")
+_CITYSCAPES = re.compile(r"_gt(Fine_polygons|Coarse_polygons|Bbox[A-Za-z0-9]*)$")
 
 
 class _Object(NamedTuple):
@@ -242,8 +244,10 @@ def _collect(value: Any, image: _Image | None, keys: tuple[str, ...], content: _
         return content
     if not isinstance(value, dict):
         return content
-    own = {_plain(key): each for key, each in value.items() if isinstance(key, str)}
+    own = _plain_keys(value)
     names = _image_names(value, own)
+    if image is not None and _is_image(image.shown) and not any(map(_is_image, names)):
+        names = ()  # the id of an object
     if names and (image is None or names[0] not in image.names):
         image = _Image(names, to_size(own.get("height"), own.get("width")), [], _has_list(value))
         content.images.append(image)
@@ -280,7 +284,8 @@ def _with_object(
         if not content.images or content.images[-1].names != keys:
             content.images.append(_Image(keys, None, [], is_annotated=True))
         image = content.images[-1]
-    ignore = _first(own, _IGNORE) in (1, True, "1", "true", "True")
+    marks = [own, *(_plain_keys(own[key]) for key in _ABOUT if isinstance(own.get(key), dict))]
+    ignore = any(_first(each, _IGNORE) in (1, True, "1", "true", "True") for each in marks)
     is_list = len(numbers) == 4 and own.get("bboxmode") != 0
     image.objects.append(
         _Object(tuple(value for value in values if value is not None), is_list, label, keys[0], ignore)
@@ -308,7 +313,7 @@ def _box(own: Mapping[str, Any]) -> tuple[Any, ...] | None:
     for key in _BOX.split():
         value = own.get(key)
         if isinstance(value, dict):
-            box = _box({_plain(name): each for name, each in value.items()})
+            box = _box(_plain_keys(value))
             if box is not None:
                 return box
         elif isinstance(value, list) and value:
@@ -392,7 +397,7 @@ def _label(label: Any, class_names: Mapping[Any, str]) -> str:
     if isinstance(label, list):
         label = label[0] if label else ""
     if isinstance(label, dict):
-        label = _first({_plain(key): value for key, value in label.items()}, _LABEL)
+        label = _first(_plain_keys(label), _LABEL)
     if label is None:
         return ONLY_CLASS
     name = class_names.get(id_of(label)) if isinstance(label, int | float | str) else None
@@ -436,7 +441,7 @@ def _inner_texts(value: Mapping[str, Any], depth: int) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for each in value.values():
         if isinstance(each, dict):
-            names = _texts(each, {_plain(key): inner for key, inner in each.items()})
+            names = _texts(each, _plain_keys(each))
             found += [names] if names else _inner_texts(each, depth - 1) if depth > 1 else []
     return found if len(found) == 1 else []
 
@@ -449,6 +454,10 @@ def _has_list(value: Mapping[str, Any]) -> bool:
 def _first(own: Mapping[str, Any], names: str) -> Any:
     """The value of the first of these keys that has one."""
     return next((own[name] for name in names.split() if own.get(name) is not None), None)
+
+
+def _plain_keys(value: Mapping[Any, Any]) -> dict[str, Any]:
+    return {_plain(key): each for key, each in value.items() if isinstance(key, str)}
 
 
 @lru_cache(maxsize=10_000)

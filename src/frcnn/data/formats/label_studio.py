@@ -45,6 +45,8 @@ _LIST = re.compile(rb"\s*\[\s*\{")
 _RESULTS = re.compile(rb'"(annotations|completions|predictions)"\s*:\s*\[')
 _FULL = re.compile(rb'"result"\s*:\s*\[|"data"\s*:\s*\{')
 _MIN = re.compile(rb'"(original_width|annotation_id|lead_time)"\s*:')
+_ANSWER = re.compile(rb'"result"\s*:\s*\[')
+_TASK = re.compile(rb'"task"\s*:\s*\{')
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 _NO_BOX = frozenset({"keypointlabels", "vectorlabels"})
 _Task = dict[str, Any]
@@ -69,18 +71,33 @@ class _Shape(msgspec.Struct):
     labels: list[str] = []
 
 
+class _Answer(msgspec.Struct):
+    """The annotation of one task, as Label Studio writes it to a cloud's storage."""
+
+    result: list[_Task]
+    task: _Task
+    was_cancelled: bool = False
+
+
 def recognizes(file: Path, start: bytes) -> bool:
     start = plain_start(start)
     if file.suffix.lower() in _CSV:
         head, _, rows = start.partition(b"\n")
         return b"annotation_id" in head and b"original_width" in rows
     is_task = bool(_RESULTS.search(start) and _FULL.search(start)) or bool(_MIN.search(start))
+    if _ANSWER.search(start) and start.lstrip().startswith(b"{"):
+        return _TASK.search(start) is not None or _TASK.search(file.read_bytes()) is not None
     return _LIST.match(start) is not None and is_task
 
 
 def _tasks(file: Path) -> list[_Task]:
     is_csv = file.suffix.lower() in _CSV
-    return read_rows(file) if is_csv else read_json(file, list[_Task], "Label Studio's format, a list of tasks")
+    if is_csv:
+        return read_rows(file)
+    if _LIST.match(plain_start(file.read_bytes())):
+        return read_json(file, list[_Task], "Label Studio's format, a list of tasks")
+    answer = read_json(file, _Answer, "Label Studio's format, an annotation with its task")
+    return [answer.task | {"annotations": [{"result": answer.result, "was_cancelled": answer.was_cancelled}]}]
 
 
 def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:

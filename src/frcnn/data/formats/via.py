@@ -1,4 +1,4 @@
-"""VGG Image Annotator (VIA 1 and 2): a project (JSON), or its exported regions (JSON or CSV), for many images.
+"""VGG Image Annotator (VIA): a project (JSON), or its exported regions (JSON or CSV), for many images.
 
 A region is a shape with attributes, one of which is the class. Where each region has an attribute of its own, e.g.
 {"car": "1"}, the attribute's name is the class. A shape becomes its bounding box. An image without regions has no
@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from frcnn.data.formats import via3
 from frcnn.data.formats.json_files import plain_start, read_json
 from frcnn.data.formats.lines import read_text, to_numbers
 from frcnn.data.formats.shapes import Box, around_ellipse, around_points, to_corners
@@ -48,6 +49,7 @@ _GAP = 0.05  # of the length of a line: if its ends are nearer, it is an outline
 _ABSENT = frozenset({"", "0", "no", "false", "undefined"})
 _MARKS = frozenset({"1", "yes", "true"})
 """Values that only say that a region has an attribute, in lower case."""
+_START = 4096  # bytes
 _FORM = "VIA's format, an object with images, which have filename and regions"
 _Object = dict[str, Any]
 
@@ -65,9 +67,14 @@ class _Image(msgspec.Struct):
 def recognizes(file: Path, start: bytes) -> bool:
     start = plain_start(start)
     if file.suffix.lower() == ".csv":
-        return b"region_shape_attributes" in start
+        return b"region_shape_attributes" in start or via3.is_csv(start)
     is_export = any(key in start for key in (b'"shape_attributes"', b'"file_attributes"', b'"base64_img_data"'))
-    return b'"_via_settings"' in start or b'"_via_img_metadata"' in start or (is_export and b'"filename"' in start)
+    return (
+        via3.is_project(start)
+        or b'"_via_settings"' in start
+        or b'"_via_img_metadata"' in start
+        or (is_export and b'"filename"' in start)
+    )
 
 
 def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
@@ -122,12 +129,18 @@ def _images(file: Path) -> list[_Image]:
         ValueError: the file cannot be read.
     """
     if file.suffix.lower() == ".csv":
-        return _images_of_csv(file)
+        return _images_of_via3(via3.read_csv(file)) if via3.is_csv(file.read_bytes()[:_START]) else _images_of_csv(file)
     content = read_json(file, _Object, _FORM)
     try:
+        if "_via_img_metadata" not in content and "vid_list" in str(content.get("project")):
+            return _images_of_via3(via3.read_project(content))
         return list(msgspec.convert(content.get("_via_img_metadata", content), dict[str, _Image]).values())
     except msgspec.ValidationError as error:
         raise ValueError(f"{file}: not {_FORM}: {error}") from None
+
+
+def _images_of_via3(regions: Mapping[str, Sequence[tuple[_Object, _Object]]]) -> list[_Image]:
+    return [_Image(name, [_Region(*region) for region in own]) for name, own in regions.items()]
 
 
 def _images_of_csv(file: Path) -> list[_Image]:
