@@ -1,5 +1,6 @@
 """Pascal VOC: XML files anywhere, lists of names, and what other programs write."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,37 @@ def test_boxes_are_one_based_and_inclusive(voc: Path) -> None:
     (empty, fractions) = read_split(voc, "test", SETTINGS)
     assert empty.boxes.shape == (0, 4)
     np.testing.assert_array_equal(fractions.boxes, [[1.5, 2.5, 9.5, 8]])
+
+
+def capitals(text: str) -> str:
+    """The names of all elements begin with a capital, and those of sides have two: <XMin>."""
+    text = re.sub("<(/?)([xy])(m..)>", lambda tag: f"<{tag[1]}{tag[2].upper()}{tag[3].capitalize()}>", text)
+    return re.sub("<(/?)([a-z])", lambda tag: f"<{tag[1]}{tag[2].upper()}", text)
+
+
+def test_names_of_elements_may_have_capitals(tmp_path: Path) -> None:
+    head = "<filename>photo.png</filename><size><width>128</width><height>96</height></size>"
+    cube = "<polygon><x1>3</x1><y1>4</y1><x2>20</x2><y2>4</y2><x3>20</x3><y3>9</y3></polygon>"
+    objects = thing("cat", 1, 11, 21, 30, 40), f"<object><name>dog</name>{cube}</object>"
+    put(tmp_path / "small", "photo.png", "a.xml", *objects, head=head)
+    put(tmp_path / "large", "photo.png", "a.xml", *objects, head=head)
+    file = tmp_path / "large" / "a.xml"
+    file.write_text(capitals(file.read_text()))
+    assert "<Bndbox><XMin>11</XMin>" in file.read_text()
+    small, large = (read_split(tmp_path / name, "train", SETTINGS)[0] for name in ("small", "large"))
+    assert large.class_names == ("cat", "dog")
+    assert (large.boxes.tolist(), large.ignore.tolist()) == ([CAT_BOX, [3, 4, 20, 9]], [True, False])
+    assert large.size == small.size == (96, 128)
+    np.testing.assert_array_equal(large.boxes, small.boxes)
+
+    tree = Tree(tmp_path / "large")
+    (source,) = pascal_voc.sources(tree, [file], SETTINGS)
+    cat, dog = pascal_voc.read_image(source, large.image, tree, SETTINGS) or []
+    pascal_voc.write_image(source, large.image, [cat._replace(name="cow", ignore=False), dog], tree, SETTINGS)
+    assert re.findall("<(?:Name|Difficult|XMin)>[^<]*", file.read_text()) == [
+        *("<Name>cow", "<Difficult>0", "<XMin>11", "<Name>dog")
+    ]
+    assert "<name>" not in file.read_text()
 
 
 def test_difficult_is_kept(voc: Path) -> None:

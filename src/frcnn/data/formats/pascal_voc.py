@@ -7,7 +7,7 @@ else. Without lists, the folders tell the splits.
 VOC's boxes are 1-based and inclusive: [xmin, xmax] becomes [xmin - 1, xmax]. If several boxes of the data begin at 0,
 their writer counts from 0, and nothing is subtracted. A box whose xmax is not greater than its xmin is a mistake, not a
 pixel, and keeps its numbers. <polygon> and <robndbox> become the box around them. "difficult" objects become ignored
-objects.
+objects. The names of elements may have capitals, e.g. <Difficult>.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from frcnn.data.formats.voc_objects import (
     objects_of,
     shape_of,
 )
-from frcnn.data.formats.xml_files import read_xml, root_tag
+from frcnn.data.formats.xml_files import has_tag, read_xml, root_tag, text_of
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import (
     ImageNotFoundError,
@@ -70,7 +70,8 @@ _OF_ONE_CLASS = re.compile(r"(.+?)\s+(-1|0|1)")
 
 _NUMBERED = re.compile(r"(\S+)(\s+-?\d+){2,}")
 """A line of Oxford's pets: name, class, species, breed."""
-_BEGINS_AT_ZERO = re.compile(rb"<[xy]min>\s*[0.]")
+_BEGINS_AT_ZERO = re.compile(rb"<[xy]min>\s*[0.]", re.IGNORECASE)
+_BOX = re.compile(rb"<bndbox", re.IGNORECASE)
 
 
 def recognizes(file: Path, start: bytes) -> bool:
@@ -155,7 +156,7 @@ def _zero_based(tree: Tree) -> Path | None:
     first, at_zero, count = None, 0, 0
     for file in filter(lambda file: recognizes(file, tree.start(file)), tree.with_suffix(*SUFFIXES)):
         content = file.read_bytes().replace(b"\0", b"")
-        boxes = content.count(b"<bndbox")
+        boxes = len(_BOX.findall(content))
         count += boxes
         if boxes and _BEGINS_AT_ZERO.search(content):
             with suppress(ValueError):
@@ -274,7 +275,7 @@ def _annotation(
         boxes[:, 0],
         tuple(name for _, name, _ in found),
         np.array([difficult for *_, difficult in found], bool),
-        to_size(root.findtext("size/height", ""), root.findtext("size/width", "")),
+        to_size(text_of(root, "size/height"), text_of(root, "size/width")),
     )
     return _Annotated(file, record, boxes[:, 1], sum(shape.is_rotated for shape, _, _ in found))
 
@@ -286,7 +287,7 @@ def _image(file: Path, root: ElementTree.Element, tree: Tree, split: str | None,
     Raises:
         ImageNotFoundError: there is neither.
     """
-    folder, name, path = ((root.findtext(tag) or "").strip() for tag in ("folder", "filename", "path"))
+    folder, name, path = (text_of(root, tag).strip() for tag in ("folder", "filename", "path"))
     named = [each for each in (path, f"{folder}/{name}" if folder and name else "", name) if each]
     stem = _stem(file.name)
     errors = []
@@ -414,7 +415,7 @@ def _write(
     file: Path, root: ElementTree.Element, image: Path, objects: Sequence[Annotation], *, first_pixel: int
 ) -> None:
     """Write the annotation `root` with these objects before its own."""
-    place = next((number for number, child in enumerate(root) if child.tag == "object"), len(root))
+    place = next((number for number, child in enumerate(root) if has_tag(child, "object")), len(root))
     for number, new in enumerate(objects):
         element = ElementTree.fromstring(new.source) if new.source else ElementTree.Element("object")
         shape = shape_of(element)

@@ -11,6 +11,7 @@ import numpy as np
 
 from frcnn.data.formats.lines import plain, to_numbers
 from frcnn.data.formats.shapes import Box, around_rotated
+from frcnn.data.formats.xml_files import find, has_tag, text_of
 from frcnn.data.records import Annotation
 
 ROOT = "annotation"
@@ -20,7 +21,7 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 def objects_of(root: ElementTree.Element) -> Iterator[ElementTree.Element]:
     """Each object that is not a part of another one."""
     for child in root:
-        if child.tag == "object":
+        if has_tag(child, "object"):
             yield child
         else:
             yield from objects_of(child)
@@ -28,12 +29,12 @@ def objects_of(root: ElementTree.Element) -> Iterator[ElementTree.Element]:
 
 def class_of(element: ElementTree.Element) -> str:
     """The name as it is written, because 'dog ' may not be 'dog'; without line ends, which indent the file."""
-    name = element.findtext("name") or ""
+    name = text_of(element, "name")
     return name if name.strip() and "\n" not in name else name.strip()
 
 
 def is_difficult(element: ElementTree.Element) -> bool:
-    return (element.findtext("difficult") or "").strip().lower() in ("1", "true")
+    return text_of(element, "difficult").strip().lower() in ("1", "true")
 
 
 class Shape(NamedTuple):
@@ -64,15 +65,15 @@ def box_of(shape: Shape, first_pixel: int) -> Box:
 
 def shape_of(element: ElementTree.Element) -> Shape | None:
     """<bndbox>, else the box around <robndbox> or <polygon>; None: the object has none of them."""
-    box = _numbers(element.find("bndbox"), *SIDES)
+    box = _numbers(find(element, "bndbox"), *SIDES)
     if box is not None:
         x1, y1, x2, y2 = box  # swapped corners are ordered later, and equal ones have no area
         return Shape((x1, y1, x2, y2), (float(x2 > x1), float(y2 > y1), float(x2 < x1), float(y2 < y1)))
-    rotated = _numbers(element.find("robndbox"), "cx", "cy", "w", "h", "angle")
+    rotated = _numbers(find(element, "robndbox"), "cx", "cy", "w", "h", "angle")
     if rotated is not None:
         return Shape(around_rotated(*rotated), (0.0, 0.0, 0.0, 0.0), is_rotated=True)
     for tag in ("polygon", "robndbox"):  # <x1>, <y1>, <x2>, ... or <pt><x>, <y>, ...; rotated boxes with named corners
-        x, y = (_values(element.find(tag), axis) for axis in "xy")
+        x, y = (_values(find(element, tag), axis) for axis in "xy")
         if x and y:
             return Shape((min(x), min(y), max(x), max(y)), (0.0, 0.0, 0.0, 0.0), is_rotated=tag == "robndbox")
     return None
@@ -80,14 +81,14 @@ def shape_of(element: ElementTree.Element) -> Shape | None:
 
 def _values(shape: ElementTree.Element | None, axis: str) -> list[float] | None:
     """The numbers of all elements whose names begin with a letter."""
-    texts = [each.text or "" for each in (() if shape is None else shape.iter()) if str(each.tag).startswith(axis)]
-    return to_numbers(texts)
+    points = () if shape is None else shape.iter()
+    return to_numbers([each.text or "" for each in points if str(each.tag).lower().startswith(axis)])
 
 
 def _numbers(shape: ElementTree.Element | None, *tags: str) -> list[float] | None:
     if shape is None:
         return None
-    return to_numbers(shape.findtext(tag) for tag in tags)
+    return to_numbers(text_of(shape, tag) for tag in tags)
 
 
 def header(image: Path, size: tuple[int, int]) -> ElementTree.Element:
@@ -117,6 +118,6 @@ def describe(element: ElementTree.Element, new: Annotation, first_pixel: int) ->
 def _set(parent: ElementTree.Element, path: str, text: str) -> None:
     """Set the text of an element; missing elements are made."""
     for tag in path.split("/"):
-        child = parent.find(tag)
+        child = find(parent, tag)
         parent = ElementTree.SubElement(parent, tag) if child is None else child
     parent.text = text

@@ -13,18 +13,39 @@ _ROOT = re.compile(r"\s*<([\w:.-]+)")
 
 
 def root_tag(start: bytes) -> str | None:
-    """The name of the root element, by the first bytes of a file; None: it is not XML."""
+    """The name of the root element in lower case, by the first bytes of a file; None: it is not XML."""
     is_utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = start.decode("utf-16" if is_utf16 else "utf-8", "ignore")
     root = _ROOT.match(_BEFORE_ROOT.sub("", text))
-    return root[1] if root else None
+    return root[1].lower() if root else None
+
+
+def has_tag(element: ElementTree.Element, name: str) -> bool:
+    """Whether an element has this name, e.g. "object", also written <Object>; never of a comment."""
+    return isinstance(element.tag, str) and element.tag.lower() == name
+
+
+def find(element: ElementTree.Element, path: str) -> ElementTree.Element | None:
+    """`ElementTree.Element.find` of a path of names in lower case, e.g. "size/width"; the file may write capitals."""
+    for name in path.split("/"):
+        child = next((each for each in element if has_tag(each, name)), None)
+        if child is None:
+            return None
+        element = child
+    return element
+
+
+def text_of(element: ElementTree.Element, path: str) -> str:
+    """The text at a path, see `find`; empty: there is none."""
+    found = find(element, path)
+    return "" if found is None else found.text or ""
 
 
 def read_xml(file: Path, root_name: str) -> ElementTree.Element:
     """The root element of a file in any encoding that Python knows, with its comments.
 
     Args:
-        root_name: the name that the root element must have.
+        root_name: the name that the root element must have, in lower case; the file may write capitals.
 
     Raises:
         FileNotFoundError, ValueError: the file is missing, not XML, or not of this kind.
@@ -49,7 +70,7 @@ def read_xml(file: Path, root_name: str) -> ElementTree.Element:
     except ElementTree.ParseError as error:
         what = str(error).partition(":")[0]
         raise error_at(file, f"{reason} ({what})", text, position=error.position) from None
-    if root.tag != root_name:
+    if not has_tag(root, root_name):
         raise AnnotationError(file, f"begins with <{root.tag}>, not with <{root_name}>", "line 1")
     return root
 
