@@ -159,8 +159,8 @@ def test_a_wrong_command_line_shows_the_usage(arguments: list[str], capsys: pyte
     ("arguments", "message"),
     [
         (
-            ["train", "d", "--batch-size", "4"],
-            "train: error: unrecognized arguments: --batch-size 4; did you mean --set train.batch_size=VALUE?",
+            ["train", "d", "--momentum", "0.8"],
+            "train: error: unrecognized arguments: --momentum 0.8; did you mean --set train.momentum=VALUE?",
         ),
         (["train", "d", "--xyz"], "train: error: unrecognized arguments: --xyz"),
         (["data", "toy", "d", "--lr=3"], "data toy: error: unrecognized arguments: --lr=3"),
@@ -173,6 +173,18 @@ def test_an_unknown_option_names_its_command_and_the_setting(
         main(arguments)
     assert status.value.code == 2
     assert capsys.readouterr().err.endswith(f"frcnn {message}\n")
+
+
+def test_options_of_train_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def train(*_: object, **arguments: object) -> None:
+        given.update(arguments)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("frcnn.training.train.train", train)
+    assert main(["train", "d", "--batch-size", "4", "--lr", "0.02", "--epochs", "3", "--set", "train.lr=1"]) == 2
+    assert given["settings"] == {"train.batch_size": 4, "train.lr": 0.02, "train.epochs": 3}
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])

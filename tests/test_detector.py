@@ -131,6 +131,7 @@ def test_an_export_to_a_format(detector: frcnn.Detector) -> None:
         ("model", r"'model'\. Did you mean base_model\?"),
         ("backbone", r"'backbone'\. Did you mean base_model\?"),
         ("pretrained", r"'pretrained'\. Did you mean weights\?"),
+        ("project", r"'project'\. Did you mean out, the run directory\?"),
         ("names", r"'names'\. The classes are those of the data"),
         ("xyz", r"'xyz'\. `frcnn config` lists all settings"),
     ],

@@ -14,8 +14,12 @@ _PUBLIC = {
 
 
 def register(commands: Commands) -> None:
+    about = "draw a toy data set, or download a public one"
     parser: argparse.ArgumentParser = commands.add_parser(
-        "data", help="draw a toy data set, or download a public one", epilog="example: frcnn data toy my_toy --seed 1"
+        "data",
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}.",
+        epilog="example: frcnn data toy my_toy --seed 1",
     )
     sets = parser.add_subparsers(title="data sets", required=True, metavar="NAME")
     about = "draw refrigerator shelves with 16 classes of groceries"

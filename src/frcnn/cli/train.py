@@ -6,7 +6,7 @@ from pathlib import Path
 from frcnn.cli.options import Commands, add_command, add_data_settings, add_settings, data_settings
 from frcnn.cli.output import print_evaluation, save_pictures
 
-_VALUES = ("epochs", "device", "seed", "scheme", "precision", "logger")
+_VALUES = ("epochs", "batch_size", "lr", "device", "seed", "scheme", "precision", "logger")
 _SWITCHES = ("deterministic", "smoke_test", "skip_existing")
 """Options that are settings of `train`."""
 
@@ -26,6 +26,8 @@ def register(commands: Commands) -> None:
         "auto uses the first source that has the base model's ImageNet weights (default: auto)",
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images per forward pass, in each process")
+    parser.add_argument("--lr", type=float, metavar="X", help="learning rate for a step of one image")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train (default: auto)")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of all random numbers")
     parser.add_argument(

@@ -46,6 +46,8 @@ from frcnn.training.schemes import phases_of
 from frcnn.training.state import Best, TrainingState
 
 SMOKE_TEST_IMAGES = 8
+_OUTPUT_FOLDERS = ("project", "name", "save_dir", "output_dir", "run_dir")
+"""What other libraries call `out`."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,8 @@ def _argument_for(name: str, arguments: Collection[str]) -> str:
     Args:
         arguments: the settings that are arguments too.
     """
+    if name in _OUTPUT_FOLDERS:
+        return "Did you mean out, the run directory?"
     similar = similar_settings(name)
     if name in OF_THE_DATA or not similar:
         return hint_for(name)
