@@ -928,6 +928,25 @@ def kitti(folder: Path, splits: Splits) -> None:
             put(place / "label_2" / f"{photo.stem}.txt", "".join(lines))
 
 
+def cub(folder: Path, splits: Splits) -> None:
+    names = classes(splits)
+    place = folder / "CUB_200_2011"
+    lines: dict[str, list[str]] = {"images": [], "bounding_boxes": [], "image_class_labels": [], "train_test_split": []}
+    number = 0
+    for split, photos in splits.items():
+        write_images(place / "images" / split, photos)
+        for photo in photos:
+            for name, (x1, y1, x2, y2) in photo.objects:  # a number has one class
+                number += 1
+                lines["images"].append(f"{number} {split}/{photo.name}")
+                lines["bounding_boxes"].append(f"{number} {x1} {y1} {x2 - x1} {y2 - y1}")
+                lines["image_class_labels"].append(f"{number} {names.index(name) + 1}")
+                lines["train_test_split"].append(f"{number} {int(split == 'train')}")
+    lines["classes"] = [f"{number} {name}" for number, name in enumerate(names, start=1)]
+    for file, own in lines.items():
+        put(place / f"{file}.txt", "".join(f"{line}\n" for line in own))
+
+
 def frame_number(photo: Photo) -> int:
     return int(photo.stem.lstrip(ascii_letters + " "))
 
@@ -1165,6 +1184,7 @@ LAYOUTS = {
         Layout(
             "mot", mot, True, "train/SEQ/gt/gt.txt, train/SEQ/img1/000001.jpg (MOT challenge, CVAT, VisDrone's videos)"
         ),
+        Layout("cub", cub, True, "images.txt, bounding_boxes.txt, image_class_labels.txt, ... (CUB-200, NABirds)"),
         Layout("ua_detrac", ua_detrac, True, "SEQ.xml, SEQ/img00001.jpg"),
         Layout("supervisely", supervisely, True, "meta.json, train/ann/NAME.jpg.json, train/img/NAME.jpg"),
         Layout("vott", vott, False, "vott-json-export/NAME-export.json"),

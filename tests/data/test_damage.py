@@ -57,13 +57,14 @@ JUNK = {
 SWAPPABLE = {"pascal_voc", "csv", "cvat", "kitti", "folders", "map_files"}
 """Formats in which the order of the corners means something, so they can be swapped."""
 LISTED = {name for name, layout in LAYOUTS.items() if layout.format in ("csv", "json")} | {
+    "cub",
     "mot",
     "via_csv",
     "via_3_csv",
     "vott",
 }
 """Layouts that list objects, so they have no images without one."""
-TRAIN_AND_TEST = {"csv_automl", "folders", "imglab", "kitti", "map_files", "yolo_darknet"}
+TRAIN_AND_TEST = {"cub", "csv_automl", "folders", "imglab", "kitti", "map_files", "yolo_darknet"}
 """Layouts that have no val."""
 OF_FRAMES = {"mot", "ua_detrac"}
 """Layouts that number the images; of two folders, the one with the most images is the sequence."""

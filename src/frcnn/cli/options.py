@@ -48,7 +48,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
 
 
 _FORMATS = (
-    *("folders", "map_files", "cvat", "imglab", "pascal_voc", "ua_detrac", "kitti", "mot"),
+    *("folders", "map_files", "cvat", "imglab", "pascal_voc", "ua_detrac", "kitti", "mot", "cub"),
     *(
         "text_boxes",
         "coco",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from frcnn.data.formats import (
     csv_files,
+    cub,
     cvat,
     folders,
     imglab,
@@ -142,6 +143,7 @@ FORMATS: dict[str, Format] = {
     "ua_detrac": ua_detrac,
     "kitti": kitti,
     "mot": mot,
+    "cub": cub,
     "text_boxes": text_boxes,
     **_JSON_AND_YAML,
     "csv": csv_files,
