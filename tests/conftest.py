@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -24,13 +25,21 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ["OMP_NUM_THREADS"] = str(threads)  # of the programs that tests start
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _return_memory() -> Iterator[None]:
-    """The commands keep freed memory (`tune_malloc`). A process that runs hundreds of tests must not keep it all."""
-    yield
+_PROCESS = psutil.Process()
+_GROWTH = 500_000_000  # bytes
+_memory = _PROCESS.memory_info().rss
+
+
+def pytest_runtest_teardown() -> None:
+    """Return memory. Models are parts of cycles, and the commands keep what is freed (`tune_malloc`), so a process that
+    runs hundreds of tests would grow to many gigabytes."""
+    global _memory
+    if _PROCESS.memory_info().rss < _memory + _GROWTH:
+        return
     gc.collect()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+    _memory = _PROCESS.memory_info().rss
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
