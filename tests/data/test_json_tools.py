@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from data.layouts import LAYOUTS, TOY
 from data.reading import read_folder
@@ -15,7 +16,7 @@ from PIL import Image
 from tiny import draw_image
 
 from frcnn.data.formats import FORMATS
-from frcnn.data.problems import Problem
+from frcnn.data.problems import Problem, ProblemKind
 from frcnn.data.tree import Tree
 
 Found = list[tuple[str, list[list[float]], tuple[str, ...]]]
@@ -346,6 +347,23 @@ def test_more_about_an_object_may_say_that_it_is_ignored(tmp_path: Path) -> None
     splits, _ = read_folder(tmp_path)
     assert splits["train"][0].class_names == ("person", "mask")
     assert splits["train"][0].ignore.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<loc0256><loc0128><loc0768><loc0512> red cat ; <loc0000><loc0000><loc0512><loc1023> dog",
+        "red cat<loc_125><loc_250><loc_500><loc_750>dog<loc_0><loc_0><loc_999><loc_500>",
+    ],
+)
+def test_answers_of_language_models(answer: str, tmp_path: Path) -> None:
+    put_images(tmp_path, "a.png", "b.png")  # 128 x 96
+    lines = [{"image": "a.png", "prefix": "detect", "suffix": answer}, {"image": "b.png", "suffix": answer}]
+    (tmp_path / "_annotations.train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found, problems = read(tmp_path, "train")
+    assert [(name, names) for name, _, names in found] == [(name, ("red cat", "dog")) for name in ("a.png", "b.png")]
+    np.testing.assert_allclose(found[0][1], [[16, 24, 64, 72], [0, 0, 128, 48]], atol=0.2)
+    assert only(problems).kind == ProblemKind.FRACTIONS
 
 
 # ------------------------------------------------------------------------------------------------------- all four

@@ -2,7 +2,7 @@
 
 One file has all images (a list, an object, or one JSON value per line), or each image has its own file. These are
 SageMaker's manifests, Hugging Face's metadata.jsonl, Azure, BDD100K, Labelbox, V7, Dataloop, Datumaro, FiftyOne,
-detectron2, Cityscapes, Mapillary, CrowdHuman, TT100K, TensorBox, sloth and others. An image is named by a
+detectron2, Cityscapes, Mapillary, CrowdHuman, TT100K, PaliGemma, TensorBox, sloth and others. An image is named by a
 value with the suffix of an image, else by the key of its objects or by the file. Boxes with a score are detections.
 """
 
@@ -24,6 +24,7 @@ from frcnn.data.formats.csv_columns import ONLY_CLASS
 from frcnn.data.formats.four_numbers import are_corners, are_fractions, may_be_corners, read_as_corners
 from frcnn.data.formats.json_files import id_of, plain_start, read_json
 from frcnn.data.formats.lines import read_text, to_number, to_size, while_unchanged
+from frcnn.data.formats.location_tokens import objects_in
 from frcnn.data.formats.masks import around
 from frcnn.data.formats.names_files import names_in
 from frcnn.data.formats.source import Source, by_image_split, image_splits
@@ -83,7 +84,7 @@ _ABOUT = ("extra", "attributes")
 """Keys of more about an object, which may say that it is ignored (CrowdHuman)."""
 _SCORE = "score confidence"
 _MARK = re.compile(
-    rb'[\w"\s]\b(\w*box\w*|x_?min|x[01]?|left|top_?x|rects?|polygon|points|vertices|geometry|coordinates|amodal)"?\s*:',
+    rb'[\w"\s]\b(\w*box\w*|x_?min|x[01]?|left|top_?x|rects?|polygon|points|vertices|geometry|coordinates|amodal)"?\s*:|<loc_?\d',
     re.IGNORECASE,
 )
 _YamlLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the former is ten times as fast
@@ -260,6 +261,8 @@ def _collect(value: Any, image: _Image | None, keys: tuple[str, ...], content: _
     if numbers is not None:
         return _with_object(own, numbers, image, keys, content)
     for key, each in value.items():
+        if isinstance(each, str) and "<loc" in each:
+            each = objects_in(each)
         if _plain(key) in _CLASSES:
             content.class_names.update(_numbered(each))
         if each in ([], {}) and image is None and _is_image(key):
