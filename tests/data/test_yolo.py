@@ -193,6 +193,58 @@ def test_each_folder_may_have_its_own_order_of_classes(tmp_path: Path) -> None:
     assert splits["test"].class_counts == {"bird": 2}
 
 
+ELSEWHERE = "train: ../other/train\ntest: ../other/test\nnames: {}\n"
+"""A data.yaml whose folders are not here."""
+
+
+@pytest.mark.parametrize(
+    ("listed", "described", "expected"),
+    [
+        ("cat\n", "[cat, dog]", NAMES),  # it is longer, and agrees
+        ("bird\n", "[cat, dog]", NAMES),  # without it, many objects would have no class
+        ("cat\ndog\n", "[a, b, c]", NAMES),
+        ("cat\ndog\n", "[a]", NAMES),
+        ("cat\n", "[a]", ["cat"]),
+    ],
+)
+def test_the_names_that_cover_the_class_numbers_are_used(
+    listed: str, described: str, expected: list[str], tmp_path: Path
+) -> None:
+    write(tmp_path)
+    put(tmp_path / "obj.names", listed)
+    put(tmp_path / "data.yaml", ELSEWHERE.format(described))
+    splits, _ = read_folder(tmp_path)
+    assert sorted({name for records in splits.values() for name in records.class_counts}) == expected
+
+
+def test_one_wrong_class_number_does_not_rename_all_classes(tmp_path: Path) -> None:
+    write(tmp_path, lambda photo: yolo_lines(photo, NAMES) * 10)
+    with (tmp_path / f"labels/train/{TOY['train'][0].stem}.txt").open("a") as file:
+        file.write("2 0.5 0.5 0.1 0.1\n")
+    put(tmp_path / "obj.names", "cat\ndog\n")
+    put(tmp_path / "data.yaml", ELSEWHERE.format("[a, b, c]"))
+    splits, problems = read_folder(tmp_path)
+    assert {name for records in splits.values() for name in records.class_counts} == {"cat", "dog"}
+    assert kinds(problems)["unknown class"] == 1
+
+
+@pytest.mark.parametrize("labels", ["labels/{}", "images/{}"])
+def test_label_files_in_folders_without_images_are_told_in_one_line(labels: str, tmp_path: Path) -> None:
+    write(tmp_path, label=labels)
+    put(tmp_path / "data.yaml", yolo_yaml(TOY, "images/{}"))
+    for number in range(3):
+        put(tmp_path / f"predicted/{number}.txt", "0 0.5 0.5 0.1 0.1\n")
+    put(tmp_path / "old/0.txt", "0 0.5 0.5 0.1 0.1\n")
+    put(tmp_path / "old/readme.txt", "Made by hand.\n")
+    splits, problems = read_folder(tmp_path)
+    assert everything(splits) == EXPECTED
+    (problem,) = problems
+    assert (problem.kind, problem.level, problem.path) == ("missing image", "warning", tmp_path / "old/0.txt")
+    assert problem.message == (
+        "is not used, because no label file of its folder belongs to an image (4 such label files)"
+    )
+
+
 def test_without_names_numbers_are_the_names(tmp_path: Path) -> None:
     write(tmp_path)
     splits, problems = read_folder(tmp_path)
@@ -359,8 +411,9 @@ def test_two_yamls_that_fit_contradict_each_other(other: str, message: str, tmp_
     put_image(tmp_path / "images/spare/1.jpg", TOY["train"][0])
     put(tmp_path / "data.yaml", yolo_yaml(TOY, "images/{}"))
     put(tmp_path / "other.yaml", other)
-    with pytest.raises(ValueError, match=rf"data\.yaml and other\.yaml describe two data sets, {message}"):
+    with pytest.raises(ValueError, match=rf"data\.yaml and other\.yaml describe two data sets, {message}") as error:
         read_folder(tmp_path)
+    assert f"instead of the folder: `frcnn train {tmp_path}/data.yaml`" in str(error.value)
     splits, _ = read_folder(tmp_path / "data.yaml")
     assert everything(splits) == EXPECTED
 
@@ -519,7 +572,7 @@ def test_detections_elsewhere_are_no_labels(tmp_path: Path) -> None:
         put(tmp_path / f"runs/detect/labels/{name}.txt", "0 .5 .5 .1 .1 .9\n")
     splits, problems = read_folder(tmp_path)
     assert everything(splits) == EXPECTED | {"new.jpg": []}
-    assert [problem.kind for problem in problems] == ["image without annotation"]
+    assert [problem.kind for problem in problems] == ["missing image", "image without annotation"]
 
 
 @pytest.mark.parametrize("name", ["a 1", "image.v1", "%20(1)", "é"])

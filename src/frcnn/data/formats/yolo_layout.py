@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
@@ -20,13 +21,23 @@ from frcnn.data.formats.yolo_description import (
     read_description,
     resolve,
 )
-from frcnn.data.formats.yolo_labels import Convention, Line, are_labels, convention_of, has_corners, parse_line
+from frcnn.data.formats.yolo_labels import (
+    Convention,
+    Line,
+    are_labels,
+    convention_of,
+    has_corners,
+    parse_line,
+    to_number,
+)
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import ImageNotFoundError, Problem, ProblemKind, missing_image
 from frcnn.data.tree import Tree, split_in
+from frcnn.messages import plural
 
 _NAMES_FILE = re.compile(r"(^|[_ -])(classes|class[_ -]?names|names|labels)$", re.IGNORECASE)
 _ORDER = ("tr", "va", "te")  # beginnings of the names of splits
+_MANY = 0.1  # of the objects
 _WHOLE = 4000  # bytes: a longer start is truncated
 
 
@@ -48,12 +59,16 @@ class Layout:
         self._described = Description({}, {}, "", has_keypoints=False)
         if description is not None:
             self._described = read_description(description)
-        self.labels, self.orphans = _pairs(tree)
+        self.labels, self.orphans, strays = _pairs(tree)
         places = self._places()
         if description is not None and not self.labels and not places:
             self.tree = named_tree(description, self._described) or tree
-            self.labels, self.orphans = _pairs(self.tree)
+            self.labels, self.orphans, strays = _pairs(self.tree)
             places = self._places()
+        if strays:
+            such = plural(len(strays), "such label file")
+            message = f"is not used, because no label file of its folder belongs to an image ({such})"
+            self.problems.append(Problem(ProblemKind.MISSING_IMAGE, strays[0], message, level="warning"))
         self._is_placed = bool(places)
         splits = self._described_splits(places) or self._listed_splits() or self._folder_splits()
         self.splits = dict(sorted(splits.items(), key=lambda item: (*_ORDER, item[0][:2]).index(item[0][:2])))
@@ -117,13 +132,30 @@ class Layout:
         folders = dict.fromkeys((self.tree.root, *(label.parent for label in self.labels.values())))
         lists = [file for file in _names_files(self.tree) if file not in used]
         files = {file.parent: listed_names(file) for file in reversed(lists)}
-        if self._described.names and (self._is_placed or not files):
-            return dict.fromkeys(folders, self._described.names)
+        described = self._described.names
+        if described and (self._is_placed or not files):
+            return dict.fromkeys(folders, described)
         any_names: Names = next(reversed(files.values()), {})
-        return {
+        names = {
             folder: next((files[above] for above in (folder, *folder.parents) if above in files), any_names)
             for folder in folders
         }
+        return dict.fromkeys(folders, described) if described and self._covers_more(described, names) else names
+
+    def _covers_more(self, described: Names, names: Mapping[Path, Names]) -> bool:
+        """Whether the description, though its folders are not here, has names for all class numbers of the label files,
+        and the lists have not. If the two contradict each other, the lists must lack the names of many objects: one
+        wrong number must not rename the classes of all others."""
+        numbers = Counter(
+            (label.parent, int(number))
+            for label in self.labels.values()
+            for line in lines_of(label)
+            if (number := to_number(line.label)) is not None
+        )
+        missing = sum(count for (folder, number), count in numbers.items() if number not in names[folder])
+        agree = all(described.get(number) == name for own in names.values() for number, name in own.items())
+        is_whole = all(number in described for _, number in numbers)
+        return missing > 0 and is_whole and (agree or missing > _MANY * numbers.total())
 
     def names_of(self, label: Path) -> Names:
         """The names of the classes in a label file."""
@@ -208,8 +240,9 @@ def lines_of(file: Path) -> Iterator[Line]:
     yield from (line for line in parsed if line is not None)
 
 
-def _pairs(tree: Tree) -> tuple[dict[Path, Path], dict[Path, str | ImageNotFoundError]]:
-    """The label file of each image, and the label files without an image with the reason.
+def _pairs(tree: Tree) -> tuple[dict[Path, Path], dict[Path, str | ImageNotFoundError], list[Path]]:
+    """The label file of each image; the label files without an image, with the reason; and the label files in folders
+    where none belongs to an image.
 
     A label file is beside its image, or in labels/ as the image does in images/. Only where no label file does, it
     belongs to the image with its name, anywhere in the tree. A file that is broken counts beside others that are not.
@@ -227,8 +260,10 @@ def _pairs(tree: Tree) -> tuple[dict[Path, Path], dict[Path, str | ImageNotFound
     used = set(labels.values())
     if any(kinds[file] for file in used):
         folders = {file.parent for file in used}
-        alone = (file for file in files if kinds[file] and file not in used and file.parent in folders)
-        return labels, {file: ImageNotFoundError(f"there is no image {file.stem}") for file in alone}
+        others = [file for file in files if kinds[file] and file not in used]
+        alone = [file for file in others if file.parent in folders]
+        strays = [file for file in others if file.parent not in folders]
+        return labels, {file: ImageNotFoundError(f"there is no image {file.stem}") for file in alone}, strays
     orphans: dict[Path, str | ImageNotFoundError] = {}
     reason: str | ImageNotFoundError
     for file in files:
@@ -240,7 +275,7 @@ def _pairs(tree: Tree) -> tuple[dict[Path, Path], dict[Path, str | ImageNotFound
             other, reason = None, error
         if other != file and kinds[file]:
             orphans[file] = reason
-    return labels, orphans
+    return labels, orphans, []
 
 
 def conventional_label(image: Path, root: Path) -> Path:
