@@ -1,6 +1,14 @@
-"""Counts with singular or plural, for messages: "1 image", "2 images"."""
+"""Parts of messages: counts with singular or plural, and commands."""
+
+import shlex
+from pathlib import Path
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """E.g. "1 image", "2 images"; `nouns`: the plural, if it is not `noun` with an s."""
     return f"{count} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
+def train_command(data: Path, *options: str) -> str:
+    """How to train on a folder or on one annotation file, as it is typed: "`frcnn train my_photos/a.json`"."""
+    return f"`{shlex.join(('frcnn', 'train', str(data), *options))}`"

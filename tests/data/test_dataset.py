@@ -71,7 +71,11 @@ def text_for_an_image(folder: Path) -> None:
         (missing, r"data: no such folder of data"),
         (empty, r"data: the folder is empty; likely layouts: coco: .*; or yolo: .*; or pascal_voc: .* also reads"),
         (unknown, r"data: the folder has no images \(found: 1 \.zip file in the folder itself\); likely layouts"),
-        (two_formats, r"data: has annotations in two formats for different images: .* choose one with --format"),
+        (
+            two_formats,
+            r"data: has annotations in two formats for different images: .*; choose one with --format \(data\.format\) "
+            r"or name its file: `frcnn train .*data/more/9\.csv` or `frcnn train .*data --format folders`",
+        ),
         (negatives_only, r"data: no training image has an object"),
         (
             text_for_an_image,
@@ -296,11 +300,58 @@ def test_an_image_that_is_annotated_twice(x2: int, level: str, tmp_path: Path) -
         (tmp_path / f"{name}.json").write_text(json.dumps(annotations))
     dataset = Dataset(tmp_path, DataSettings())
     if level == "error":
-        with pytest.raises(ValueError, match=r"1\.png: is annotated twice in a\.json, b\.json; the annotations differ"):
+        message = (
+            r"1\.png: is annotated twice in a\.json, b\.json; the annotations differ; .*: `frcnn train .*/a\.json`"
+        )
+        with pytest.raises(ValueError, match=message):
             dataset.verify()
         return
     assert len(dataset.train) == 3
     assert [(problem.kind, problem.level) for problem in dataset.problems] == [("image annotated twice", "warning")]
+
+
+@pytest.mark.parametrize(("x1", "level"), [(1, None), (2, "error")])
+def test_json_files_that_contradict_each_other(x1: int, level: str | None, tmp_path: Path) -> None:
+    draw_image([]).save(tmp_path / "1.png")
+    for name, left in (("a", 1), ("b", x1)):
+        content = [{"filename": "1.png", "objects": [{"class": "red", "bbox": [left, 2, 30, 40]}]}]
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    dataset = Dataset(tmp_path, DataSettings())
+    if level is None:
+        assert len(dataset.train) == 1
+        assert dataset.problems == ()
+        return
+    with pytest.raises(ValueError, match=r"1\.png: is annotated twice in a\.json, b\.json; the annotations differ"):
+        dataset.verify()
+
+
+def test_a_command_in_a_message_can_be_typed(tmp_path: Path) -> None:
+    folder = tmp_path / "my photos"
+    folder.mkdir()
+    draw_image([]).save(folder / "1.png")
+    coco = {
+        "images": [{"id": 1, "file_name": "1.png"}],
+        "categories": [{"id": 1, "name": "red"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]}],
+    }
+    for name in ("a", "b"):
+        (folder / f"{name}.json").write_text(json.dumps(coco))
+    with pytest.raises(ValueError, match=r"or name the file to use: `frcnn train '.*/my photos/a\.json'`") as error:
+        open_dataset(folder, DataSettings())
+    assert str(error.value).count("1.png") == 1  # that the image is annotated twice follows from it
+    assert len(open_dataset(folder / "a.json", DataSettings()).train) == 1
+
+
+def test_objects_of_a_file_that_repeats_the_splits_count_once(tmp_path: Path) -> None:
+    for number in range(4):
+        draw_image([], seed=number).save(tmp_path / f"{number}.png")
+        write_voc(tmp_path, str(number), (1, 2, 30, 40))
+    rows = [f"{number}.png,1,2,30,40,red" for number in range(4)]
+    write_boxes(tmp_path / "labels.csv", *rows)
+    write_boxes(tmp_path / "train.csv", *rows[:2])
+    write_boxes(tmp_path / "test.csv", *rows[2:])
+    (note,) = discover(tmp_path, DataSettings()).notes
+    assert note.startswith("pascal_voc annotations of 4 of the same images (4 objects; csv has 4)")
 
 
 def test_a_broken_file_of_another_format_does_not_stop(tmp_path: Path) -> None:

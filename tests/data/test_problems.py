@@ -45,14 +45,13 @@ def records(*names: str) -> Records:
         ((), []),
         (("cat",), []),
         (("",), []),
-        (("dog",), ["all 1 objects of class 'dog' would be left out"]),
+        (("dog",), ["all objects of the class 'dog' (1) would be left out"]),
         (("cat",) * 3, ["3 of 22 objects would be left out"]),
         (
             ("dog", "owl", "dog"),
             [
                 "3 of 22 objects would be left out",
-                "all 2 objects of class 'dog' would be left out",
-                "all 1 objects of class 'owl' would be left out",
+                "all objects of the classes 'dog' (2), 'owl' (1) would be left out",
             ],
         ),
     ],

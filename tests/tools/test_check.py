@@ -478,6 +478,39 @@ def test_objects_that_are_left_out_are_drawn_where_they_are_on_the_image(data: P
     assert record.boxes[lost.object].tolist() == list(box)
 
 
+def test_one_error_tells_all_that_is_lost_with_the_images(data: Path) -> None:
+    for number in range(12):
+        (data / f"{number}.png").unlink()
+    report = check_dataset(data, tiny_config())
+    assert [(p.kind, p.message) for p in report.errors] == [
+        (
+            "much is left out",
+            "12 of 14 images would be left out; 24 of 28 objects would be left out; correct the data, or train with "
+            "--force (data.force)",
+        ),
+        ("nothing to learn", "no training image has an object (24 objects were left out)"),
+    ]
+    assert [p.message for p in report.warnings] == [
+        f"class '{name}' is in the test images only, so it is not learned, and left out of the evaluation (12 objects "
+        f"were left out)"
+        for name in ("blue", "red")
+    ]
+
+
+def test_classes_that_are_lost_are_one_reason(data: Path) -> None:
+    add(data, "gone.png,1,2,30,40,green", "gone.png,1,2,30,40,white")
+    assert [p.message for p in check_dataset(data, tiny_config()).errors] == [
+        "all objects of the classes 'green' (1), 'white' (1) would be left out; correct the data, or train with "
+        "--force (data.force)"
+    ]
+
+
+def test_without_test_images_the_report_says_how_many_are_left_out(data: Path) -> None:
+    for number in (12, 13):
+        (data / f"{number}.png").unlink()
+    assert "no test images (2 images were left out), so nothing is evaluated" in str(check_dataset(data, tiny_config()))
+
+
 def test_contact_sheets_show_what_cannot_be_read(tmp_path: Path) -> None:
     write_tiny(tmp_path / "data")
     (tmp_path / "data" / "positive" / "3.png").write_text("no image")

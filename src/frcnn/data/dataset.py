@@ -20,12 +20,12 @@ from frcnn.data.formats.source import ALL, Source, of_split
 from frcnn.data.images import VerifiedImage, verify_image
 from frcnn.data.prefetch import READ_THREADS, prefetch
 from frcnn.data.problems import OnProblem, Problem, ProblemKind, missing_image, problem_json, without_annotation
-from frcnn.data.records import Record, Records
+from frcnn.data.records import Record, Records, same_objects
 from frcnn.data.repair import RotatedImage, repair_boxes, repair_rotated
 from frcnn.data.split import draw_split
 from frcnn.data.tree import split_word
 from frcnn.files import CONFIG_FILE, LOCAL_FILE
-from frcnn.messages import plural
+from frcnn.messages import plural, train_command
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -299,6 +299,7 @@ def _own_images(
     others = {split_word(split): split for split in discovery.splits if split_word(split) != split_word(name)}
     folders = {os.path.dirname(path) for path in paths}
     foreign = {folder: others.get(split_word(discovery.tree.split_of(Path(folder)))) for folder in folders}
+    is_told = any(each.kind is ProblemKind.ANNOTATED_TWICE and each.level == "error" for each in problems)
     # Their problems do not belong to this split.
     of_others = {split: set(read(split)[0].paths) for split in set(foreign.values()) if split is not None}
     keep = []
@@ -313,21 +314,20 @@ def _own_images(
         if first == index:
             keep.append(index)
             continue
-        same = _same_objects(records[first], records[index])
+        if is_told:
+            continue
+        same = same_objects(records[first], records[index])
         files = next(source.files for source in discovery.sources if source.split == name)
         where = ", ".join(str(discovery.tree.relative(file)) for file in files[:3])
-        message = f"is annotated twice in {where}; " + (
-            "one annotation is used" if same else "the annotations differ; keep one of them"
-        )
+        if same:
+            advice = "one annotation is used"
+        elif 1 < len(files) <= 3:
+            advice = f"the annotations differ; keep one of them, or name the file to use: {train_command(files[0])}"
+        else:
+            advice = "the annotations differ; keep one of them"
+        message = f"is annotated twice in {where}; {advice}"
         on_problem(Problem(ProblemKind.ANNOTATED_TWICE, Path(path), message, level="warning" if same else "error"))
     return records if len(keep) == len(paths) else records.take(keep)
-
-
-def _same_objects(one: Record, other: Record) -> bool:
-    """Whether two annotations have the same boxes and classes, in any order."""
-    return sorted(zip(one.boxes.tolist(), one.class_names, strict=True)) == sorted(
-        zip(other.boxes.tolist(), other.class_names, strict=True)
-    )
 
 
 def unused_splits(discovery: Discovery, settings: DataSettings) -> list[Source]:
@@ -495,8 +495,9 @@ def lost_data(kept: Sequence[Records], problems: Sequence[Problem]) -> list[str]
         for what, (count, left) in counts.items()
         if count > MAX_LOST * (count + left)
     ]
-    gone = [(name, count) for name, count in sorted(lost.items()) if name.strip() and not rest[name]]
-    return reasons + [f"all {count} objects of class '{name}' would be left out" for name, count in gone]
+    gone = [f"'{name}' ({count})" for name, count in sorted(lost.items()) if name.strip() and not rest[name]]
+    classes = f"{'class' if len(gone) == 1 else 'classes'} {', '.join(gone)}"
+    return reasons + ([f"all objects of the {classes} would be left out"] if gone else [])
 
 
 class CheckedImage(NamedTuple):

@@ -15,7 +15,7 @@ from frcnn.data.formats.source import Source
 from frcnn.data.problems import Problem
 from frcnn.data.records import Records
 from frcnn.data.tree import Tree
-from frcnn.messages import plural
+from frcnn.messages import plural, train_command
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -182,11 +182,10 @@ class _Content(NamedTuple):
     """By path of the image, the records that it is in, and its index there."""
     with_objects: frozenset[str]
     """The paths of the images that have objects."""
-
-    @property
-    def objects(self) -> int:
-        """How many there are."""
-        return sum(int(records.box_counts.sum()) for records, _ in self.read.values())
+    objects: int
+    """How many there are. Those of an image that several splits have count once."""
+    command: str
+    """How to train on these annotations."""
 
     def boxes(self, path: str) -> np.ndarray:
         """(G, 4): the boxes of an image."""
@@ -212,7 +211,7 @@ def _choose(data: Path, contents: Mapping[str, _Content]) -> tuple[str, list[str
         return len(content.with_objects), len(content.places), content.objects, len(content.read)
 
     best = max(contents, key=amount)
-    ask = "choose one with --format (data.format)"
+    ask = f"choose one with --format (data.format) or name its file: {{}} or {contents[best].command}"
     notes = []
     for name, content in contents.items():
         if name == best or not content.places:
@@ -224,14 +223,14 @@ def _choose(data: Path, contents: Mapping[str, _Content]) -> tuple[str, list[str
             raise ValueError(
                 f"{data}: has annotations in two formats for different images: {best} for "
                 f"{plural(len(contents[best].with_objects), 'image')}, {name} for {len(content.with_objects)}, "
-                f"{len(shared)} of them the same; {ask}"
+                f"{len(shared)} of them the same; {ask.format(content.command)}"
             )
         different, compared = _differences(content, contents[best], sorted(shared))
         if 2 * different > compared and len(content.places) >= few:
             raise ValueError(
                 f"{data}: has annotations in two formats for the same images, {best} and {name}, with different boxes: "
                 f"{different} of {plural(compared, 'object')} have no box in the other format that overlaps them by an "
-                f"IoU of {_TWIN_IOU}; {ask}"
+                f"IoU of {_TWIN_IOU}; {ask.format(content.command)}"
             )
         only = f" and of {plural(own, 'image')} without objects in {best}" if own else ""
         objects = f"{plural(content.objects, 'object')}; {best} has {contents[best].objects}"
@@ -244,7 +243,7 @@ def _choose(data: Path, contents: Mapping[str, _Content]) -> tuple[str, list[str
 def _content(name: str, sources: Sequence[Source], tree: Tree, settings: DataSettings) -> _Content:
     read: dict[str, tuple[Records, list[Problem]]] = {}
     places: dict[str, tuple[Records, int]] = {}
-    with_objects: set[str] = set()
+    counts: Counter[str] = Counter()
     for source in sources:
         problems: list[Problem] = []
         try:
@@ -254,8 +253,10 @@ def _content(name: str, sources: Sequence[Source], tree: Tree, settings: DataSet
         read[source.split] = records, problems
         paths = records.paths
         places |= {path: (records, index) for index, path in enumerate(paths)}
-        with_objects.update(path for path, count in zip(paths, records.box_counts, strict=True) if count)
-    return _Content(read, places, frozenset(with_objects))
+        counts |= Counter(dict(zip(paths, records.box_counts.tolist(), strict=True)))  # of each image, the most
+    first, *others = dict.fromkeys(file for source in sources for file in source.files)
+    command = train_command(tree.root, "--format", name) if others else train_command(first)
+    return _Content(read, places, frozenset(+counts), counts.total(), command)
 
 
 def _differences(one: _Content, other: _Content, shared: Sequence[str]) -> tuple[int, int]:

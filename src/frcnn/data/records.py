@@ -231,3 +231,10 @@ def keep_objects(record: Record, keep: Sequence[bool] | np.ndarray) -> Record:
     chosen = np.asarray(keep, bool)
     names = tuple(name for name, kept in zip(record.class_names, chosen, strict=True) if kept)
     return record._replace(boxes=record.boxes[chosen], class_names=names, ignore=record.ignore[chosen])
+
+
+def same_objects(one: Record, other: Record) -> bool:
+    """Whether two annotations of an image have the same boxes and classes, in any order."""
+    return sorted(zip(one.boxes.tolist(), one.class_names, strict=True)) == sorted(
+        zip(other.boxes.tolist(), other.class_names, strict=True)
+    )

@@ -41,7 +41,7 @@ from frcnn.data.problems import (
 from frcnn.data.records import Annotation, Record, Records
 from frcnn.data.tree import Tree
 from frcnn.files import atomic_write
-from frcnn.messages import plural
+from frcnn.messages import plural, train_command
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -281,9 +281,10 @@ def _paths(
         paths.append(path)
         other_file, other = first.setdefault(path, (file, image))
         if other is not image:
+            name_one = "" if other_file == file else f", or name the file to use: {train_command(other_file)}"
             message = (
                 f"{image.name} (id {image.id}) is also image {other.id} of {other_file}; list each image once, "
-                f"because the objects of one entry would be background for the other"
+                f"because the objects of one entry would be background for the other{name_one}"
             )
             twice.append(Problem(ProblemKind.ANNOTATED_TWICE, file, message, other=Path(path)))
     if twice:

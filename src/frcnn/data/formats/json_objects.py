@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,7 +41,7 @@ from frcnn.data.problems import (
     most_telling,
     without_annotation,
 )
-from frcnn.data.records import Record
+from frcnn.data.records import Record, same_objects
 from frcnn.data.tree import Tree
 from frcnn.messages import plural
 
@@ -149,8 +150,8 @@ def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[S
 
 
 def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Iterator[Record]:
-    """The images of a split. If several files have an image, the first one is read."""
-    records: dict[Path, Record] = {}
+    """The images of a split. If several files have an image, it is read once, but again for other objects."""
+    records: dict[Path, list[Record]] = {}
     detections = waiting = 0
     listed = dict(enumerate(names_in(tree)))
     for file in source.files:
@@ -176,14 +177,16 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
                 earlier = own[image].objects if image in own else []
                 own[image] = entry._replace(objects=[*earlier, *entry.objects])
         for image, record in zip(own, _records(own, content.class_names, file, on_problem), strict=True):
-            records.setdefault(image, record)
+            earlier_records = records.setdefault(image, [])
+            if not any(same_objects(earlier, record) for earlier in earlier_records):
+                earlier_records.append(record)
     if waiting:
         message = f"{plural(waiting, 'image has', 'images have')} no list of objects, and so no annotation"
         on_problem(without_annotation(source.files[0], message))
     if detections:
         message = f"{plural(detections, 'box has', 'boxes have')} a score, so a detector made them; they are left out"
         on_problem(Problem(ProblemKind.CONFIDENCE, source.files[0], message, level="warning"))
-    yield from records.values()
+    yield from chain.from_iterable(records.values())
 
 
 @lru_cache(maxsize=200_000)

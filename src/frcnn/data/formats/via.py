@@ -33,6 +33,7 @@ from frcnn.data.problems import (
 )
 from frcnn.data.records import Record, make_record
 from frcnn.data.tree import Tree
+from frcnn.messages import train_command
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -114,7 +115,8 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
                 continue
             record = _record(image, entry, file, attribute, Counter(), lambda problem: None)
             if known.class_names != record.class_names or not np.array_equal(known.boxes, record.boxes):
-                message = f"has other regions of {image} than {other}, which is used"
+                message = f"has other regions of {image} than {other}, which is used; to use this file: "
+                message += train_command(file)
                 kind = ProblemKind.ANNOTATED_TWICE
                 on_problem(Problem(kind, file, message, level="left out", lost=record.class_names))
     if shapeless:

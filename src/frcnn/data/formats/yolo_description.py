@@ -14,6 +14,7 @@ import yaml
 from frcnn.data.formats.lines import read_lines, read_text
 from frcnn.data.problems import ImageNotFoundError
 from frcnn.data.tree import Tree, split_in
+from frcnn.messages import train_command
 
 Names = Mapping[int, str]
 _SPLITS = ("train", "val", "valid", "validation", "test")
@@ -71,7 +72,7 @@ def choose_description(tree: Tree, files: Iterable[Path]) -> Path | None:
             what = "for different images" if has_others else "with different names of classes"
             raise ValueError(
                 f"{tree.root}: {tree.relative(best)} and {tree.relative(file)} describe two data sets, {what}; name "
-                f"one of these files instead of the folder"
+                f"one of these files instead of the folder: {train_command(best)}"
             )
     return best
 

@@ -185,15 +185,14 @@ def check_dataset(
         )
         for split in splits
     }
-    problems += [
-        Problem(ProblemKind.MUCH_LEFT_OUT, folder, f"{reason}; correct the data, or train with --force (data.force)")
-        for reason in lost_data(list(repaired.values()), problems)
-        if not config.data.force
-    ]
+    reasons = [] if config.data.force else lost_data(list(repaired.values()), problems)
+    if reasons:  # one error, because one reason follows from another: a class is lost with its images
+        advice = f"{'; '.join(reasons)}; correct the data, or train with --force (data.force)"
+        problems.append(Problem(ProblemKind.MUCH_LEFT_OUT, folder, advice))
     message = off_by_one(records, sizes)
     if message is not None:
         problems.append(Problem(ProblemKind.OFF_BY_ONE, folder, message, level="warning"))
-    problems += odd_classes(folder, repaired)
+    problems += list(odd_classes(folder, repaired, problems))
     problems += find_duplicates(records, [image.hash for image in images], split_of)
     problems += _unused(discovery.tree, [record.image for record in records], problems)
 
