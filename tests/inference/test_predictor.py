@@ -1,10 +1,10 @@
 """Detecting in images: files, folders, and images at hand."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +21,11 @@ from frcnn.data.transforms import PaddedBatch
 from frcnn.detector import Detector
 from frcnn.inference.evaluator import Evaluator
 from frcnn.inference.inputs import ImageLike
-from frcnn.inference.predictor import predict_each
+from frcnn.inference.predictor import in_parallel, predict_each
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import BatchResult, Runtime, TorchRuntime
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.resizing import Resizing
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +196,7 @@ class FindsRectangles:
 
     classes = CLASSES
     result_settings = ResultSettings()
+    parallel_calls = 1
 
     def __init__(self, *, side: int = 128, batch_size: int = 4) -> None:
         self.batch_size = batch_size
@@ -208,9 +206,6 @@ class FindsRectangles:
     def detect(self, batch: PaddedBatch) -> BatchResult:
         self.shapes.append(batch.images.shape)
         return BatchResult([self._detect(*one) for one in zip(*batch, strict=True)], None)
-
-    def map(self, function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
-        return map(function, items)
 
     def _detect(self, image: np.ndarray, size: np.ndarray, original: np.ndarray) -> Detections:
         found = []
@@ -434,11 +429,9 @@ def test_a_broken_photo_among_many_is_named(tmp_path: Path) -> None:
             predict(FindsRectangles(), tmp_path, tile=tile)
 
 
-def test_overlapping_predictions_leave_pytorch_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlapping_predictions_leave_pytorch_its_threads() -> None:
     threads = torch.get_num_threads()
-    monkeypatch.setattr(TorchRuntime, "parallel_calls", 2)
-    runtime = TorchRuntime(tiny_model())
-    first, second = (runtime.map(lambda item: item, iter(range(4))) for _ in range(2))
+    first, second = (in_parallel(lambda item: item, iter(range(4)), calls=2) for _ in range(2))
     try:
         torch.set_num_threads(6)
         with ThreadPoolExecutor(1) as other:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,9 @@ from frcnn.inference.inputs import ImageLike, InputImage, open_input
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Runtime
 from frcnn.inference.tiling import Window, WindowDetections, cut_into_windows, merge_windows
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _READERS = min(4, os.cpu_count() or 1)
 """Threads that read and resize."""
@@ -75,7 +79,7 @@ def predict_each(
     batches = batches_by_shape(inputs, lambda item: _shape(item[1]), runtime.batch_size)
     parts: list[tuple[_Piece, Detections]] = []
     failed: Exception | None = None
-    for piece, result in chain.from_iterable(runtime.map(detect, batches)):
+    for piece, result in chain.from_iterable(in_parallel(detect, batches, runtime.parallel_calls)):
         if isinstance(result, Exception):
             failed = failed or result
         else:
@@ -89,6 +93,47 @@ def predict_each(
         else:
             on_error(failed)
         parts, failed = [], None
+
+
+def in_parallel(function: Callable[[T], R], items: Iterator[T], calls: int) -> Iterator[R]:
+    """`map(function, items)`, in order, with so many calls at a time if there are several items. Each of them computes
+    with its part of PyTorch's threads."""
+    first = list(islice(items, 2)) if calls > 1 else []
+    items = chain(first, items)
+    if len(first) < 2:
+        yield from map(function, items)
+        return
+    import torch
+
+    threads = _threads_of_call(torch.get_num_threads(), calls, +1)
+
+    def call(item: T) -> R:
+        torch.set_num_threads(threads)  # of this thread, and of those that start later
+        return function(item)
+
+    try:
+        yield from prefetch(call, items, workers=calls)
+    finally:
+        _threads_of_call(torch.get_num_threads(), calls, -1)
+
+
+_PARALLEL = {"predictions": 0, "threads": 0}
+"""How many `in_parallel` run now, and the number of threads before the first of them."""
+_PARALLEL_LOCK = Lock()
+
+
+def _threads_of_call(threads: int, calls: int, change: int) -> int:
+    """Count an `in_parallel` that begins (+1) or ends (-1). Returns the threads of each of its calls. The last one to
+    end restores PyTorch's number of threads: predictions of several threads of a program overlap."""
+    import torch
+
+    with _PARALLEL_LOCK:
+        if _PARALLEL["predictions"] == 0:
+            _PARALLEL["threads"] = threads
+        _PARALLEL["predictions"] += change
+        if _PARALLEL["predictions"] == 0:
+            torch.set_num_threads(_PARALLEL["threads"])
+        return max(1, _PARALLEL["threads"] // calls)
 
 
 class _Piece(NamedTuple):

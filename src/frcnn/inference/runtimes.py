@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from frcnn.data.prefetch import prefetch
 from frcnn.data.transforms import PaddedBatch
 from frcnn.files import require_format
 from frcnn.inference.results import Detections, to_detections
@@ -25,9 +23,6 @@ from frcnn.types import DetectionTensors
 if TYPE_CHECKING:
     from frcnn.config import ResultSettings
     from frcnn.nn.faster_rcnn import FasterRCNN
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 FORMAT_VERSION = 2
 INPUTS = ("images", "image_sizes", "original_sizes")
@@ -70,11 +65,12 @@ class Runtime(Protocol):
     def batch_size(self) -> int:
         """The fastest batch size."""
 
+    @property
+    def parallel_calls(self) -> int:
+        """How many calls of `detect` at a time are the fastest, each with its part of the cores."""
+
     def detect(self, batch: PaddedBatch) -> BatchResult:
         """Detect in these images."""
-
-    def map(self, function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
-        """`map(function, items)`, in order, for a function that calls `detect`: in parallel, if that is faster."""
 
 
 class TorchRuntime:
@@ -114,7 +110,9 @@ class TorchRuntime:
 
     @property
     def parallel_calls(self) -> int:
-        """On a CPU, two to four, whichever leaves the fewest cores unused."""
+        """On a CPU, two to four, whichever leaves the fewest cores unused, because many layers use several cores badly:
+        an image took 40 ms with parallel calls on two cores, and 63 ms with both cores in every layer
+        (EfficientNet-Lite0, 640 x 480 pixels)."""
         import torch
 
         if self.model.mean.device.type != "cpu":
@@ -122,30 +120,6 @@ class TorchRuntime:
         threads = torch.get_num_threads()
         counts = range(min(4, threads), 1, -1)
         return min(counts, key=lambda count: threads % count, default=1)
-
-    def map(self, function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
-        """Each call computes with its part of the cores, because many layers use several cores badly: an image took 40
-        ms with parallel calls on two cores, and 63 ms with both cores in every layer (EfficientNet-Lite0, 640 x 480
-        pixels).
-        """
-        import torch
-
-        calls = self.parallel_calls
-        first = list(islice(items, 2))
-        items = chain(first, items)
-        if calls == 1 or len(first) == 1:
-            yield from map(function, items)
-            return
-        threads = _threads_of_call(torch.get_num_threads(), calls, +1)
-
-        def call(item: T) -> R:
-            torch.set_num_threads(threads)  # of this thread, and of those that start later
-            return function(item)
-
-        try:
-            yield from prefetch(call, items, workers=calls)
-        finally:
-            _threads_of_call(torch.get_num_threads(), calls, -1)
 
     def detect(self, batch: PaddedBatch) -> BatchResult:
         import torch
@@ -161,25 +135,6 @@ class TorchRuntime:
             to_detections(*arrays, classes=self.classes, original_sizes=batch.original_sizes),
             [boxes[i][valid[i]] for i in range(len(boxes))],
         )
-
-
-_PARALLEL = {"maps": 0, "threads": 0}
-"""How many `TorchRuntime.map` run now, and the number of threads before the first of them."""
-_PARALLEL_LOCK = Lock()
-
-
-def _threads_of_call(threads: int, calls: int, change: int) -> int:
-    """Count a `map` that begins (+1) or ends (-1). Returns the threads of each of its calls. The last one to end
-    restores PyTorch's number of threads: maps of several threads of a program overlap."""
-    import torch
-
-    with _PARALLEL_LOCK:
-        if _PARALLEL["maps"] == 0:
-            _PARALLEL["threads"] = threads
-        _PARALLEL["maps"] += change
-        if _PARALLEL["maps"] == 0:
-            torch.set_num_threads(_PARALLEL["threads"])
-        return max(1, _PARALLEL["threads"] // calls)
 
 
 @dataclass(frozen=True)
@@ -317,9 +272,10 @@ class Exported:
     def batch_size(self) -> int:
         return self.description.batch or 1
 
-    def map(self, function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
-        """One call at a time: each runtime has threads of its own."""
-        return map(function, items)
+    @property
+    def parallel_calls(self) -> int:
+        """1: each runtime has threads of its own."""
+        return 1
 
     def __reduce__(self) -> tuple[Callable[[Path], Exported], tuple[Path]]:
         """Copies open the file again."""
