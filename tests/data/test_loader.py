@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import strategies  # noqa: F401  (its profile)
+import strategies
 import torch
 from hypothesis import given
 from PIL import Image
@@ -16,7 +16,7 @@ from tiny import write_tiny
 
 from frcnn.config import DataSettings
 from frcnn.data.dataset import open_dataset
-from frcnn.data.loader import batched, epoch_order, load_batch
+from frcnn.data.loader import batched, epoch_order, flip_boxes, load_batch
 from frcnn.data.prefetch import prefetch
 from frcnn.data.records import Record
 from frcnn.resizing import Resizing
@@ -195,3 +195,19 @@ def test_an_abandoned_iterator_does_not_wait_for_its_threads() -> None:
     is_closed = not closing.is_alive()
     release.set()
     assert is_closed
+
+
+@given(strategies.crowded_boxes(), st.integers(1, 2000).map(float))
+def test_flip_twice_is_identity(boxes: torch.Tensor, width: float) -> None:
+    torch.testing.assert_close(flip_boxes(flip_boxes(boxes, width), width), boxes, rtol=0, atol=0)
+
+
+@given(strategies.crowded_boxes(), st.integers(1, 2000).map(float))
+def test_flipped_boxes_keep_their_size(boxes: torch.Tensor, width: float) -> None:
+    flipped = flip_boxes(boxes, width)
+    torch.testing.assert_close(flipped[:, 2:] - flipped[:, :2], boxes[:, 2:] - boxes[:, :2], rtol=0, atol=0)
+
+
+def test_flip_is_not_off_by_one_pixel() -> None:
+    boxes = torch.tensor([[0.0, 5, 10, 15], [90, 5, 100, 15], [20, 1, 50, 2]])
+    assert flip_boxes(boxes, 100.0).tolist() == [[90, 5, 100, 15], [0, 5, 10, 15], [50, 1, 80, 2]]

@@ -5,11 +5,10 @@ import strategies
 import torch
 import torchvision
 from hypothesis import given
-from hypothesis import strategies as st
 from oracles import boxes as oracle
 from torch.testing import assert_close
 
-from frcnn.ops.boxes import area, clip, flip, inside, iou, rescale
+from frcnn.ops.boxes import area, clip, inside, iou, rescale
 
 
 def test_area_is_width_times_height_without_plus_one() -> None:
@@ -94,22 +93,6 @@ def test_rescale_scales_x_by_width_and_y_by_height() -> None:
     boxes = torch.tensor([[[1.0, 2, 3, 4]], [[1, 2, 3, 4]]])
     old, new = torch.tensor([[10.0, 10], [10, 20]]), torch.tensor([[20.0, 50], [10, 10]])
     assert rescale(boxes, old, new).tolist() == [[[5, 4, 15, 8]], [[0.5, 2, 1.5, 4]]]
-
-
-@given(strategies.crowded_boxes(), st.integers(1, 2000).map(float))
-def test_flip_twice_is_identity(boxes: torch.Tensor, width: float) -> None:
-    assert_close(flip(flip(boxes, width), width), boxes, rtol=0, atol=0)
-
-
-@given(strategies.crowded_boxes(), st.integers(1, 2000).map(float))
-def test_flipped_boxes_keep_their_size(boxes: torch.Tensor, width: float) -> None:
-    flipped = flip(boxes, width)
-    assert_close(flipped[:, 2:] - flipped[:, :2], boxes[:, 2:] - boxes[:, :2], rtol=0, atol=0)
-
-
-def test_flip_is_not_off_by_one_pixel() -> None:
-    boxes = torch.tensor([[0.0, 5, 10, 15], [90, 5, 100, 15], [20, 1, 50, 2]])
-    assert flip(boxes, 100.0).tolist() == [[90, 5, 100, 15], [0, 5, 10, 15], [50, 1, 80, 2]]
 
 
 def test_inside_allows_the_border_and_nothing_beyond() -> None:

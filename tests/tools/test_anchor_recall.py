@@ -17,7 +17,7 @@ from tiny import tiny_config
 from frcnn.config import Config, base_model_names, make_config
 from frcnn.data.records import make_record
 from frcnn.nn.build import build_model
-from frcnn.nn.rpn import level_anchors, level_base_anchors
+from frcnn.nn.rpn import RPN
 from frcnn.ops.boxes import inside, iou
 from frcnn.resizing import frame_size
 from frcnn.tools.check.anchors import (
@@ -36,18 +36,9 @@ from frcnn.types import Level
 def all_anchors(size: tuple[int, int], levels: list[Level], config: Config) -> torch.Tensor:
     """Every anchor of the RPN, one by one."""
     frame, rules = frame_size([size], config.detector.resizing), config.detector.details
-    anchors = torch.cat(
-        [
-            level_anchors(
-                level_base_anchors(config.detector.anchors, level, rules),
-                level,
-                (math.ceil(frame[0] / level.stride), math.ceil(frame[1] / level.stride)),
-                frame,
-                spacing=rules.anchor_spacing,
-            )
-            for level in levels
-        ]
-    )
+    maps = [torch.zeros(1, 1, *(math.ceil(side / level.stride) for side in frame)) for level in levels]
+    with torch.no_grad():
+        anchors = RPN(1, 1, 1, levels, config.detector.anchors, rules)(maps, frame).anchors
     return anchors[inside(anchors, torch.tensor(size))] if config.train.rpn.inside_only else anchors
 
 
@@ -104,7 +95,7 @@ def test_the_grid_of_the_twin_is_that_of_the_rpn(rules: str, frame: tuple[int, i
 @pytest.mark.parametrize("rules", ["paper", "torchvision"])
 def test_the_sides_are_those_of_the_rpn(rules: str) -> None:
     config = tiny_config(f"detector.rules={rules}", "detector.anchors.scales=[1,2.4]")
-    base = level_base_anchors(config.detector.anchors, Level(16, 0.5), config.detector.details).numpy()
+    base = RPN(1, 1, 1, [Level(16, 0.5)], config.detector.anchors, config.detector.details).base[0].numpy()
     sides = (base[:, 2:] - base[:, :2])[:, ::-1]
     pairs = list(product(config.detector.anchors.aspect_ratios, config.detector.anchors.scales))
     np.testing.assert_allclose(anchor_sides(pairs, Level(16, 0.5), config), sides, rtol=1e-6)

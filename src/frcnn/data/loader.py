@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
@@ -17,7 +18,6 @@ from frcnn.data.images import image_size
 from frcnn.data.prefetch import prefetch
 from frcnn.data.records import Record
 from frcnn.data.transforms import batches_by_shape, prepare_images
-from frcnn.ops.boxes import flip as flip_boxes
 from frcnn.ops.boxes import rescale
 from frcnn.resizing import Resizing, input_size
 from frcnn.seeds import generator_of
@@ -67,6 +67,18 @@ def load_batch(
     return Batch(pixels, image_sizes, original_sizes, targets, [str(record.image) for record in records], kept)
 
 
+def flip_boxes(boxes: Float[Tensor, "*b 4"], width: float) -> Float[Tensor, "*b 4"]:
+    """Mirror boxes left to right with their image.
+
+    Args:
+        width: of the image, same unit as the boxes.
+
+    Contract: `flip_boxes(flip_boxes(b, w), w) == b`.
+    """
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack((width - x2, y1, width - x1, y2), dim=-1)
+
+
 def batch_to(batch: Batch, device: torch.device) -> Batch:
     """The batch with all tensors on a device."""
     moved: Batch = tree_map_only(Tensor, lambda tensor: tensor.to(device), batch)
@@ -84,6 +96,16 @@ class MicroBatchPlan(NamedTuple):
 
     indices: Sequence[int]
     weight: float
+
+
+class MicroBatch(NamedTuple):
+    """Images that go through the model at once; a step may have several micro-batches."""
+
+    batch: Batch
+    weight: float
+    """Weight of its mean loss in the loss of the step."""
+    seeds: list[tuple[int, ...]]
+    """Seed numbers of each image's random samples."""
 
 
 def plan_micro_batches(

@@ -29,6 +29,7 @@ class FasterRCNN(nn.Module):
 
     Attributes:
         settings: see above.
+        rules: the details that `settings.detector.rules` stands for.
         classes: names; label i is classes[i - 1].
         newly_initialized: names of parameters that have no pretrained values.
         frozen: names of parameters that training does not change.
@@ -45,7 +46,8 @@ class FasterRCNN(nn.Module):
         super().__init__()
         self.settings = settings
         self.classes = tuple(classes)
-        levels, channels, rules = base.levels, base.channels[-1], settings.detector.details
+        self.rules = settings.detector.details
+        levels, channels = base.levels, base.channels[-1]
         pyramid: nn.Module = nn.Identity()
         if len(levels) > 1:
             channels = settings.base_model.fpn_channels
@@ -59,9 +61,9 @@ class FasterRCNN(nn.Module):
             settings.base_model.rpn_convs,
             levels,
             settings.detector.anchors,
-            rules,
+            self.rules,
         )
-        self.roi_head = RoiHead(settings.base_model, channels, base.levels, base.head, len(self.classes), rules)
+        self.roi_head = RoiHead(settings.base_model, channels, base.levels, base.head, len(self.classes), self.rules)
         deltas = settings.detector.box_deltas
         for name, value in (
             ("mean", torch.tensor(settings.base_model.mean).view(3, 1, 1)),
@@ -106,7 +108,7 @@ class FasterRCNN(nn.Module):
             std=self.delta_std,
             score_threshold=results.score_threshold,
             nms_threshold=results.nms_threshold,
-            min_size=self.settings.detector.details.min_detection_size,
+            min_size=self.rules.min_detection_size,
             max_detections=results.max_detections,
             nms=self.nms,
         )
@@ -124,9 +126,8 @@ class FasterRCNN(nn.Module):
         self, rpn: RpnOutput, image_sizes: Tensor, original_sizes: Tensor, settings: ProposalSettings
     ) -> Proposals:
         """Proposals from the output of the RPN, by the settings for training or for prediction."""
-        drop_small = self.settings.detector.details.drop_small
         return select_proposals(
-            rpn, image_sizes, original_sizes, **settings.model_dump(), drop_small=drop_small, nms=self.nms
+            rpn, image_sizes, original_sizes, **settings.model_dump(), drop_small=self.rules.drop_small, nms=self.nms
         )
 
     def normalize(self, images: Tensor, image_sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B 3 H W"]:
@@ -146,11 +147,8 @@ class FasterRCNN(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> "FasterRCNN":
+        """Frozen batch norm stays in evaluation mode."""
         super().train(mode)
-        self.freeze_batch_norm()
-        return self
-
-    def freeze_batch_norm(self) -> None:
-        """Put frozen batch norm into evaluation mode."""
         for name in self.frozen_norms:
             self.get_submodule(name).eval()
+        return self

@@ -75,21 +75,17 @@ class RoiHead(nn.Module):
             rois: input pixels.
         """
         batch, count, _ = rois.shape
-        logits, deltas = self.predict(self.pool(features, rois))
-        return RoiOutput(logits.unflatten(0, (batch, count)), deltas.unflatten(0, (batch, count)))
-
-    def pool(self, features: Sequence[Tensor], rois: Float[Tensor, "B K 4"]) -> Float[Tensor, "B*K F size size"]:
-        """A map of fixed size for each RoI, from the level that is assigned to the RoI's size."""
-        settings = self.settings
         align = partial(self.align, sampling_ratio=self.rules.sampling_ratio)
-        return pool_rois(
+        pooled = pool_rois(
             features,
             rois,
             levels=self.levels,
-            size=settings.roi_size,
-            pool=align if settings.roi_pooling == "align" else roi_max_pool,
+            size=self.settings.roi_size,
+            pool=align if self.settings.roi_pooling == "align" else roi_max_pool,
             min_cells=self.rules.roi_min_cells,
         )
+        logits, deltas = self.predict(pooled)
+        return RoiOutput(logits.unflatten(0, (batch, count)), deltas.unflatten(0, (batch, count)))
 
     def predict(
         self, pooled: Float[Tensor, "R F size size"]

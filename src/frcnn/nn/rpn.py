@@ -46,8 +46,11 @@ class RPN(nn.Module):
         super().__init__()
         self.levels = tuple(levels)
         self.spacing = rules.anchor_spacing
-        base = torch.stack([level_base_anchors(anchors, level, rules) for level in levels])
-        self.register_buffer("base", base, persistent=False)  # (levels, A, 4)
+        base = []
+        for level in levels:
+            sizes = [(anchors.base_size or level.stride) * scale for scale in anchors.scales]
+            base.append(base_anchors(sizes, anchors.aspect_ratios, rounded=rules.rounded_anchors))
+        self.register_buffer("base", torch.stack(base), persistent=False)  # (levels, A, 4)
         count = self.base.shape[1]
         self.convs = nn.ModuleList(
             nn.Conv2d(in_channels if number == 0 else channels, channels, 3, padding=1) for number in range(convs)
@@ -72,30 +75,10 @@ class RPN(nn.Module):
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1))  # (B, H * W * A)
             deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(*logits[-1].shape, 4))
             height, width = hidden.shape[-2:]
-            anchors.append(level_anchors(base, level, (height, width), frame_size, spacing=self.spacing))
+            stride = (level.stride, level.stride)
+            if self.spacing == "frame":
+                stride = (frame_size[0] // height, frame_size[1] // width)
+            anchors.append(anchor_grid(base, (height, width), stride=stride, offset=level.offset))
         return RpnOutput(
             torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), [level.shape[0] for level in anchors]
         )
-
-
-def level_base_anchors(anchors: AnchorSettings, level: Level, rules: Rules = PAPER) -> Tensor:
-    """(A, 4): the anchors of one cell of a feature map, around the origin."""
-    sizes = [(anchors.base_size or level.stride) * scale for scale in anchors.scales]
-    return base_anchors(sizes, anchors.aspect_ratios, rounded=rules.rounded_anchors)
-
-
-def level_anchors(
-    base: Tensor, level: Level, feature_size: tuple[int, int], frame_size: tuple[int, int], *, spacing: str
-) -> Tensor:
-    """(H * W * A, 4): the anchors of one feature map, input pixels.
-
-    Args:
-        base: (A, 4), see `level_base_anchors`.
-        feature_size: (H, W), cells.
-        frame_size: (height, width) of the frame that the images are in, input pixels.
-        spacing: see `Rules.anchor_spacing`.
-    """
-    stride = (level.stride, level.stride)
-    if spacing == "frame":
-        stride = (frame_size[0] // feature_size[0], frame_size[1] // feature_size[1])
-    return anchor_grid(base, feature_size, stride=stride, offset=level.offset)

@@ -58,18 +58,6 @@ def rescale(
     return boxes * factors.view(-1, *[1] * (boxes.ndim - 2), 4)
 
 
-def flip(boxes: Float[Tensor, "*b 4"], width: float) -> Float[Tensor, "*b 4"]:
-    """Mirror boxes left to right with their image.
-
-    Args:
-        width: of the image, same unit as the boxes.
-
-    Contract: `flip(flip(b, w), w) == b`.
-    """
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack((width - x2, y1, width - x1, y2), dim=-1)
-
-
 def inside(boxes: Float[Tensor, "N 4"], size: Float[Tensor, "2"]) -> Bool[Tensor, "N"]:
     """Whether each box lies completely inside an image of this (height, width)."""
     height, width = size.unbind()

@@ -11,7 +11,6 @@ import torch
 from frcnn import distributed
 from frcnn.files import atomic_write
 from frcnn.training.run_dir import CHECKPOINT_FILE, METRICS_FILE
-from frcnn.training.schedule import images_per_step
 from frcnn.training.state import TrainingState
 
 _FIXES = {
@@ -37,7 +36,7 @@ class Checkpoint:
         self._state = state
         self._interval = state.settings.checkpoint_seconds
         self._conditions = {
-            "images per step": images_per_step(state.settings),
+            "images per step": state.images_per_step,
             "device": state.device.type,
             "precision": str(state.precision).removeprefix("torch."),
             "data": data,

@@ -8,7 +8,7 @@ import torch
 
 from frcnn import distributed
 from frcnn.config import ModelSettings, TrainSettings
-from frcnn.data.loader import batch_to
+from frcnn.data.loader import MicroBatch, batch_to
 from frcnn.fast.optimize import optimize
 from frcnn.nn.build import build_model
 from frcnn.seeds import generator_of, seed_dropout
@@ -16,7 +16,7 @@ from frcnn.training.checkpoint import read_checkpoint, write_checkpoint
 from frcnn.training.run_dir import FAILED_STEP_FILE
 from frcnn.training.schemes import Part
 from frcnn.training.state import TrainingState
-from frcnn.training.step import MicroBatch, TrainingStep
+from frcnn.training.step import TrainingStep
 from frcnn.types import Batch, Target
 
 

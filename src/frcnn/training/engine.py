@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from functools import partial
+from itertools import chain, tee
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from frcnn import distributed
-from frcnn.data.loader import MicroBatchPlan, batch_to, epoch_order, load_batch, plan_micro_batches
+from frcnn.data.loader import MicroBatch, MicroBatchPlan, batch_to, epoch_order, load_batch, plan_micro_batches
 from frcnn.data.prefetch import prefetch
 from frcnn.data.records import Record
 from frcnn.fast.optimize import optimize
@@ -28,9 +28,9 @@ from frcnn.training.debug_step import not_finite
 from frcnn.training.optimizer import parameters_of, set_rate
 from frcnn.training.reports import ProposalReport, StepReport
 from frcnn.training.run_dir import BEST_FILE
-from frcnn.training.schedule import images_per_step, learning_rate, warmup_steps
+from frcnn.training.schedule import learning_rate, warmup_steps
 from frcnn.training.state import TrainingState
-from frcnn.training.step import MicroBatch, TrainingStep
+from frcnn.training.step import TrainingStep
 from frcnn.training.stored_proposals import (
     open_proposals,
     proposals_file,
@@ -133,15 +133,15 @@ def _load_epoch(
     """This process's micro-batches for each remaining step of the epoch."""
     model, settings = state.model, state.settings
     steps_done, epoch = state.position.step, state.position.total_epoch
-    order = epoch_order(len(records), seed=settings.seed, epoch=epoch)[steps_done * images_per_step(settings) :]
-    plan_steps = partial(
-        plan_micro_batches,
+    order = epoch_order(len(records), seed=settings.seed, epoch=epoch)[steps_done * state.images_per_step :]
+    plans = plan_micro_batches(
         order,
-        images_per_step=images_per_step(settings),
+        images_per_step=state.images_per_step,
         batch_size=settings.batch_size,
         rank=distributed.rank(),
         count=distributed.world_size(),
     )
+    steps, steps_to_load = tee(plans)
 
     def load(plan: MicroBatchPlan) -> Batch:
         return load_batch(
@@ -152,8 +152,8 @@ def _load_epoch(
             proposals=None if proposals is None else [without_fillers(proposals[index]) for index in plan.indices],
         )
 
-    batches = prefetch(load, (plan for step in plan_steps() for plan in step), workers=workers)
-    for step in plan_steps():
+    batches = prefetch(load, chain.from_iterable(steps_to_load), workers=workers)
+    for step in steps:
         yield [
             MicroBatch(
                 batch_to(next(batches), state.device),
@@ -208,7 +208,7 @@ def _update_weights(state: TrainingState, lr: float) -> None:
 def _learning_rate(state: TrainingState, images: int) -> float:
     """The learning rate of the next step: the schedule's for one image, times the images per step (at most all)."""
     settings, position = state.settings, state.position
-    return min(images_per_step(settings), images) * learning_rate(
+    return min(state.images_per_step, images) * learning_rate(
         state.phase.lr,
         step=position.epoch * state.steps_per_epoch + position.step,
         steps_per_epoch=state.steps_per_epoch,
@@ -220,8 +220,7 @@ def _learning_rate(state: TrainingState, images: int) -> float:
 
 def _images_in_step(state: TrainingState, images: int) -> int:
     """The number of images of the next step; the last step of an epoch may have fewer."""
-    size = images_per_step(state.settings)
-    return min(size, images - state.position.step * size)
+    return min(state.images_per_step, images - state.position.step * state.images_per_step)
 
 
 def _is_validation_due(state: TrainingState) -> bool:

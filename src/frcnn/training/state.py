@@ -17,7 +17,7 @@ from frcnn.config import TrainSettings
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.training.optimizer import make_average, make_optimizer
 from frcnn.training.reports import ValidationReport
-from frcnn.training.schedule import Position, locate
+from frcnn.training.schedule import Position, images_per_step, locate
 from frcnn.training.schemes import Phase
 
 
@@ -69,6 +69,7 @@ class TrainingState:
         self.settings = settings
         self.phases = tuple(phases)
         self.steps_per_epoch = steps_per_epoch
+        self.images_per_step = images_per_step(settings)
         self.precision = precision
         self.device = next(model.parameters()).device
         restarted = {part.value for phase in phases for part in phase.restart}

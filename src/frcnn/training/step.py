@@ -1,6 +1,6 @@
 """One training step: the model's own modules, targets for their outputs, and the losses.
 
-Letters: B images, N anchors, K proposals, G ground-truth boxes, S sampled RoIs, M other boxes.
+Letters: B images, N anchors or RoIs, K proposals, S sampled of them.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,30 +10,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from frcnn.config import RpnTrainSettings, TrainSettings
+from frcnn.config import RoiTrainSettings, RpnTrainSettings, TrainSettings
+from frcnn.fast.matching import highest_iou_in_chunks, match_anchors_in_chunks
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.ops.box_coder import encode
 from frcnn.ops.boxes import inside, iou
 from frcnn.ops.losses import roi_losses, rpn_losses
-from frcnn.ops.matcher import match_anchors, match_rois
+from frcnn.ops.matcher import match_rois
 from frcnn.ops.sampler import sample
 from frcnn.training.schemes import Part
 from frcnn.types import Batch, RpnOutput, Target
 
 LOSSES = ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
-Losses = dict[str, Tensor]
-"""Each loss by its name; the mean over the images of a batch."""
-_PAIRS = 1 << 21  # pairs of boxes that are compared at once
-
-
-class MicroBatch(NamedTuple):
-    """Images that go through the model at once; a step may have several micro-batches."""
-
-    batch: Batch
-    weight: float
-    """Weight of its mean loss in the loss of the step."""
-    seeds: list[tuple[int, ...]]
-    """Seed numbers of each image's random samples."""
 
 
 class RoiSample(NamedTuple):
@@ -67,8 +55,8 @@ class TrainingStep(nn.Module):
         self.settings = settings
         self.parts = frozenset(parts)
 
-    def forward(self, batch: Batch, generators: Sequence[torch.Generator]) -> Losses:
-        """The losses of the paper, each the mean over the images.
+    def forward(self, batch: Batch, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+        """The losses of the paper by name, each the mean over the images.
 
         Args:
             batch: if it holds proposals, the RoI head is trained on them; else on those of the RPN in this step.
@@ -76,7 +64,7 @@ class TrainingStep(nn.Module):
         """
         model = self.model
         features = model.backbone(model.normalize(batch.images, batch.image_sizes))
-        losses: Losses = {}
+        losses: dict[str, Tensor] = {}
         proposals = batch.proposals
         if Part.RPN in self.parts or proposals is None:
             rpn = model.rpn(features, (batch.images.shape[-2], batch.images.shape[-1]))
@@ -94,35 +82,34 @@ class TrainingStep(nn.Module):
     def set_modes(self) -> None:
         """Put the trained parts into training mode. Others stay in evaluation mode: their statistics do not change."""
         self.model.train()
-        for part in Part:
-            getattr(self.model, part.value).train(part in self.parts)
-        self.model.freeze_batch_norm()
+        for part in set(Part) - self.parts:
+            getattr(self.model, part.value).eval()
 
     def rpn_losses(
         self, rpn: RpnOutput, batch: Batch, generators: Sequence[torch.Generator]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """The anchor target rule (Ren et al. 2015, section 3.1.2), a sample (3.1.3), and its two losses."""
         settings = self.settings.rpn
-        zeros, ones = rpn.anchors.new_zeros(4), rpn.anchors.new_ones(4)
+        mean, std = rpn.anchors.new_zeros(4), rpn.anchors.new_ones(4)  # RPN deltas are not normalized
         losses = []
         for logits, deltas, size, target, generator in zip(
             rpn.logits, rpn.deltas, batch.image_sizes, batch.targets, generators, strict=True
         ):
-            boxes = target.boxes[~target.ignore]
             eligible = (inside(rpn.anchors, size) | (not settings.inside_only)).nonzero().flatten()
             anchors = rpn.anchors[eligible]
-            labels, matched_idxs = _match_anchors(anchors, boxes, settings)
-            labels = _ignore_background(labels, anchors, target.boxes[target.ignore], settings.negative_iou)
-            chosen = sample(
-                labels, size=settings.sample_size, positive_fraction=settings.positive_fraction, generator=generator
+            labels, matched_idxs = match_anchors_in_chunks(
+                anchors,
+                target.boxes[~target.ignore],
+                positive_iou=settings.positive_iou,
+                negative_iou=settings.negative_iou,
+                clobber_positives=settings.clobber_positives,
             )
-            eligible, labels, matched_idxs = eligible[chosen], labels[chosen], matched_idxs[chosen]
-            target_deltas = deltas.new_zeros((len(chosen), 4), dtype=torch.float32)
-            positive = labels == 1
-            target_deltas[positive] = encode(
-                boxes[matched_idxs[positive]], rpn.anchors[eligible[positive]], mean=zeros, std=ones
+            labels = _ignore_background(labels, anchors, target, settings.negative_iou)
+            chosen, labels, target_deltas = _draw_sample(
+                anchors, labels, matched_idxs, target, settings, generator, mean=mean, std=std
             )
-            losses.append(rpn_losses(logits[eligible], deltas[eligible], labels, target_deltas, sigma=settings.sigma))
+            chosen = eligible[chosen]
+            losses.append(rpn_losses(logits[chosen], deltas[chosen], labels, target_deltas, sigma=settings.sigma))
         objectness, box = zip(*losses, strict=True)
         return torch.stack(objectness).mean(), torch.stack(box).mean()
 
@@ -140,20 +127,12 @@ class TrainingStep(nn.Module):
             negative_iou_low=settings.negative_iou_low,
             negative_iou_high=settings.negative_iou_high,
         )
-        labels = _ignore_background(labels, rois, target.boxes[target.ignore], settings.positive_iou)
-        chosen = sample(
-            labels, size=settings.sample_size, positive_fraction=settings.positive_fraction, generator=generator
+        labels = _ignore_background(labels, rois, target, settings.positive_iou)
+        mean, std = self.model.delta_mean, self.model.delta_std
+        chosen, labels, deltas = _draw_sample(
+            rois, labels, matched_idxs, target, settings, generator, mean=mean, std=std
         )
-        rois, labels, matched_idxs = rois[chosen], labels[chosen], matched_idxs[chosen]
-        deltas = torch.zeros_like(rois)
-        foreground = labels > 0
-        deltas[foreground] = encode(
-            boxes[matched_idxs[foreground]],
-            rois[foreground],
-            mean=self.model.delta_mean,
-            std=self.model.delta_std,
-        )
-        return RoiSample(rois, labels, deltas)
+        return RoiSample(rois[chosen], labels, deltas)
 
     def roi_losses(
         self, features: Sequence[Tensor], samples: list[RoiSample]
@@ -161,53 +140,46 @@ class TrainingStep(nn.Module):
         """The RoI head's output for all samples at once, and the two losses of each image."""
         rois = nn.utils.rnn.pad_sequence([s.rois for s in samples], batch_first=True)  # (B, S, 4)
         output = self.model.roi_head(features, rois)
+        sigma = self.settings.roi.sigma
         losses = [
-            roi_losses(
-                logits[: len(s.labels)],
-                deltas[: len(s.labels)],
-                s.labels,
-                s.deltas,
-                sigma=self.settings.roi.sigma,
-            )
+            roi_losses(logits[: len(s.labels)], deltas[: len(s.labels)], s.labels, s.deltas, sigma=sigma)
             for logits, deltas, s in zip(output.logits, output.deltas, samples, strict=True)
         ]
         classification, box = zip(*losses, strict=True)
         return torch.stack(classification).mean(), torch.stack(box).mean()
 
 
-def _match_anchors(
-    anchors: Float[Tensor, "N 4"], boxes: Float[Tensor, "G 4"], settings: RpnTrainSettings
-) -> tuple[Int[Tensor, "N"], Int[Tensor, "N"]]:
-    """`match_anchors`, in chunks if there are many pairs."""
-    chunks, highest = _chunks(anchors, boxes), None
-    if len(chunks) > 1:
-        highest = torch.stack([iou(chunk, boxes).amax(dim=0) for chunk in chunks]).amax(dim=0)
-    matches = [
-        match_anchors(
-            iou(chunk, boxes),
-            highest,
-            positive_iou=settings.positive_iou,
-            negative_iou=settings.negative_iou,
-            clobber_positives=settings.clobber_positives,
-        )
-        for chunk in chunks
-    ]
-    labels, matched_idxs = zip(*matches, strict=True)
-    return torch.cat(labels), torch.cat(matched_idxs)
-
-
 def _ignore_background(
-    labels: Int[Tensor, "N"], boxes: Float[Tensor, "N 4"], ignored: Float[Tensor, "M 4"], threshold: float
+    labels: Int[Tensor, "N"], boxes: Float[Tensor, "N 4"], target: Target, threshold: float
 ) -> Int[Tensor, "N"]:
     """Background with IoU >= `threshold` with an ignored object becomes -1. From this IoU with a counted
     object, an anchor (`negative_iou`) or a RoI (`positive_iou`) is not background."""
-    if len(ignored) == 0:
+    if not target.ignore.any():
         return labels
-    overlaps = torch.cat([(iou(chunk, ignored) >= threshold).any(dim=1) for chunk in _chunks(boxes, ignored)])
+    overlaps = highest_iou_in_chunks(boxes, target.boxes[target.ignore]) >= threshold
     return labels.masked_fill(overlaps & (labels == 0), -1)
 
 
-def _chunks(boxes: Float[Tensor, "N 4"], others: Float[Tensor, "M 4"]) -> Sequence[Float[Tensor, "_ 4"]]:
-    """`boxes` in chunks of limited memory: the IoU of 140,000 anchors with 500 boxes at once would fill gigabytes."""
-    chunks: Sequence[Tensor] = boxes.split(max(1, _PAIRS // max(1, len(others))))
-    return chunks
+def _draw_sample(
+    boxes: Float[Tensor, "N 4"],
+    labels: Int[Tensor, "N"],
+    matched_idxs: Int[Tensor, "N"],
+    target: Target,
+    settings: RpnTrainSettings | RoiTrainSettings,
+    generator: torch.Generator,
+    *,
+    mean: Float[Tensor, "4"],
+    std: Float[Tensor, "4"],
+) -> tuple[Int[Tensor, "S"], Int[Tensor, "S"], Float[Tensor, "S 4"]]:
+    """A sample of anchors or RoIs: their indices, labels and target deltas, normalized by mean and std; the deltas of
+    background are 0."""
+    chosen = sample(
+        labels, size=settings.sample_size, positive_fraction=settings.positive_fraction, generator=generator
+    )
+    labels, deltas = labels[chosen], boxes.new_zeros((len(chosen), 4))
+    foreground = labels > 0
+    positives = chosen[foreground]
+    deltas[foreground] = encode(
+        target.boxes[~target.ignore][matched_idxs[positives]], boxes[positives], mean=mean, std=std
+    )
+    return chosen, labels, deltas

@@ -245,8 +245,8 @@ def _train(
             write_text(run_dir / DATA_REPORT_FILE, dataset.report())
             board = [TensorBoardLogger(run_dir)] if settings.logger == "tensorboard" else []
             callbacks = [MetricsLogger(run_dir), *board, *callbacks]
-        size = images_per_step(settings)
-        start = StartReport(run_dir, config, dataset, device, precision, size, initial, graphs, state.step, state.steps)
+        size, step, steps = state.images_per_step, state.step, state.steps
+        start = StartReport(run_dir, config, dataset, device, precision, size, initial, graphs, step, steps)
         try:
             for callback in callbacks:
                 callback.on_start(start, state)

@@ -202,7 +202,7 @@ def _overlap(
 
 
 def anchor_sides(pairs: Sequence[tuple[float, float]], level: Level, config: Config) -> np.ndarray:
-    """(A, 2): height and width of anchors, input pixels; those of `frcnn.nn.rpn.level_base_anchors`, without torch.
+    """(A, 2): height and width of anchors, input pixels; those of `frcnn.nn.rpn.RPN`, without torch.
 
     Args:
         pairs: (A,) of aspect ratio and scale.
