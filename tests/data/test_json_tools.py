@@ -366,6 +366,42 @@ def test_answers_of_language_models(answer: str, tmp_path: Path) -> None:
     assert only(problems).kind == ProblemKind.FRACTIONS
 
 
+def test_files_of_one_image_decide_together_what_four_numbers_are(tmp_path: Path) -> None:
+    """The box of the first file could be x, y, width, height; that of the second one could not."""
+    put_images(tmp_path, "image/a.png", "image/b.png")
+    for name, box in (("a", [1, 2, 30, 40]), ("b", [70, 50, 120, 90])):
+        item = {"bounding_box": box, "category_id": 1, "category_name": "shirt"}
+        put(tmp_path / f"annos/{name}.json", {"source": "user", "pair_id": 1, "item1": item, "item2": item})
+    found, problems = read(tmp_path)
+    boxes = {name: boxes for name, boxes, _ in found}
+    assert boxes == {"a.png": [[1, 2, 30, 40]] * 2, "b.png": [[70, 50, 120, 90]] * 2}
+    assert only(problems).kind == ProblemKind.CORNERS
+
+
+def test_rows_of_yolo_in_json(tmp_path: Path) -> None:
+    """As Ultralytics writes NDJSON."""
+    put_images(tmp_path, "images/a.png")
+    lines = [
+        {"type": "dataset", "class_names": {"0": "cat", "1": "dog"}},
+        {
+            "type": "image",
+            "file": "a.png",
+            "annotations": {"boxes": [[1, 0.5, 0.5, 0.5, 0.25], [0, 0.25, 0.5, 0.5, 1]]},
+        },
+    ]
+    (tmp_path / "set.ndjson").write_text("\n".join(map(json.dumps, lines)))
+    found, _ = read(tmp_path)
+    assert found == [("a.png", [[32, 36, 96, 60], [0, 0, 64, 96]], ("dog", "cat"))]
+
+
+def test_objects_without_a_class_are_reported(tmp_path: Path) -> None:
+    put_images(tmp_path, "a.png", "b.png")
+    put(tmp_path / "all.json", [{"image": f"{name}.png", "boxes": [{"bbox": [1, 2, 30, 40]}]} for name in "ab"])
+    found, problems = read(tmp_path)
+    assert [names for _, _, names in found] == [("object",), ("object",)]
+    assert only(problems).kind == ProblemKind.NO_CLASSES
+
+
 # ------------------------------------------------------------------------------------------------------- all four
 
 

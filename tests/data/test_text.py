@@ -158,3 +158,20 @@ def test_no_other_layout_has_such_text(name: str, tmp_path: Path) -> None:
         if FORMATS[form].recognizes(file, tree.start(file))
     }
     assert taken <= {layout.format}
+
+
+@pytest.mark.parametrize(
+    ("text", "objects"),
+    [
+        ("2\n1 20 30 40 50\n3 5 6 60 62\n", [("1", [20, 30, 40, 50]), ("3", [5, 6, 60, 62])]),  # WiderPerson
+        ("2\n20 30 40 50 1\n5 6 60 62 3\n", [("1", [20, 30, 40, 50]), ("3", [5, 6, 60, 62])]),  # BBox-Label-Tool
+        ("1\n0 5 60 62 1\n", [("1", [0, 5, 60, 62])]),
+    ],
+)
+def test_numbers_of_classes_may_come_first(text: str, objects: list[tuple[str, list[float]]], tmp_path: Path) -> None:
+    put_image(tmp_path / "Images/a.jpg", Photo("a.jpg", 64, 64, ()))
+    put(tmp_path / "Annotations/a.jpg.txt", text)
+    splits, problems = read_folder(tmp_path)
+    (record,) = splits["all"]
+    assert list(zip(record.class_names, record.boxes.tolist(), strict=True)) == objects
+    assert not problems

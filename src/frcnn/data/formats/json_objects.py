@@ -68,9 +68,10 @@ _BOX = (
     "coordinates coords position geometry polygon points vertices exterior segmentation"
 )
 """Keys of one value that is a box, or the outline of an object; or, with lists of classes beside it, of all boxes."""
+_YOLO = ("cx", "cy", "width", "height")
 _LABEL = (
-    "labelname classname categoryname label class category objectclass object species title tagname tag classtitle "
-    "name names value labels categories classes labelid classid categoryid type kind text"
+    "labelname classname categoryname label class category objectclass object identity species title tagname tag "
+    "classtitle name names value labels categories classes labelid classid categoryid type kind text"
 )
 _COMMON = ("label", "class", "category", "species")
 """Keys of the class of all boxes beside them."""
@@ -124,6 +125,10 @@ class _Content(NamedTuple):
     """The class of each box without numbers, and what is wrong."""
 
 
+_Group = dict[Path, tuple[Path, _Image]]
+"""By image, the annotation file and what it says."""
+
+
 def recognizes(file: Path, start: bytes) -> bool:
     start = plain_start(start)
     first = start.lstrip()[:1]
@@ -150,8 +155,10 @@ def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[S
 
 
 def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Iterator[Record]:
-    """The images of a split. If several files have an image, it is read once, but again for other objects."""
-    records: dict[Path, list[Record]] = {}
+    """The images of a split. If several files have an image, it is read once, but again for other objects. Files of one
+    image each decide together what four numbers mean."""
+    single: _Group = {}
+    groups = [single]
     detections = waiting = 0
     listed = dict(enumerate(names_in(tree)))
     for file in source.files:
@@ -162,30 +169,37 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
             on_problem(invalid_object(file, message, f"object '{name}'", name))
         names = [_name(image.names, file, tree) for image in content.images]
         splits = image_splits(names, file, tree)
-        own: dict[Path, _Image] = {}
+        own: _Group = {}
+        if len(set(names)) == 1 and _find((names[0],), file, tree) not in single:
+            own = single
+        else:
+            groups.append(own)
         for name, entry in zip(names, content.images, strict=True):
             if len(names) > 1 and splits[name] != source.split:
                 continue
             image = _find(entry.names, file, tree)
             if not isinstance(image, Path):
-                lost = (_label(one.label, content.class_names) for one in entry.objects)
+                lost = (_label(one.label, content.class_names) or "" for one in entry.objects)
                 error = image if isinstance(image, AmbiguousImageError) else f"there is no image {entry.shown}"
                 on_problem(missing_image(file, error, lost=lost))
             elif not entry.is_annotated and not entry.objects:
                 waiting += 1
             else:
-                earlier = own[image].objects if image in own else []
-                own[image] = entry._replace(objects=[*earlier, *entry.objects])
-        for image, record in zip(own, _records(own, content.class_names, file, on_problem), strict=True):
-            earlier_records = records.setdefault(image, [])
-            if not any(same_objects(earlier, record) for earlier in earlier_records):
-                earlier_records.append(record)
+                earlier = own[image][1].objects if image in own else []
+                objects = [one._replace(label=_label(one.label, content.class_names)) for one in entry.objects]
+                own[image] = file, entry._replace(objects=[*earlier, *objects])
     if waiting:
         message = f"{plural(waiting, 'image has', 'images have')} no list of objects, and so no annotation"
         on_problem(without_annotation(source.files[0], message))
     if detections:
         message = f"{plural(detections, 'box has', 'boxes have')} a score, so a detector made them; they are left out"
         on_problem(Problem(ProblemKind.CONFIDENCE, source.files[0], message, level="warning"))
+    records: dict[Path, list[Record]] = {}
+    for group in filter(None, groups):
+        for record in _records(group, on_problem):
+            earlier_records = records.setdefault(record.image, [])
+            if not any(same_objects(earlier, record) for earlier in earlier_records):
+                earlier_records.append(record)
     yield from chain.from_iterable(records.values())
 
 
@@ -284,7 +298,7 @@ def _with_object(
     values = [to_number(number) for number in numbers[:4]]
     label = _first(own, _LABEL)
     if None in values:
-        content.odd.append((_label(label, content.class_names), f"{list(numbers[:4])} must be four numbers"))
+        content.odd.append((_label(label, content.class_names) or "", f"{list(numbers[:4])} must be four numbers"))
         return content
     if image is None:
         if not content.images or content.images[-1].names != keys:
@@ -303,11 +317,19 @@ def _rows(own: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The objects of lists side by side: {"bbox": [[...], [...]], "category": [...]}; empty: it is something else."""
     for key in _BOX.split():
         boxes = own.get(key)
+        if isinstance(boxes, list) and boxes and all(map(_is_yolo, boxes)):
+            return [dict(zip(("label", *_YOLO), box, strict=True)) for box in boxes]
         if isinstance(boxes, list) and boxes and all(map(_is_four, boxes)):
             columns = {name: each for name, each in own.items() if isinstance(each, list) and len(each) == len(boxes)}
             common = {name: own[name] for name in _COMMON if isinstance(own.get(name), str)}
             return [common | dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     return []
+
+
+def _is_yolo(box: Any) -> bool:
+    """Whether a list has the number of a class, then center and size in fractions, as Ultralytics writes it."""
+    is_long = isinstance(box, list) and len(box) == 1 + len(_YOLO) and isinstance(box[0], int)
+    return is_long and all(isinstance(side, int | float) and 0 <= side <= 1 for side in box[1:])
 
 
 def _is_four(box: Any) -> bool:
@@ -344,12 +366,15 @@ def _box(own: Mapping[str, Any]) -> tuple[Any, ...] | None:
     return x, y, x + width, y + height, True
 
 
-def _records(
-    images: Mapping[Path, _Image], class_names: Mapping[Any, str], file: Path, on_problem: OnProblem
-) -> Iterator[Record]:
-    """The records of one file."""
+def _records(group: _Group, on_problem: OnProblem) -> Iterator[Record]:
+    """The records of images whose boxes mean the same."""
+    file = next(iter(group.values()))[0]
+    images = {image: entry for image, (_, entry) in group.items()}
     objects = [one for image in images.values() for one in image.objects]
     by_key = len({one.key for one in objects}) > 1 and all(one.label in (None, "") for one in objects)
+    if objects and not by_key and all(one.label is None for one in objects):
+        message = f"no object has a class, so every object is of the class '{ONLY_CLASS}'"
+        on_problem(Problem(ProblemKind.NO_CLASSES, file, message, level="warning"))
     are_sides = _are_sides(images)
     if not are_sides:
         on_problem(read_as_corners(file))
@@ -358,8 +383,7 @@ def _records(
     if fractions:
         message = "most coordinates are 1 or less: all are fractions of the image's sides, and are read as such"
         on_problem(Problem(ProblemKind.FRACTIONS, file, message, level="warning"))
-    labels = {_label(one.label, class_names) for one in objects}
-    if not by_key and labels and all(label.isdecimal() for label in labels):
+    if not by_key and objects and all(one.label is not None and one.label.isdecimal() for one in objects):
         message = "no file names the classes, so their numbers are their names; add classes.txt with one name per line"
         on_problem(Problem(ProblemKind.CLASSES_WITHOUT_NAMES, file, message, level="warning"))
     for image, entry in images.items():
@@ -369,10 +393,11 @@ def _records(
             with suppress(*UNREADABLE):  # it is reported later
                 size = image_size(image)
                 corners = (corners * (size[1], size[0], size[1], size[0])).round(4)
-        names = tuple(one.key if by_key else _label(one.label, class_names) for one in entry.objects)
+        labels = (one.key if by_key else one.label for one in entry.objects)
+        names = tuple(ONLY_CLASS if label is None else label for label in labels)
         kept = [bool(name) for name in names]
         for _ in range(kept.count(False)):
-            on_problem(invalid_object(file, "an object has no class", entry.shown))
+            on_problem(invalid_object(group[image][0], "an object has no class", entry.shown))
         ignore = np.array([one.ignore for one in entry.objects], bool)
         yield Record(image, corners[kept].astype(np.float32), tuple(filter(None, names)), ignore[kept], size)
 
@@ -398,14 +423,14 @@ def _are_sides(images: Mapping[Path, _Image]) -> bool:
     return not are_corners(numbers, np.array([sizes.get(image, (np.inf, np.inf)) for image, _ in lists]))
 
 
-def _label(label: Any, class_names: Mapping[Any, str]) -> str:
-    """The class of an object; empty: it has none."""
+def _label(label: Any, class_names: Mapping[Any, str]) -> str | None:
+    """The class of an object; empty: it has none; None: the file does not say it."""
     if isinstance(label, list):
         label = label[0] if label else ""
     if isinstance(label, dict):
         label = _first(_plain_keys(label), _LABEL)
     if label is None:
-        return ONLY_CLASS
+        return None
     name = class_names.get(id_of(label)) if isinstance(label, int | float | str) else None
     return str(label) if name is None else name
 

@@ -2,8 +2,8 @@
 
 The formats are DOTA (four corners, class, difficult), VisDrone, NWPU VHR-10, PASCAL's first annotations (INRIA
 persons, Penn-Fudan pedestrians), Piotr Dollar's toolbox (ExDark, Caltech pedestrians), BBox-Label-Tool (the number of
-objects, then corners), and corners before the name of a class. Rotated boxes become the upright boxes around them. A
-line of text in an image (ICDAR) is an object of the class "text".
+objects, then corners), WiderPerson (the class before them), and corners before the name of a class. The upright box
+around a rotated box is taken. A line of text in an image (ICDAR) is an object of the class "text".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frcnn.data.formats.lines import read_lines
+from frcnn.data.formats.lines import read_lines, to_numbers
 from frcnn.data.formats.names_files import class_name, names_in
 from frcnn.data.formats.source import ALL, Source, by_split
 from frcnn.data.problems import (
@@ -50,12 +50,15 @@ _KINDS = {
     "toolbox": re.compile(
         rf"(?P<name>[^\W\d].*?)\s{' '.join([_NUMBER] * 4)}\s(?P<ignore>[01])(\s+-?\d+(\.\d+)?){{6}}\s*"
     ),
+    "class first": re.compile(rf"\s*(?P<name>\d+)\s*{_SEPARATOR}{_NUMBERS[4]}"),
     "counted": re.compile(rf"{_NUMBERS[4]}(?:{_SEPARATOR}\s*(?P<name>\S.*?))?\s*"),
     "named": re.compile(rf"{_NUMBERS[4]}{_SEPARATOR}\s*\"?(?P<name>[^\W\d][^\",]*?)\"?\s*"),
 }
 """The lines of an object, by the kind of file, most special first. All but those of VisDrone and the toolbox are
 corners."""
 _IS_NO_OBJECT = re.compile(r"\s*(#.*|%.*|//.*|imagesource:.*|gsd:.*|\d+)?\s*")
+_COUNTED = frozenset({"class first", "counted"})
+"""The first line is the number of objects."""
 _ARE_SIDES = frozenset({"visdrone", "toolbox"})
 """Boxes are x, y, width, height."""
 VISDRONE = (
@@ -87,13 +90,25 @@ def _kind(lines: Sequence[str], *, is_cut: bool = False) -> str | None:
         return None
     for kind, pattern in _KINDS.items():
         first = lines[0].strip()
-        if kind == "counted" and not (first.isdecimal() and (is_cut or int(first) == len(objects))):
+        if kind in _COUNTED and not (first.isdecimal() and (is_cut or int(first) == len(objects))):
+            continue
+        if kind == "class first" and not _is_class_first(objects):
             continue
         matches = [pattern.fullmatch(line) for line in objects]
         names = [match["name"] for match in matches if match]
         if len(names) == len(objects) and not (kind == "corners" and all(map(_NUMERIC.fullmatch, names))):
             return kind  # four corners and a number are YOLO's
     return None
+
+
+def _is_class_first(lines: Sequence[str]) -> bool:
+    """Whether lines of five numbers are the number of a class, then corners; not corners, then the class: only so they
+    are ordered corners, or the numbers of classes are smaller so."""
+    rows = [to_numbers(re.split(r"[\s,]+", line.strip()), 5) for line in lines]
+    numbers = np.array([row for row in rows if row is not None]).reshape(-1, 5)
+    if len(numbers) < len(lines) or not (numbers[:, 3:] > numbers[:, 1:3]).all():
+        return False
+    return not (numbers[:, 2:4] > numbers[:, :2]).all() or bool(numbers[:, 0].max() < numbers[:, 4].max())
 
 
 def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
@@ -162,7 +177,7 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
 
 def _object(kind: str, match: re.Match[str]) -> Annotation:
     named = match.groupdict()
-    first = 1 if kind in ("toolbox", "pascal") else 0  # behind the name
+    first = 1 if kind in ("toolbox", "pascal", "class first") else 0  # behind the name
     numbers = [float(value) for value in match.groups()[first : first + (8 if kind == "corners" else 4)]]
     xs, ys = numbers[::2], numbers[1::2]
     if kind in _ARE_SIDES:
