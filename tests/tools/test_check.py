@@ -478,6 +478,27 @@ def test_objects_that_are_left_out_are_drawn_where_they_are_on_the_image(data: P
     assert record.boxes[lost.object].tolist() == list(box)
 
 
+def test_an_image_whose_annotation_cannot_be_read_is_not_told_again(tmp_path: Path) -> None:
+    for number in range(12):
+        draw_image([], seed=number).save(tmp_path / f"{number}.png")
+        box = f"<xmin>11</xmin><ymin>12</ymin><xmax>{60 + number}</xmax><ymax>70</ymax>"
+        object_ = f"<object><name>red</name><bndbox>{box}</bndbox></object>"
+        (tmp_path / f"{number}.xml").write_text(f"<annotation>{object_}</annotation>"[: 40 if number == 3 else None])
+    kinds = [p.kind for p in check_dataset(tmp_path, tiny_config()).problems]
+    assert "unreadable annotation" in kinds
+    assert "image not used" not in kinds
+
+
+def test_two_images_for_one_annotation_are_not_told_again(data: Path) -> None:
+    for folder, seed in (("x", 50), ("y", 51)):
+        (data / folder).mkdir()
+        draw_image([], seed=seed).save(data / folder / "new.png")
+    add(data, "new.png,1,2,30,40,red")
+    kinds = [p.kind for p in check_dataset(data, tiny_config()).problems]
+    assert "two images for one annotation" in kinds
+    assert "image not used" not in kinds
+
+
 def test_one_error_tells_all_that_is_lost_with_the_images(data: Path) -> None:
     for number in range(12):
         (data / f"{number}.png").unlink()

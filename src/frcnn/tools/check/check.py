@@ -212,9 +212,13 @@ def check_dataset(
 
 def _unused(tree: Tree, images: Sequence[Path], problems: Sequence[Problem]) -> list[Problem]:
     """Images of the folder that are in no split and that no other problem names. Links to used images and copies of
-    them, which labeling tools make when they export, are no such images."""
+    them, which labeling tools make when they export, are no such images. Nor is an image whose annotation cannot be
+    read, or one of two that an annotation may mean: that is the cause, and it is told."""
     known = {*images, *(problem.path for problem in problems)}
-    others = [path for path in tree.images if path not in known]
+    unread = {each.path.stem for each in problems if each.kind is ProblemKind.UNREADABLE_ANNOTATION}
+    ambiguous = [each.message for each in problems if each.kind is ProblemKind.AMBIGUOUS_NAME]
+    others = [path for path in tree.images if path not in known and path.stem not in unread]
+    others = [path for path in others if not any(str(tree.relative(path)) in message for message in ambiguous)]
     real = {os.path.realpath(path) for path in known} if others else set()
     used = {_name_and_size(path) for path in images} if others else set()
     message = "is in no split that is used; annotate it, name its split (data.train_split, ...), or move it away"
