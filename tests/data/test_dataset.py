@@ -70,7 +70,10 @@ def text_for_an_image(folder: Path) -> None:
     [
         (missing, r"data: no such folder of data"),
         (empty, r"data: the folder is empty; likely layouts: coco: .*; or yolo: .*; or pascal_voc: .* also reads"),
-        (unknown, r"data: the folder has no images \(found: 1 \.zip file in the folder itself\); likely layouts"),
+        (
+            unknown,
+            r"data: the folder has no images \(found: 1 \.zip file in the folder itself\); frcnn does not read \.zip: ",
+        ),
         (
             two_formats,
             r"data: has annotations in two formats for different images: .*; choose one with --format \(data\.format\) "

@@ -411,3 +411,11 @@ def test_numbers_that_are_too_large_are_an_error_of_a_file_at_most(name: str, te
         assert name in str(error)  # noqa: PT017
     else:
         assert all(record.size in (None, (96, 128)) for records in splits.values() for record in records)
+
+
+def test_images_inside_of_other_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/cats.tfrecord").write_bytes(b"x")
+    (tmp_path / "train/images.zip").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"frcnn does not read \.tfrecord, \.zip: unpack the images, or export them"):
+        discover(tmp_path, DataSettings())

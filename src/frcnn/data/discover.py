@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from frcnn.config import DataSettings
 
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"})
+_PACKED = frozenset(
+    {".tfrecord", ".tfrecords", ".record", ".parquet", ".arrow", ".lmdb", ".mdb", ".h5", ".hdf5", ".mat"}
+)
+"""Files of other programs that have images in them."""
 _ANNOTATION_DIRS = frozenset({"annotations", "annotation", "labels", "json", "xml", "csv", "configs", "config", "cfg"})
 """If one annotation file is named, the images may be beside its folder of such a name."""
 _LIKELY = {
@@ -287,7 +291,9 @@ def _why_nothing(tree: Tree) -> str:
     if not tree.images and not tree.files:
         return "the folder is empty"
     if not tree.images:
-        return f"the folder has no images{_seen(tree)}"
+        packed = sorted({file.suffix.lower() for file in tree.files} & (_PACKED | _ARCHIVES))
+        advice = f"; frcnn does not read {', '.join(packed)}: unpack the images, or export them with COCO's JSON"
+        return f"the folder has no images{_seen(tree)}{advice if packed else ''}"
     if not tree.files:
         images = plural(len(tree.images), "image")
         return f"found {images}, but no annotations; draw boxes with `frcnn annotate {tree.root}`"
