@@ -220,9 +220,11 @@ def test_two_tabs(browser: Browser, tab: Page, photos: Path, serve: Serve) -> No
 
 def test_work_is_not_lost_while_the_server_is_away(tab: Page, photos: Path, serve: Serve) -> None:
     start(tab, serve(photos, class_names=("cat",)))
+    place = tab.locator("#photo").bounding_box()
     tab.context.set_offline(True)
     drag(tab, (10, 20), (50, 70))
     expect(tab.locator("#message")).to_contain_text("The page tries again")
+    assert tab.locator("#photo").bounding_box() == place  # under the hand of somebody who draws
     assert tab.evaluate("() => !window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
     drag(tab, (30, 40), (35, 45))
     tab.context.set_offline(False)
