@@ -72,6 +72,22 @@ def test_what_is_wrong_in_a_sequence_is_reported(tmp_path: Path) -> None:
     assert kinds == [ProblemKind.MISSING_IMAGE]
 
 
+@pytest.mark.parametrize("line", ["1,1,10,20,30,40,0.87,-1,-1,-1", "1,-1,10,20,30,40,1,-1,-1,-1"])
+def test_detections_are_no_annotations(line: str, tmp_path: Path) -> None:
+    put_images(tmp_path, "A/1.png")
+    put(tmp_path / "results/A.txt", f"{line}\n")
+    with pytest.raises(ValueError, match="no annotation file has a known format"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["0,0.1,0.1,0.5,0.1,0.5,0.6,0.1,0.6", "0, 10, 8, 50, 8, 50, 48, 10, 48"])
+def test_four_corners_with_commas_are_of_yolo(line: str, tmp_path: Path) -> None:
+    put_images(tmp_path, "a.png")
+    put(tmp_path / "a.txt", f"{line}\n")
+    objects, _ = found(tmp_path)
+    assert objects == {"a.png": [("0", [10, 8, 50, 48], False)]}
+
+
 DETRAC = """<?xml version="1.0" encoding="utf-8"?>
 <sequence name="MVI_1"><ignored_region><box left="1" top="2" width="30" height="10"/></ignored_region>
 <frame density="1" num="1"><target_list><target id="1"><box left="10" top="20" width="30" height="40"/>

@@ -25,8 +25,16 @@ LISTS = {
     "keras-yolo3": "images/a b.png 1,2,30,40,cat 5,6,50,60,dog\nimages/c.png 3,4,20,21,cat\n",
     "spaces": "a b.png 1 2 30 40 cat 5 6 50 60 dog\nc.png 3 4 20 21 cat\n",
     "sizes": "0 /data/a b.png 64 64 cat 1 2 30 40 dog 5 6 50 60\n1 /data/c.png 64 64 cat 3 4 20 21\n",
+    "counts and sides": "a b.png 2 1 2 29 38 cat 5 6 45 54 dog\nc.png 1 3 4 17 17 cat\n",
+    "a count first": "c.png 1 3 4 17 17 cat\na b.png 2 1 2 29 38 cat 5 6 45 54 dog\n",
     "tabs, absolute": "D:\\x\\images\\a b.png\t1,2,30,40,cat\t5,6,50,60,dog\r\nD:\\x\\images\\c.png\t3,4,20,21,cat\r\n",
 }
+
+
+def test_one_object_in_each_image(tmp_path: Path) -> None:
+    put_image(tmp_path / "c.png", Photo("c.png", 64, 64, ()))
+    put(tmp_path / "annotations.txt", "c.png 1 3 4 17 17 7\n")
+    assert read(tmp_path) == {"c.png": [("7", [3, 4, 20, 21])]}
 
 
 @pytest.mark.parametrize("text", LISTS.values(), ids=LISTS)

@@ -46,17 +46,20 @@ _NAMES = {
 and h are the box's sides, width and height the image's."""
 _CLASS_WORDS = ("label", "class", "categor", "species")
 """A column whose name has one of these words has the class, if no column has a better name."""
+_SPACED: tuple[tuple[str | None, ...], ...] = (
+    ("path", "label", None, *CORNERS),  # FlickrLogos-27
+    ("path", *CORNERS, "occluded", "label"),  # Udacity
+)
 _LAYOUTS: tuple[tuple[str | None, ...], ...] = (
     PLAIN,  # RetinaNet
     (*PLAIN, "width", "height"),  # SKU110K
     ("label", *_CORNER_AND_SIZE, "path", "width", "height"),  # makesense.ai
     ("path", "label", *CORNERS),
-    ("path", "label", None, *CORNERS),  # FlickrLogos-27
-    ("path", *CORNERS, None, "label"),  # Udacity, with "occluded"
+    *_SPACED,
     ("path", "width", "height", "label", *CORNERS),  # TensorFlow's tutorials
     ("split", "path", "label", "x1", "y1", None, None, "x2", "y2", None, None),  # Google AutoML, in fractions
 )
-"""The columns of files whose first line does not name them."""
+"""The columns of files whose first line does not name them; `_SPACED`: also with spaces between them."""
 _SCORED = 100  # lines that tell the columns
 _START = 4096  # bytes of a file that are looked at; the last line may be cut
 EMPTY = frozenset({"", "nan", "none", "null", "na", "n/a"})
@@ -129,14 +132,16 @@ def columns_in(start: bytes) -> Columns | None:
     cells = rows[0]
     fitting = [
         columns
-        for layout in _LAYOUTS
-        if separator != " " or None in layout  # with spaces, the others are lists of images
+        for layout in (_SPACED if has_gaps else _LAYOUTS)
         for names in (layout, (None, *layout))  # pandas numbers the lines
         if _fits(cells, columns := Columns(names, separator, (), _form(names), is_fractions="split" in layout))
     ]
     if fitting:
         is_whole = len(rows) < len(lines) or len(rows) == 1 or len(start) < _START
-        return _most_likely(fitting, rows if is_whole else rows[:-1])
+        rows = rows if is_whole else rows[:-1]
+        columns = _most_likely(fitting, rows)
+        is_list = has_gaps and 2 * len(_good(columns, rows)) < len(rows)  # of images, each with its boxes
+        return None if is_list else columns
     names = _named(cells)
     if len(rows) > 1:
         names = _with_path(names, rows[1])
@@ -164,8 +169,7 @@ def _most_likely(fitting: Sequence[Columns], rows: Sequence[Sequence[str]]) -> C
     If two are equally good, the columns have no form."""
     scores: list[tuple[int, int]] = []
     for columns in fitting:
-        objects = [_object(columns, row) for row in rows]
-        good = [one for one in objects if isinstance(one, Annotation) and _has_area(one.box)]
+        good = _good(columns, rows)
         scores.append((len({one.name for one in good}), -len(good)))
     most = max(-good for _, good in scores)
     likely = sorted(
@@ -179,8 +183,12 @@ def _most_likely(fitting: Sequence[Columns], rows: Sequence[Sequence[str]]) -> C
     return best[0]._replace(form=(), fitting=shown)
 
 
-def _has_area(box: Sequence[float]) -> bool:
-    return box[2] > box[0] and box[3] > box[1]
+def _good(columns: Columns, rows: Sequence[Sequence[str]]) -> list[Annotation]:
+    """The objects of the lines that have a box with an area."""
+    objects = [_object(columns, row) for row in rows]
+    return [
+        one for one in objects if isinstance(one, Annotation) and one.box[2] > one.box[0] and one.box[3] > one.box[1]
+    ]
 
 
 def _form(names: Sequence[str | None]) -> tuple[str, ...]:
@@ -194,7 +202,8 @@ def _fits(cells: Sequence[str], columns: Columns) -> bool:
         return False
     has_numbers = all(_number(value) is not None for name, value in values.items() if name in _SIDES and value)
     has_split = values.get("split", "train").lower() in ("train", "validation", "test", "unassigned")
-    return has_numbers and has_split and Path(values["path"]).suffix.lower() in IMAGE_SUFFIXES
+    is_mark = values.get("occluded", "0") in ("0", "1")
+    return has_numbers and has_split and is_mark and Path(values["path"]).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _named(cells: Sequence[str]) -> tuple[str | None, ...]:

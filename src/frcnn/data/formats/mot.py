@@ -2,7 +2,8 @@
 
 A line is `frame,id,x,y,width,height,flag,class,...` in pixels. The frames are the images of SEQ/img1 for SEQ/gt/gt.txt
 (MOT challenge, DanceTrack, CVAT), or those of a folder SEQ for SEQ.txt (VisDrone's videos), by the numbers in their
-names. An object with the flag 0 is ignored. A frame without lines has no objects. Files with the id -1 are detections.
+names. An object with the flag 0 is ignored. A frame without lines has no objects. Lines with the id -1, or a confidence
+in place of the flag, are detections.
 """
 
 from __future__ import annotations
@@ -55,9 +56,11 @@ def recognizes(file: Path, start: bytes) -> bool:
 def _object(line: str) -> _Object | None:
     cells = re.split(r"\s*,\s*", line.strip())
     numbers = to_numbers(cells)
-    if numbers is None or len(numbers) not in _COLUMNS or not (numbers[0] >= 0 and numbers[1] >= 0):
+    if numbers is None or len(numbers) not in _COLUMNS:
         return None
-    frame, _, x, y, width, height, flag, number, *_ = numbers
+    frame, track, x, y, width, height, flag, number, *_ = numbers
+    if not (frame >= 0 and track >= 0 and track % 1 == 0 and flag in (0, 1)):
+        return None
     if frame % 1 or number % 1:  # the latter: a place in the world (MOT15)
         number = -1
     return _Object(int(frame), (x, y, x + width, y + height), int(number), flag == 0, len(numbers))
@@ -88,7 +91,9 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
             if one is not None:
                 by_frame.setdefault(one.frame, []).append(one)
             elif line.strip():
-                message = f"'{line.strip()}' must be frame,id,x,y,width,height,flag,class,visibility"
+                message = (
+                    f"'{line.strip()}' must be frame,id,x,y,width,height,flag,class,visibility; the flag is 0 or 1"
+                )
                 on_problem(invalid_object(file, message, f"line {number}"))
         frames = _frames(file, tree)
         shift = frame_shift(by_frame, frames)
