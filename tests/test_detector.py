@@ -10,7 +10,7 @@ from typing import Any, get_overloads
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import CLASSES, draw_image, tiny_model, trained_run
+from tiny import CLASSES, draw_image, tiny_model, train_tiny, trained_run
 
 import frcnn
 from frcnn.inference.results import Detections
@@ -254,6 +254,23 @@ def test_an_evaluation_on_all_images_of_data_without_splits(detector: frcnn.Dete
     assert detector.evaluate(tmp_path, split="train").map50 == metrics.map50
     with pytest.raises(ValueError, match="has no images in the split 'test'"):
         detector.evaluate(tmp_path, split="test")
+
+
+def test_an_evaluation_on_the_folder_of_the_training_has_the_splits_of_the_training(tmp_path: Path) -> None:
+    """Else it would be an evaluation on training images, too."""
+    lines = ["path,x1,y1,x2,y2,label"]
+    for number in range(8):
+        left = 10 * number
+        draw_image([("red", (left, 12, left + 50, 70))], seed=number).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{left},12,{left + 50},70,red")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    result = train_tiny(tmp_path, tmp_path / "run", "data.split=[0.5, 0.25, 0.25]", "train.epochs=1")
+    for detector in (result.detector, frcnn.load(tmp_path / "run")):
+        for split, images in (("train", 4), ("val", 2), ("test", 2)):
+            metrics = detector.evaluate(tmp_path, split=split)
+            assert (metrics.images, metrics.split) == (images, split)
+        metrics = detector.evaluate(str(tmp_path), format="csv")
+        assert (metrics.split, metrics.per_class) == ("test", detector.evaluate().per_class)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ class Detector:
 
         Args:
             data: folder of images and annotations, or the settings that say where it is and how to read it; None: the
-                data that the run directory was trained on.
+                data that the run directory was trained on. If this is named, its splits are those of the training.
             split: "train", "val" or "test"; None: "test", or all images of a folder `data` that has at most one split.
             format: of `data`, e.g. "coco"; None: auto-detected.
             on_image: called with the numbers of images done and in total.
@@ -245,16 +245,19 @@ class Detector:
             raise ValueError(f"split '{split}': choose train, val or test")
         if isinstance(data, DataSettings):
             settings: DataSettings | None = data
-        elif data is not None:
-            settings = DataSettings(path=str(data), format=format)
         else:
             settings = None if self.path is None else data_of_run(self.path)
+            if data is not None and not _is_data_of(settings, data):
+                settings = DataSettings(path=str(data))
+            if settings is not None and format is not None:
+                settings = settings.model_copy(update={"format": format})
         if settings is None or settings.path is None:
             raise ValueError("data: the detector does not say what it was trained on; name a folder (data=, --data)")
         folder = Path(settings.path)
         dataset = Dataset(folder, settings)
         names = [split_word(name) for name in dataset.discovery.splits]
-        if isinstance(data, str | Path) and len(names) == 1 and split in (None, *names):
+        is_split = settings.split or settings.fold or settings.val_fraction
+        if isinstance(data, str | Path) and not is_split and len(names) == 1 and split in (None, *names):
             (name,) = dataset.discovery.splits
             split, records = None if name == ALL else name, dataset.train or dataset.test
         else:
@@ -327,6 +330,11 @@ class Detector:
         if self.path is None:
             return export(model, to, out, **options)
         return export(self.path, to, out, **{"svd": model.svd_rank, **options})  # compressed again, so that it compares
+
+
+def _is_data_of(settings: DataSettings | None, data: str | Path) -> bool:
+    """Whether these settings are of this folder. They then say how it was split."""
+    return settings is not None and settings.path is not None and Path(settings.path).resolve() == Path(data).resolve()
 
 
 def _warn(error: Exception) -> None:

@@ -26,7 +26,7 @@ def register(commands: Commands) -> None:
     )
     add_settings(parser)
     add_format(parser, "annotation format")
-    parser.add_argument("--force", action="store_true", help="go on even if much of the data is left out")
+    parser.add_argument("--force", action="store_true", help="continue even if much of the data is left out")
     parser.add_argument("--offline", action="store_true", help="never open a network connection")
     parser.add_argument(
         "--out",

@@ -469,7 +469,7 @@ def _stop_if_much_is_lost(
         shown = "".join(f"\n{problem}" for problem in left_out[:_SHOWN])
         raise ValueError(
             f"{folder}: {'; '.join(reasons)} ({', '.join(f'{kind}: {count}' for kind, count in kinds.items())}). "
-            f"Correct the data, or go on without them: --force (data.force).{shown}\n"
+            f"Correct the data, or continue without them: --force (data.force).{shown}\n"
             f"Run `frcnn check {folder}` to see every problem."
         )
 
