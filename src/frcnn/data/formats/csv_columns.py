@@ -140,7 +140,8 @@ def columns_in(start: bytes) -> Columns | None:
         is_whole = len(rows) < len(lines) or len(rows) == 1 or len(start) < _START
         rows = rows if is_whole else rows[:-1]
         columns = _most_likely(fitting, rows)
-        is_list = has_gaps and 2 * len(_good(columns, rows)) < len(rows)  # of images, each with its boxes
+        whole = [row for row in rows if len(row) == len(columns.names)]
+        is_list = has_gaps and 2 * len(_good(columns, whole)) < len(whole)  # of images, each with its boxes
         return None if is_list else columns
     names = _named(cells)
     if len(rows) > 1:
