@@ -129,9 +129,28 @@ def test_nwpu_and_an_image_without_objects(tmp_path: Path) -> None:
 
 def test_words_in_images_are_of_one_class(tmp_path: Path) -> None:
     put_image(tmp_path / "img_1.jpg", Photo("img_1.jpg", 64, 64, ()))
+    put_image(tmp_path / "img_2.jpg", Photo("img_2.jpg", 64, 64, ()))
     words = ["Tiredness", "kills, A", "###", "2016", *map(str, range(16))]
     put(tmp_path / "gt_img_1.txt", "".join(f"1,2,30,2,30,40,1,40,{word}\n" for word in words))
-    assert read(tmp_path) == {"img_1.jpg": [("text", [1, 2, 30, 40])] * 20}
+    put(tmp_path / "gt_img_2.txt", "1,2,30,2,30,40,1,40,2017\n")  # alone, it would be YOLO's
+    splits, problems = read_folder(tmp_path)
+    assert [len(record.boxes) for record in splits["all"]] == [20, 1]
+    assert splits["all"].class_counts == {"text": 21}
+    assert [problem.kind for problem in problems] == [ProblemKind.NO_CLASSES]
+
+
+def test_files_that_are_not_as_the_others_are_reported(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        put_image(tmp_path / name, Photo(name, 64, 64, ()))
+    put(tmp_path / "a.txt", "1 2 30 40 cat\n1 2 30 cat\n")
+    put(tmp_path / "b.txt", "1 2 30 40 cat\n")
+    put(tmp_path / "c.txt", "1;2;30;40;cat\n")
+    splits, problems = read_folder(tmp_path)
+    assert [record.image.name for record in splits["all"]] == ["a.png", "b.png"]
+    assert [(problem.path.name, problem.kind) for problem in problems] == [
+        ("a.txt", ProblemKind.INVALID_OBJECT),
+        ("c.txt", ProblemKind.UNREADABLE_ANNOTATION),
+    ]
 
 
 @pytest.mark.parametrize(

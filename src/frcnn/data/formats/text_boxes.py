@@ -9,8 +9,8 @@ around a rotated box is taken. A line of text in an image (ICDAR) is an object o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,12 @@ import numpy as np
 
 from frcnn.data.formats.lines import read_lines, to_numbers
 from frcnn.data.formats.names_files import class_name, names_in
-from frcnn.data.formats.source import ALL, Source, by_split
+from frcnn.data.formats.source import ALL, Source, by_split, readable
 from frcnn.data.problems import (
     ImageNotFoundError,
     OnProblem,
+    Problem,
+    ProblemKind,
     invalid_object,
     missing_image,
     most_telling,
@@ -112,13 +114,14 @@ def _is_class_first(lines: Sequence[str]) -> bool:
 
 
 def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
-    """Files without an object beside the recognized ones are annotations, too. A folder whose files have no
-    images is something else."""
-    recognized, folders = set(files), {file.parent for file in files}
+    """Other files beside the recognized ones are annotations, too, if they have no object, or an image of their name. A
+    folder whose files have no images is something else."""
+    folders = {file.parent for file in files}
     beside = [file for file in tree.with_suffix(".txt") if file.parent in folders]
-    folders = {file.parent for file in beside if isinstance(_image(file, tree), Path)}
+    have_image = {file for file in beside if isinstance(_image(file, tree), Path)}
+    folders, annotations = {file.parent for file in have_image}, have_image | set(files)
     own = [
-        file for file in beside if file.parent in folders and (file in recognized or _has_no_object(tree.start(file)))
+        file for file in beside if file.parent in folders and (file in annotations or _has_no_object(tree.start(file)))
     ]
     return by_split(own, lambda file: _split_of(file, tree))
 
@@ -144,28 +147,33 @@ def _image(file: Path, tree: Tree, split: str | None = None) -> Path | ImageNotF
 
 
 def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProblem) -> Iterator[Record]:
-    """The images of a split, in the order of their files."""
+    """The images of a split, in the order of their files. All files are of one kind, that of most."""
     names = names_in(tree)
     split = None if source.split == ALL else source.split
-    are_texts = _are_texts(source)
-    for file in source.files:
-        try:
-            lines = read_lines(file)
-        except ValueError as error:
-            on_problem(unreadable_annotation(file, error))
-            continue
-        kind = _kind(lines)
+    contents = dict(readable(source.files, read_lines, on_problem, images=1))
+    kinds = Counter(kind for kind in map(_kind, contents.values()) if kind is not None)
+    kind = kinds.most_common(1)[0][0] if kinds else "named"  # there are no objects
+    are_texts = _are_texts(kind, contents.values())
+    if are_texts:
+        message = (
+            f"most lines end with different words, as for text in images, so every object is of the class '{_TEXT}'"
+        )
+        on_problem(Problem(ProblemKind.NO_CLASSES, source.files[0], message, level="warning"))
+    for file, lines in contents.items():
         objects: list[Annotation] = []
+        bad: list[tuple[str, str]] = []
         for number, line in enumerate(lines, start=1):
-            match = None if kind is None else _KINDS[kind].fullmatch(line)
-            if match is not None and kind is not None:
+            match = _KINDS[kind].fullmatch(line)
+            if match is not None:
                 one = _object(kind, match)
-                name = _TEXT if are_texts else class_name(one.name, names)
-                objects.append(one._replace(name=name))
+                objects.append(one._replace(name=_TEXT if are_texts else class_name(one.name, names)))
             elif kind != "pascal" and not _IS_NO_OBJECT.fullmatch(line):
-                on_problem(
-                    invalid_object(file, f"'{line.strip()}' is not a box as in the other lines", f"line {number}")
-                )
+                bad.append((f"line {number}", f"'{line.strip()}' is not a box as in the other lines"))
+        if bad and not objects:
+            on_problem(unreadable_annotation(file, f"{bad[0][1]} and files"))
+            continue
+        for place, message in bad:
+            on_problem(invalid_object(file, message, place))
         image = _image(file, tree, split)
         if isinstance(image, ImageNotFoundError):
             on_problem(missing_image(file, image, lost=[one.name for one in objects]))
@@ -190,13 +198,10 @@ def _object(kind: str, match: re.Match[str]) -> Annotation:
     return Annotation(box, name, ignore)
 
 
-def _are_texts(source: Source) -> bool:
+def _are_texts(kind: str, contents: Iterable[Sequence[str]]) -> bool:
     """Whether the last column has the words in the image, because most are different."""
-    names: list[str] = []
-    for file in source.files[:50]:
-        with suppress(ValueError):
-            lines = read_lines(file)
-            kind = _kind(lines)
-            matches = [_KINDS[kind].fullmatch(line) for line in lines] if kind in ("corners", "named") else []
-            names += [match["name"] for match in matches if match]
+    if kind not in ("corners", "named"):
+        return False
+    matches = (_KINDS[kind].fullmatch(line) for lines in contents for line in lines)
+    names = [match["name"] for match in matches if match]
     return len(names) >= _ENOUGH and len(set(names)) > len(names) / 2
