@@ -41,3 +41,18 @@ def test_lines_that_are_no_box_are_reported(line: str, tmp_path: Path) -> None:
     splits, problems = read_folder(tmp_path)
     assert [len(record.boxes) for record in splits["all"]] == [1, 1]
     assert [(problem.kind, problem.place) for problem in problems] == [(ProblemKind.INVALID_OBJECT, "line 2")]
+
+
+@pytest.mark.parametrize(
+    ("missing", "name", "kind"),
+    [
+        ("classes.txt", "1", ProblemKind.CLASSES_WITHOUT_NAMES),
+        ("image_class_labels.txt", "object", ProblemKind.NO_CLASSES),
+    ],
+)
+def test_classes_that_are_missing_are_reported(missing: str, name: str, kind: ProblemKind, tmp_path: Path) -> None:
+    put_data(tmp_path, "1 1 2 3 4\n", **{"images.txt": "1 001.Albatross/a.png\n"})
+    (tmp_path / missing).unlink()
+    splits, problems = read_folder(tmp_path)
+    assert [record.class_names for record in splits["all"]] == [(name,)]
+    assert [problem.kind for problem in problems] == [kind]

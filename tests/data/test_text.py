@@ -33,8 +33,9 @@ LISTS = {
 
 def test_one_object_in_each_image(tmp_path: Path) -> None:
     put_image(tmp_path / "c.png", Photo("c.png", 64, 64, ()))
-    put(tmp_path / "annotations.txt", "c.png 1 3 4 17 17 7\n")
-    assert read(tmp_path) == {"c.png": [("7", [3, 4, 20, 21])]}
+    put(tmp_path / "annotations.txt", "c.png 1 3 4 17 17 1\n")
+    put(tmp_path / "classes.txt", "cat\ndog\n")
+    assert read(tmp_path) == {"c.png": [("dog", [3, 4, 20, 21])]}
 
 
 @pytest.mark.parametrize("text", LISTS.values(), ids=LISTS)
@@ -74,6 +75,13 @@ def test_a_list_numbers_the_classes_of_another_file(tmp_path: Path) -> None:
     put(tmp_path / "train.txt", "a.png 1,2,30,40,1 1,2,3,4,9\n")
     put(tmp_path / "coco_classes.txt", "cat\ndog\n")
     assert read(tmp_path, "train") == {"a.png": [("dog", [1, 2, 30, 40]), ("9", [1, 2, 3, 4])]}
+
+
+def test_a_list_of_numbers_without_names(tmp_path: Path) -> None:
+    put_image(tmp_path / "a.png", Photo("a.png", 64, 64, ()))
+    put(tmp_path / "train.txt", "a.png 1,2,30,40,1 1,2,3,4,0\n")
+    _, problems = read_folder(tmp_path)
+    assert [problem.kind for problem in problems] == [ProblemKind.CLASSES_WITHOUT_NAMES]
 
 
 def test_what_a_list_gets_wrong_is_left_out(tmp_path: Path) -> None:
@@ -124,7 +132,12 @@ def test_nwpu_and_an_image_without_objects(tmp_path: Path) -> None:
         put_image(tmp_path / "positive" / name, Photo(name, 64, 64, ()))
     put(tmp_path / "ground truth/a.txt", "(1,2),(30,40),1\n( 5, 6),(50,60),10 \n")
     put(tmp_path / "ground truth/b.txt", "")
-    assert read(tmp_path) == {"a.png": [("1", [1, 2, 30, 40]), ("10", [5, 6, 50, 60])], "b.png": []}
+    splits, problems = read_folder(tmp_path)
+    assert [(r.class_names, r.boxes.tolist()) for r in splits["all"]] == [
+        (("1", "10"), [[1, 2, 30, 40], [5, 6, 50, 60]]),
+        ((), []),
+    ]
+    assert [problem.kind for problem in problems] == [ProblemKind.CLASSES_WITHOUT_NAMES]
 
 
 def test_words_in_images_are_of_one_class(tmp_path: Path) -> None:
@@ -201,4 +214,4 @@ def test_numbers_of_classes_may_come_first(text: str, objects: list[tuple[str, l
     splits, problems = read_folder(tmp_path)
     (record,) = splits["all"]
     assert list(zip(record.class_names, record.boxes.tolist(), strict=True)) == objects
-    assert not problems
+    assert [problem.kind for problem in problems] == [ProblemKind.CLASSES_WITHOUT_NAMES]

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from frcnn.data.records import ONLY_CLASS
 from frcnn.messages import plural
 
 Level = Literal["error", "left out", "repaired", "warning"]
@@ -193,6 +194,18 @@ def unknown_class(file: Path, message: str, place: str) -> Problem:
     """An object whose class has a number or a name that the data set does not list."""
     message = f"{message}; it is left out"
     return Problem(ProblemKind.UNKNOWN_CLASS, file, message, place, level="left out", lost=("",))
+
+
+def classes_without_names(path: Path) -> Problem:
+    """The annotations number the classes, and no file has their names."""
+    message = "no file names the classes, so their numbers are their names; add classes.txt with one name per line"
+    return Problem(ProblemKind.CLASSES_WITHOUT_NAMES, path, message, level="warning")
+
+
+def no_classes(path: Path) -> Problem:
+    """The annotations have no classes."""
+    message = f"no object has a class, so every object is of the class '{ONLY_CLASS}'"
+    return Problem(ProblemKind.NO_CLASSES, path, message, level="warning")
 
 
 def shapes_without_box(path: Path, counts: Mapping[str, int]) -> Problem:

@@ -10,6 +10,9 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
+ONLY_CLASS = "object"
+"""The class of every object where annotations have no classes."""
+
 
 class Record(NamedTuple):
     """One image of a data set and its annotation; no pixels."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from frcnn.data.formats.lines import plain
 from frcnn.data.images import IMAGE_SUFFIXES
-from frcnn.data.records import Annotation
+from frcnn.data.records import ONLY_CLASS, Annotation
 
 CORNERS = ("x1", "y1", "x2", "y2")
 _CORNER_AND_SIZE = ("x1", "y1", "w", "h")
@@ -64,8 +64,6 @@ _SCORED = 100  # lines that tell the columns
 _START = 4096  # bytes of a file that are looked at; the last line may be cut
 EMPTY = frozenset({"", "nan", "none", "null", "na", "n/a"})
 """How programs write that there is no number, in lower case."""
-ONLY_CLASS = "object"
-"""The class of every object where no column has the class."""
 
 
 class Columns(NamedTuple):

@@ -24,7 +24,6 @@ import numpy as np
 from frcnn.data.formats.csv_columns import (
     EMPTY,
     ONE_CELL,
-    ONLY_CLASS,
     PLAIN,
     Columns,
     columns_in,
@@ -34,7 +33,7 @@ from frcnn.data.formats.lines import error_at, plain, read_text, to_size, while_
 from frcnn.data.formats.source import ALL, Source, by_image_split, image_splits, readable
 from frcnn.data.images import UNREADABLE, image_size
 from frcnn.data.problems import ImageNotFoundError, OnProblem, Problem, ProblemKind, invalid_object, missing_image
-from frcnn.data.records import Annotation, Record, keep_objects
+from frcnn.data.records import ONLY_CLASS, Annotation, Record, keep_objects
 from frcnn.data.tree import Tree
 from frcnn.files import atomic_write
 from frcnn.messages import plural

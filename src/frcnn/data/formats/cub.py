@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frcnn.data.formats.csv_columns import ONLY_CLASS
 from frcnn.data.formats.lines import read_lines, to_numbers
-from frcnn.data.formats.shapes import Box
+from frcnn.data.formats.shapes import Box, to_corners
 from frcnn.data.formats.source import Source, by_image_split, find_or_report
-from frcnn.data.problems import OnProblem, invalid_object
-from frcnn.data.records import Record, make_record
+from frcnn.data.problems import OnProblem, classes_without_names, invalid_object, no_classes
+from frcnn.data.records import ONLY_CLASS, Record, make_record
 from frcnn.data.tree import Tree
 
 if TYPE_CHECKING:
@@ -41,6 +40,10 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
     for file in source.files:
         paths, splits = _table(file.with_name(_IMAGES)), _splits(file)
         labels, names = _table(file.with_name(_LABELS)), _table(file.with_name(_CLASSES))
+        if not labels:
+            on_problem(no_classes(file))
+        elif not names:
+            on_problem(classes_without_names(file))
         own = [number for number in paths if not splits or splits.get(number) == source.split]
         objects: dict[str, list[tuple[Box, str]]] = {paths[number]: [] for number in own}
         for place, line in enumerate(read_lines(file), start=1):
@@ -48,9 +51,9 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
             path = paths.get(number)
             if path is not None and path not in objects:
                 continue  # of another split
-            sides, name = to_numbers(cells, 4), _name(number, labels, names)
-            if path is not None and sides is not None:
-                objects[path].append(((sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3]), name))
+            box, name = to_corners(to_numbers(cells, 4)), _name(number, labels, names)
+            if path is not None and box is not None:
+                objects[path].append((box, name))
             elif line.strip():
                 message = f"'{line.strip()}' must be a number of {_IMAGES}, x, y, width and height"
                 on_problem(invalid_object(file, message, f"line {place}", name))

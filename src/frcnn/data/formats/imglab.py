@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from frcnn.data.formats.csv_columns import ONLY_CLASS
 from frcnn.data.formats.lines import to_numbers, to_size
 from frcnn.data.formats.source import Source, by_image_split, image_splits
 from frcnn.data.formats.xml_files import read_xml, root_tag
@@ -26,7 +25,7 @@ from frcnn.data.problems import (
     object_place,
     unreadable_annotation,
 )
-from frcnn.data.records import Record
+from frcnn.data.records import ONLY_CLASS, Record
 from frcnn.data.tree import Tree
 
 if TYPE_CHECKING:

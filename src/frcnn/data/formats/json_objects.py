@@ -21,13 +21,12 @@ import numpy as np
 import yaml
 
 from frcnn.data.formats.csv_cells import read_rows
-from frcnn.data.formats.csv_columns import ONLY_CLASS
 from frcnn.data.formats.four_numbers import are_corners, are_fractions, may_be_corners, read_as_corners
 from frcnn.data.formats.json_files import id_of, plain_start, read_json
 from frcnn.data.formats.lines import read_text, to_number, to_size, while_unchanged
 from frcnn.data.formats.location_tokens import objects_in
 from frcnn.data.formats.masks import around
-from frcnn.data.formats.names_files import names_in
+from frcnn.data.formats.names_files import are_numbers, names_in
 from frcnn.data.formats.source import Source, by_image_split, image_splits
 from frcnn.data.images import IMAGE_SUFFIXES, UNREADABLE, image_size
 from frcnn.data.problems import (
@@ -36,12 +35,14 @@ from frcnn.data.problems import (
     OnProblem,
     Problem,
     ProblemKind,
+    classes_without_names,
     invalid_object,
     missing_image,
     most_telling,
+    no_classes,
     without_annotation,
 )
-from frcnn.data.records import Record, same_objects
+from frcnn.data.records import ONLY_CLASS, Record, same_objects
 from frcnn.data.tree import Tree
 from frcnn.messages import plural
 
@@ -373,8 +374,7 @@ def _records(group: _Group, on_problem: OnProblem) -> Iterator[Record]:
     objects = [one for image in images.values() for one in image.objects]
     by_key = len({one.key for one in objects}) > 1 and all(one.label in (None, "") for one in objects)
     if objects and not by_key and all(one.label is None for one in objects):
-        message = f"no object has a class, so every object is of the class '{ONLY_CLASS}'"
-        on_problem(Problem(ProblemKind.NO_CLASSES, file, message, level="warning"))
+        on_problem(no_classes(file))
     are_sides = _are_sides(images)
     if not are_sides:
         on_problem(read_as_corners(file))
@@ -383,9 +383,8 @@ def _records(group: _Group, on_problem: OnProblem) -> Iterator[Record]:
     if fractions:
         message = "most coordinates are 1 or less: all are fractions of the image's sides, and are read as such"
         on_problem(Problem(ProblemKind.FRACTIONS, file, message, level="warning"))
-    if not by_key and objects and all(one.label is not None and one.label.isdecimal() for one in objects):
-        message = "no file names the classes, so their numbers are their names; add classes.txt with one name per line"
-        on_problem(Problem(ProblemKind.CLASSES_WITHOUT_NAMES, file, message, level="warning"))
+    if not by_key and are_numbers(one.label or "" for one in objects):
+        on_problem(classes_without_names(file))
     for image, entry in images.items():
         corners = np.array(boxes[image], np.float64).reshape(-1, 4)
         size = entry.size

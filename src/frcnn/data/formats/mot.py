@@ -13,14 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from frcnn.data.formats.csv_columns import ONLY_CLASS
 from frcnn.data.formats.frames import frame_shift, frames_in, named
 from frcnn.data.formats.lines import read_lines, to_numbers
 from frcnn.data.formats.names_files import names_in
 from frcnn.data.formats.source import Source, by_split, readable
 from frcnn.data.formats.text_boxes import VISDRONE
 from frcnn.data.problems import OnProblem, invalid_object, missing_image
-from frcnn.data.records import Record, make_record
+from frcnn.data.records import ONLY_CLASS, Record, make_record
 from frcnn.data.tree import Tree
 
 if TYPE_CHECKING:

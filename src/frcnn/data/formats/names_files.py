@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from frcnn.data.formats.lines import read_lines
 from frcnn.data.tree import Tree
@@ -22,6 +22,12 @@ def names_in(tree: Tree) -> list[str]:
         if names and all(len(name.split()) < 5 and not name.replace(".", "").isdecimal() for name in names):
             return names
     return []
+
+
+def are_numbers(classes: Iterable[str]) -> bool:
+    """Whether all classes are numbers, of which there is one at least."""
+    classes = set(classes)
+    return bool(classes) and all(map(str.isdecimal, classes))
 
 
 def class_name(label: str, names: Sequence[str]) -> str:

@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frcnn.data.formats.lines import read_lines, to_numbers
-from frcnn.data.formats.names_files import class_name, names_in
+from frcnn.data.formats.names_files import are_numbers, class_name, names_in
 from frcnn.data.formats.source import ALL, Source, by_split, readable
 from frcnn.data.problems import (
     ImageNotFoundError,
     OnProblem,
     Problem,
     ProblemKind,
+    classes_without_names,
     invalid_object,
     missing_image,
     most_telling,
     unreadable_annotation,
 )
-from frcnn.data.records import Annotation, Record
+from frcnn.data.records import ONLY_CLASS, Annotation, Record
 from frcnn.data.tree import Tree
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
             f"most lines end with different words, as for text in images, so every object is of the class '{_TEXT}'"
         )
         on_problem(Problem(ProblemKind.NO_CLASSES, source.files[0], message, level="warning"))
+    classes: set[str] = set()
     for file, lines in contents.items():
         objects: list[Annotation] = []
         bad: list[tuple[str, str]] = []
@@ -181,6 +183,9 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
         boxes = np.array([one.box for one in objects], np.float32).reshape(-1, 4)
         ignore = np.array([one.ignore for one in objects], bool)
         yield Record(image, boxes, tuple(one.name for one in objects), ignore)
+        classes.update(one.name for one in objects)
+    if not names and are_numbers(classes):
+        on_problem(classes_without_names(source.files[0]))
 
 
 def _object(kind: str, match: re.Match[str]) -> Annotation:
@@ -191,7 +196,7 @@ def _object(kind: str, match: re.Match[str]) -> Annotation:
     if kind in _ARE_SIDES:
         xs[1], ys[1] = xs[0] + xs[1], ys[0] + ys[1]
     box = (min(xs), min(ys), max(xs), max(ys)) if kind == "corners" else (xs[0], ys[0], xs[1], ys[1])
-    name, ignore = named.get("name") or "object", named.get("ignore") == "1"
+    name, ignore = named.get("name") or ONLY_CLASS, named.get("ignore") == "1"
     if kind == "visdrone":
         ignore = named["use"] == "0" or name in ("0", "11")
         name = VISDRONE[int(name)] if int(name) < len(VISDRONE) else name

@@ -12,13 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from frcnn.data.formats.csv_columns import ONLY_CLASS
 from frcnn.data.formats.lines import read_lines, to_numbers, while_unchanged
-from frcnn.data.formats.names_files import class_name, names_in
+from frcnn.data.formats.names_files import are_numbers, class_name, names_in
 from frcnn.data.formats.source import Source, by_image_split, image_splits
 from frcnn.data.images import IMAGE_SUFFIXES
-from frcnn.data.problems import ImageNotFoundError, OnProblem, invalid_object, missing_image
-from frcnn.data.records import Record, make_record
+from frcnn.data.problems import ImageNotFoundError, OnProblem, classes_without_names, invalid_object, missing_image
+from frcnn.data.records import ONLY_CLASS, Record, make_record
 from frcnn.data.tree import Tree
 
 if TYPE_CHECKING:
@@ -71,6 +70,8 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
                 objects.setdefault(tree.find_image(line.path, file, split=source.split), []).extend(own)
             except ImageNotFoundError as error:
                 on_problem(missing_image(file, error, line.place, lost=[name for _, name in own]))
+    if not names and are_numbers(name for own in objects.values() for _, name in own):
+        on_problem(classes_without_names(source.files[0]))
     yield from (make_record(image, own) for image, own in objects.items())
 
 

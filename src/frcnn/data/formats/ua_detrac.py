@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from frcnn.data.formats.csv_columns import ONLY_CLASS
 from frcnn.data.formats.frames import frames_in, named
 from frcnn.data.formats.lines import to_number, to_numbers
-from frcnn.data.formats.shapes import Box
+from frcnn.data.formats.shapes import Box, to_corners
 from frcnn.data.formats.source import Source, by_split, readable
 from frcnn.data.formats.xml_files import read_xml, root_tag
 from frcnn.data.problems import OnProblem, invalid_object, missing_image
-from frcnn.data.records import Record, make_record
+from frcnn.data.records import ONLY_CLASS, Record, make_record
 from frcnn.data.tree import Tree
 
 if TYPE_CHECKING:
@@ -69,5 +68,4 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
 
 
 def _box(element: ElementTree.Element) -> Box | None:
-    sides = to_numbers([element.get(side, "") for side in ("left", "top", "width", "height")])
-    return None if sides is None else (sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3])
+    return to_corners(to_numbers(element.get(side, "") for side in ("left", "top", "width", "height")))

@@ -29,9 +29,10 @@ from frcnn.data.problems import (
     Problem,
     ProblemKind,
     invalid_object,
+    no_classes,
     shapes_without_box,
 )
-from frcnn.data.records import Record, make_record
+from frcnn.data.records import ONLY_CLASS, Record, make_record
 from frcnn.data.tree import Tree
 from frcnn.messages import train_command
 
@@ -42,8 +43,6 @@ LAYOUT = "VIA: its project or its exported regions (JSON or CSV)"
 SUFFIXES = frozenset({".json", ".csv"})
 _CLASSES = ("class", "label", "name", "type", "category")
 """Names of the attribute that is the class where regions have several, first choice first."""
-_ONLY_CLASS = "object"
-"""The class of every object where no region has an attribute."""
 _NO_OBJECTS = frozenset({"point", "polyline"})
 """Shapes without a box, unless a line ends where it begins."""
 _GAP = 0.05  # of the length of a line: if its ends are nearer, it is an outline
@@ -94,8 +93,7 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
     regions = [region for images in contents.values() for image in images for region in _regions(image)]
     attribute = _class_attribute([region.region_attributes for region in regions], source.files[0])
     if attribute is None:
-        message = f"no region has an attribute, so every object is of the class '{_ONLY_CLASS}'"
-        on_problem(Problem(ProblemKind.NO_CLASSES, source.files[0], message, level="warning"))
+        on_problem(no_classes(source.files[0]))
     first: dict[Path, tuple[Path, Record]] = {}
     missing: set[str] = set()
     shapeless: Counter[str] = Counter()
@@ -226,7 +224,7 @@ def _regions(image: _Image) -> Sequence[_Region]:
 def _class_name(attributes: _Object, attribute: str | None) -> str:
     """The class of a region; empty: it has none."""
     if attribute is None:
-        return _ONLY_CLASS
+        return ONLY_CLASS
     if not attribute:
         return next(iter(_values(attributes)), "")
     value = attributes.get(attribute)

@@ -31,6 +31,7 @@ from frcnn.data.problems import (
     OnProblem,
     Problem,
     ProblemKind,
+    classes_without_names,
     duplicate_stems,
     invalid_object,
     missing_image,
@@ -164,8 +165,7 @@ def _problems(layout: Layout, split: str) -> Iterator[Problem]:
         message = f"{counted} with a confidence, which is ignored; are these detections?"
         yield Problem(ProblemKind.CONFIDENCE, place, message, level="warning")
     if not any(layout.names.values()) and layout.convention.has_numbers:
-        message = "no file names the classes, so their numbers are their names; add classes.txt with one name per line"
-        yield Problem(ProblemKind.CLASSES_WITHOUT_NAMES, place, message, level="warning")
+        yield classes_without_names(place)
 
 
 def _record(image: Path, layout: Layout) -> tuple[Record | None, list[Problem]]:
