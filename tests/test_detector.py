@@ -131,6 +131,7 @@ def test_an_export_to_a_format(detector: frcnn.Detector) -> None:
         ("model", r"'model'\. Did you mean base_model\?"),
         ("backbone", r"'backbone'\. Did you mean base_model\?"),
         ("pretrained", r"'pretrained'\. Did you mean weights\?"),
+        ("epoch", r"'epoch'\. Did you mean epochs\?"),
         ("project", r"'project'\. Did you mean out, the run directory\?"),
         ("names", r"'names'\. The classes are those of the data"),
         ("xyz", r"'xyz'\. `frcnn config` lists all settings"),
@@ -265,6 +266,7 @@ def test_an_evaluation_on_the_folder_of_the_training_has_the_splits_of_the_train
         lines.append(f"{number}.png,{left},12,{left + 50},70,red")
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
     result = train_tiny(tmp_path, tmp_path / "run", "data.split=[0.5, 0.25, 0.25]", "train.epochs=1")
+    assert repr(result) == f"<TrainResult {tmp_path / 'run'}: {result.metrics!r}>"
     for detector in (result.detector, frcnn.load(tmp_path / "run")):
         for split, images in (("train", 4), ("val", 2), ("test", 2)):
             metrics = detector.evaluate(tmp_path, split=split)

@@ -30,7 +30,7 @@ def test_every_kind_is_used_and_none_is_free_text() -> None:
 
 
 def test_json_has_the_kind_as_plain_text() -> None:
-    content = problem_json(missing_image(Path("a.json"), "there is no image 1.png", lost=["cat", "dog"]))
+    content = problem_json(missing_image(Path("a.json"), "there is no image 1.png", lost=["cat", "dog"]), Path("."))
     assert type(content["kind"]) is str
     assert json.loads(json.dumps(content))["kind"] == "missing image"
 

@@ -73,11 +73,12 @@ def test_every_kind_of_file_is_verified_and_detects(
     to: str, precision: str, exported: Make, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = exported(to, precision=precision)
+    assert repr(done) == f"<Export {' and '.join(map(str, done.files))}: verified, see {done.verification}>"
     verification = json.loads(done.verification.read_text())
     assert [one["name"] for one in verification["runs"]] == ["one by one", "3 at once", "smaller"]
     assert verification["photos_without_objects"] == 1
     assert len(verification["photos"]) == 7  # all there are
-    assert verification["runs"][0]["mean_ap_pytorch"] == 1.0
+    assert verification["runs"][0]["map50_pytorch"] == 1.0
     assert set(verification["sha256"]) == {file.name for file in done.files}
     for one in verification["runs"]:
         assert one["detections"] >= 7
@@ -85,7 +86,7 @@ def test_every_kind_of_file_is_verified_and_detects(
             assert one["without_match"] == 0
             assert one["largest_box_difference_px"] <= 0.05
         else:
-            assert one["mean_ap"] >= one["mean_ap_pytorch"] - 0.1
+            assert one["map50"] >= one["map50_pytorch"] - 0.1
     assert ("quantization" in verification) == (precision == "int8")
 
     photo = str(run.parent / "data" / "testImages" / "4.png")
@@ -229,8 +230,8 @@ def test_a_compressed_model_is_verified_and_its_cost_is_measured(
     assert [one["name"] for one in verification["runs"]] == ["one by one", "3 at once", "smaller"]
     assert verification["compression"]["name"] == "svd 16"
     assert verification["compression"]["rule"] == "AP at most 0.2 lower"
-    assert verification["compression"]["mean_ap_before"] == 1.0
-    assert verification["compression"]["mean_ap"] >= 0.9
+    assert verification["compression"]["map50_before"] == 1.0
+    assert verification["compression"]["map50"] >= 0.9
     assert done.compressed is not None
     assert done.compressed.difference.without_match > 0  # it is another model than before
     assert ("quantization" in verification) == (precision == "int8")
@@ -388,7 +389,7 @@ def test_a_folder_of_photos_is_enough_for_the_verification(photos: list[Path], t
     model = tiny_model()
     done = export(model, "onnx", tmp_path / "m.onnx", data=photos[0].parent)
     verification = json.loads(done.verification.read_text())
-    assert verification["runs"][0]["mean_ap"] is verification["photos_without_objects"] is None  # not known
+    assert verification["runs"][0]["map50"] is verification["photos_without_objects"] is None  # not known
     with pytest.raises(ValueError, match="precision fp16: is verified by AP, which needs annotated photos"):
         export(model, "onnx", tmp_path / "half.onnx", data=photos[0].parent, precision="fp16")
     with pytest.raises(ValueError, match="svd 4: is verified by AP, which needs annotated photos"):

@@ -336,6 +336,7 @@ def test_the_public_function_takes_keyword_arguments(data: Path) -> None:
     assert report.anchor_recall.shapes.scales == (2, 4)
     assert not report.errors
     assert str(report).startswith(f"{data}\n  format: csv\n")
+    assert repr(report) == f"<CheckReport {data}: 0 errors, 0 repairs, 0 warnings>"
     assert json.loads(report.to_json())["format"] == "csv"
 
 
@@ -374,12 +375,13 @@ def test_json_pictures_and_a_corrected_copy(data: Path, tmp_path: Path, capsys: 
     assert main(["check", str(data), *options]) == 0
     output = capsys.readouterr()
     content = json.loads(output.out)
-    assert content["format"] == "csv"
+    assert (content["folder"], content["format"]) == (data.name, "csv")
+    assert str(data) not in output.out  # the report can be passed on
     assert content["splits"]["test"] == {"images": 3, "without_objects": 0, "objects": {"blue": 3, "red": 3}}
     assert content["problems"][0] == {
         "level": "left out",
         "kind": "box without area",
-        "path": f"{data}/3.png",
+        "path": "3.png",
         "place": "object 3 ('red')",
         "object": 3,
         "message": "box (30, 2, 30, 40) has no area (x2 must be greater than x1, y2 greater than y1); it is left out",

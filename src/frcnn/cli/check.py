@@ -46,11 +46,7 @@ def run(options: argparse.Namespace) -> int:
                 print(f"  {change}")
             if len(fixed.changes) > _SHOWN:
                 print(f"  ... and {len(fixed.changes) - _SHOWN} more")
-        counts = (
-            f"{plural(len(report.errors), 'error')}, {plural(len(report.repairs), 'repair')}, "
-            f"{plural(len(report.warnings), 'warning')}"
-        )
-        print(f"\n{counts if report.problems else 'no problems'}")
+        print(f"\n{report.counts() if report.problems else 'no problems'}")
     if options.json is not None:
         write_json(options.json, report.to_json())
     if report.errors:

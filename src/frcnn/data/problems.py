@@ -247,21 +247,18 @@ def object_place(index: int, name: str) -> str:
     return f"object {index + 1} ('{name}')"
 
 
-def problem_json(problem: Problem, root: Path | None = None) -> dict[str, object]:
-    """A problem for a JSON file.
+def problem_json(problem: Problem, root: Path) -> dict[str, object]:
+    """A problem for a JSON file, which does not say where the data is.
 
     Args:
-        root: paths are relative to this folder; outside of it, only the file's name is told. None: whole paths.
+        root: paths are relative to this folder; outside of it, only the file's name is told.
     """
-    path, message = problem.path, problem.message
-    if root is not None:
-        path = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-        message = message.replace(f"{root}{os.sep}", "").replace(str(root), ".")
+    path = problem.path
     return {
         "level": problem.level,
         "kind": problem.kind.value,
-        "path": path.as_posix() if root is not None else str(path),
+        "path": (path.relative_to(root) if path.is_relative_to(root) else Path(path.name)).as_posix(),
         "place": problem.place,
         "object": None if problem.object is None else problem.object + 1,
-        "message": message,
+        "message": problem.message.replace(f"{root}{os.sep}", "").replace(str(root), "."),
     }

@@ -57,6 +57,9 @@ class Export(NamedTuple):
     compressed: verify.VerificationRun | None
     """For `svd`: the file against PyTorch before compression."""
 
+    def __repr__(self) -> str:
+        return f"<Export {' and '.join(map(str, self.files))}: verified, see {self.verification}>"
+
 
 def export(
     source: FasterRCNN | str | Path,

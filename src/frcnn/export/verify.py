@@ -250,8 +250,8 @@ def to_dict(one: VerificationRun, other: str) -> dict[str, Any]:
         "near_ties": one.difference.near_ties,
         "largest_box_difference_px": one.difference.pixels,
         "largest_score_difference": one.difference.score,
-        "mean_ap": None if np.isnan(one.ap) else one.ap,
-        f"mean_ap_{other}": None if np.isnan(one.other_ap) else one.other_ap,
+        "map50": None if np.isnan(one.ap) else one.ap,
+        f"map50_{other}": None if np.isnan(one.other_ap) else one.other_ap,
         "seconds_per_image": one.seconds,
         f"seconds_per_image_{other}": one.other_seconds,
     }

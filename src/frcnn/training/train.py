@@ -1,9 +1,11 @@
 """Training, from a folder of images and boxes to a run directory."""
 
+import difflib
+import inspect
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Never
 
@@ -50,20 +52,23 @@ _OUTPUT_FOLDERS = ("project", "name", "save_dir", "output_dir", "run_dir")
 """What other libraries call `out`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainResult:
     """The result of `train`."""
 
     run_dir: Path
-    detector: Detector = field(repr=False)
+    detector: Detector
     """On the device that it was trained on; `detector.model` is the PyTorch model."""
-    dataset: Dataset = field(repr=False)
-    metrics: Metrics | None = field(repr=False)
+    dataset: Dataset
+    metrics: Metrics | None
     """On the test images; None if there are none."""
     trained: bool = True
     """False if the run directory held a trained model already."""
     best: Best | None = None
     """The validation whose weights the detector has; None without validation, or if `trained` is False."""
+
+    def __repr__(self) -> str:
+        return f"<TrainResult {self.run_dir}: {'no test images' if self.metrics is None else repr(self.metrics)}>"
 
 
 def train(
@@ -196,6 +201,9 @@ def _argument_for(name: str, arguments: Collection[str]) -> str:
     """
     if name in _OUTPUT_FOLDERS:
         return "Did you mean out, the run directory?"
+    close = difflib.get_close_matches(name, inspect.signature(train).parameters, n=1, cutoff=0.8)
+    if close:
+        return f"Did you mean {close[0]}?"
     similar = similar_settings(name)
     if name in OF_THE_DATA or not similar:
         return hint_for(name)

@@ -66,6 +66,9 @@ class CheckReport(NamedTuple):
         """The problems that a person should judge."""
         return [problem for problem in self.problems if problem.level == "warning"]
 
+    def __repr__(self) -> str:
+        return f"<CheckReport {self.folder}: {self.counts()}>"
+
     def __str__(self) -> str:
         lines = [
             str(self.folder),
@@ -89,10 +92,17 @@ class CheckReport(NamedTuple):
                     lines += [f"  {kind} ({count})", *(f"    {text}" for text in shown)]
         return "\n".join([*lines, *self._recall_lines()])
 
+    def counts(self) -> str:
+        """The numbers of errors, repairs and warnings, in words."""
+        return (
+            f"{plural(len(self.errors), 'error')}, {plural(len(self.repairs), 'repair')}, "
+            f"{plural(len(self.warnings), 'warning')}"
+        )
+
     def to_json(self) -> str:
-        """The whole report as JSON."""
+        """The whole report as JSON. Paths are relative to the folder."""
         content: dict[str, Any] = {
-            "folder": str(self.folder),
+            "folder": self.folder.resolve().name,
             "format": self.discovery.format,
             "left_aside": left_aside(self.discovery, self.settings),
             "splits": {
@@ -103,7 +113,7 @@ class CheckReport(NamedTuple):
                 }
                 for split, records in self.repaired.items()
             },
-            "problems": [problem_json(problem) for problem in self.problems],
+            "problems": [problem_json(problem, self.discovery.tree.root) for problem in self.problems],
             "anchor_recall": None if self.anchor_recall is None else _recall_json(self.anchor_recall),
             "suggestion": None
             if self.suggestion is None
