@@ -86,15 +86,17 @@ def _field_docs(owner: type) -> dict[str, str]:
 
 
 def _markdown(docstring: str) -> str:
-    """Google-style sections as bold words, arguments as lists."""
+    """Google-style sections as bold words, arguments as lists, examples as code."""
     lines: list[str] = []
     for line in dedent(docstring).splitlines():
-        section = re.fullmatch(r"(Args|Attributes|Returns|Raises|Source|Contract):", line)
+        section = re.fullmatch(r"(Args|Attributes|Returns|Raises|Source|Contract|Example):", line)
         argument = re.fullmatch(r"    (\w+(?:, \w+)*): (.*)", line)
         if section:
             lines += ["", f"**{section[1]}**", ""]
         elif argument:
             lines.append(f"* `{argument[1]}`: {argument[2]}")
+        elif line.startswith(("    >>> ", "    ... ")):
+            lines.append(line.replace(line[4:8], "", 1))  # indented: code
         else:
             lines.append(re.sub("^ {4,}", "  ", line) if lines and lines[-1].startswith(("* ", "  ")) else line.strip())
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()

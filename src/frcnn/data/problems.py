@@ -251,7 +251,7 @@ def problem_json(problem: Problem, root: Path) -> dict[str, object]:
     """A problem for a JSON file, which does not say where the data is.
 
     Args:
-        root: paths are relative to this folder; outside of it, only the file's name is told.
+        root: paths are relative to this folder; outside of it, only the file's name is given.
     """
     path = problem.path
     return {
