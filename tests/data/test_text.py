@@ -70,6 +70,21 @@ def test_lists_without_classes(name: str, text: str, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("numbers", "box", "kinds"),
+    [("30 20 30 40", [30, 20, 60, 60], []), ("30 20 60 60", [30, 20, 60, 60], [ProblemKind.CORNERS])],
+)
+def test_four_numbers_are_sides_unless_the_images_say_corners(
+    numbers: str, box: list[float], kinds: list[ProblemKind], tmp_path: Path
+) -> None:
+    """CelebA has x, y, width, height."""
+    put_image(tmp_path / "a.png", Photo("a.png", 64, 64, ()))
+    put(tmp_path / "list_bbox.txt", f"a.png    {numbers}\n")
+    splits, problems = read_folder(tmp_path)
+    assert [record.boxes.tolist() for record in splits["all"]] == [[box]]
+    assert [problem.kind for problem in problems] == kinds
+
+
 def test_a_list_numbers_the_classes_of_another_file(tmp_path: Path) -> None:
     put_image(tmp_path / "a.png", Photo("a.png", 64, 64, ()))
     put(tmp_path / "train.txt", "a.png 1,2,30,40,1 1,2,3,4,9\n")

@@ -14,7 +14,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,10 +27,10 @@ from frcnn.data.formats.csv_columns import (
     Columns,
     columns_in,
 )
-from frcnn.data.formats.four_numbers import are_corners, are_fractions, may_be_corners, read_as_corners
+from frcnn.data.formats.four_numbers import are_corners, are_fractions, read_as_corners
 from frcnn.data.formats.lines import error_at, plain, read_text, to_size, while_unchanged
 from frcnn.data.formats.source import ALL, Source, by_image_split, image_splits, readable
-from frcnn.data.images import UNREADABLE, image_size
+from frcnn.data.images import image_size
 from frcnn.data.problems import ImageNotFoundError, OnProblem, Problem, ProblemKind, invalid_object, missing_image
 from frcnn.data.records import ONLY_CLASS, Annotation, Record, keep_objects
 from frcnn.data.tree import Tree
@@ -360,15 +359,7 @@ def _has_corners(file: Path, tree: Tree) -> bool:
     columns = _columns(file)._replace(cell_has_corners=True)
     rows = [(image, row) for image, rows in _rows_by_image(file, tree).items() for row in rows]
     parsed = [(image, columns.object(columns.values(row.cells))) for image, row in rows]
-    boxes = [(image, one.box) for image, one in parsed if isinstance(one, Annotation)]
-    numbers = np.array([box for _, box in boxes], np.float64).reshape(-1, 4)
-    if not may_be_corners(numbers):
-        return False
-    sizes: dict[Path, tuple[float, ...]] = {}
-    for image in dict.fromkeys(image for image, _ in boxes):
-        with suppress(*UNREADABLE):
-            sizes[image] = (1, 1) if (numbers <= 1).all() else image_size(image)[::-1]
-    return are_corners(numbers, np.array([sizes.get(image, (np.inf, np.inf)) for image, _ in boxes]))
+    return are_corners([(image, one.box) for image, one in parsed if isinstance(one, Annotation)])
 
 
 def _rows(file: Path, columns: Columns) -> Iterator[_Row]:

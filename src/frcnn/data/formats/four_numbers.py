@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from frcnn.data.images import UNREADABLE, image_size
 from frcnn.data.problems import Problem, ProblemKind
 
 
-def may_be_corners(numbers: np.ndarray) -> bool:
-    """Whether most of these (N, 4) numbers are x1, y1, x2, y2 of boxes with an area."""
-    return len(numbers) > 0 and bool((numbers[:, 2:] > numbers[:, :2]).all(axis=1).mean() > 0.95)
-
-
-def are_corners(numbers: np.ndarray, sizes: np.ndarray) -> bool:
-    """Whether numbers are x1, y1, x2, y2, not x, y, width, height, because fewer boxes leave their images so.
+def are_corners(boxes: Sequence[tuple[Path, Sequence[float]]]) -> bool:
+    """Whether four numbers are x1, y1, x2, y2, not x, y, width, height, because fewer boxes leave their images so.
 
     Args:
-        numbers: (N, 4), see `may_be_corners`.
-        sizes: (N, 2), width and height of each one's image; infinite: not known.
+        boxes: the image and the four numbers of each box.
     """
-    limits = sizes * 1.01 + 1e-6
+    numbers = np.array([box for _, box in boxes], np.float64).reshape(-1, 4)
+    if not len(boxes) or (numbers[:, 2:] > numbers[:, :2]).all(axis=1).mean() <= 0.95:
+        return False
+    sizes: dict[Path, tuple[float, ...]] = {}
+    for image in dict.fromkeys(image for image, _ in boxes):
+        with suppress(*UNREADABLE):
+            sizes[image] = (1, 1) if (numbers <= 1).all() else image_size(image)[::-1]
+    limits = np.array([sizes.get(image, (np.inf, np.inf)) for image, _ in boxes]) * 1.01 + 1e-6
     outside = (numbers[:, :2] + numbers[:, 2:] > limits).any(axis=1)
     return int(outside.sum()) > int((numbers[:, 2:] > limits).any(axis=1).sum())
 

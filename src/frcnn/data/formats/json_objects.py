@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from frcnn.data.formats.csv_cells import read_rows
-from frcnn.data.formats.four_numbers import are_corners, are_fractions, may_be_corners, read_as_corners
+from frcnn.data.formats.four_numbers import are_corners, are_fractions, read_as_corners
 from frcnn.data.formats.json_files import id_of, plain_start, read_json
 from frcnn.data.formats.lines import read_text, to_number, to_size, while_unchanged
 from frcnn.data.formats.location_tokens import objects_in
@@ -375,10 +375,12 @@ def _records(group: _Group, on_problem: OnProblem) -> Iterator[Record]:
     by_key = len({one.key for one in objects}) > 1 and all(one.label in (None, "") for one in objects)
     if objects and not by_key and all(one.label is None for one in objects):
         on_problem(no_classes(file))
-    are_sides = _are_sides(images)
-    if not are_sides:
+    have_corners = are_corners(
+        [(image, one.numbers) for image in images for one in images[image].objects if one.is_list]
+    )
+    if have_corners:
         on_problem(read_as_corners(file))
-    boxes = {image: _corners(entry.objects, are_sides) for image, entry in images.items()}
+    boxes = {image: _corners(entry.objects, have_corners) for image, entry in images.items()}
     fractions = are_fractions([box for each in boxes.values() for box in each])
     if fractions:
         message = "most coordinates are 1 or less: all are fractions of the image's sides, and are read as such"
@@ -401,25 +403,12 @@ def _records(group: _Group, on_problem: OnProblem) -> Iterator[Record]:
         yield Record(image, corners[kept].astype(np.float32), tuple(filter(None, names)), ignore[kept], size)
 
 
-def _corners(objects: Sequence[_Object], are_sides: bool) -> list[tuple[float, ...]]:
+def _corners(objects: Sequence[_Object], have_corners: bool) -> list[tuple[float, ...]]:
     return [
-        (x, y, round(x + a, 4), round(y + b, 4)) if one.is_list and are_sides else (x, y, a, b)
+        (x, y, round(x + a, 4), round(y + b, 4)) if one.is_list and not have_corners else (x, y, a, b)
         for one in objects
         for x, y, a, b in (one.numbers,)
     ]
-
-
-def _are_sides(images: Mapping[Path, _Image]) -> bool:
-    """Whether lists of four numbers are x, y, width, height, not corners."""
-    lists = [(image, one.numbers) for image, entry in images.items() for one in entry.objects if one.is_list]
-    numbers = np.array([box for _, box in lists], np.float64).reshape(-1, 4)
-    if not may_be_corners(numbers):
-        return True
-    sizes: dict[Path, tuple[float, ...]] = {}
-    for image in dict.fromkeys(image for image, _ in lists):
-        with suppress(*UNREADABLE):
-            sizes[image] = (1, 1) if (numbers <= 1).all() else image_size(image)[::-1]
-    return not are_corners(numbers, np.array([sizes.get(image, (np.inf, np.inf)) for image, _ in lists]))
 
 
 def _label(label: Any, class_names: Mapping[Any, str]) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from frcnn.data.formats.four_numbers import are_corners, read_as_corners
 from frcnn.data.formats.lines import read_lines, to_numbers, while_unchanged
 from frcnn.data.formats.names_files import are_numbers, class_name, names_in
 from frcnn.data.formats.source import Source, by_image_split, image_splits
@@ -58,6 +59,7 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
     """The images of a split, in the order of their lines. Boxes of several lines for one image are joined."""
     names = names_in(tree)
     objects: dict[Path, list[tuple[list[float], str]]] = {}
+    numbers: list[tuple[Path, list[float]]] = []
     for file in source.files:
         splits = image_splits((line.path for line in _lines(file)), file, tree)
         for line in _lines(file):
@@ -67,12 +69,20 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
             for bad in line.bad:
                 on_problem(invalid_object(file, f"'{bad}' must be four numbers and a class", line.place))
             try:
-                objects.setdefault(tree.find_image(line.path, file, split=source.split), []).extend(own)
+                image = tree.find_image(line.path, file, split=source.split)
             except ImageNotFoundError as error:
-                on_problem(missing_image(file, error, line.place, lost=[name for _, name in own]))
+                on_problem(missing_image(file, error, line.place, lost=[name or ONLY_CLASS for _, name in own]))
+                continue
+            objects.setdefault(image, []).extend(own)
+            numbers += [(image, box) for box, name in own if not name]
+    have_corners = are_corners(numbers)
+    if have_corners:
+        on_problem(read_as_corners(source.files[0]))
     if not names and are_numbers(name for own in objects.values() for _, name in own):
         on_problem(classes_without_names(source.files[0]))
-    yield from (make_record(image, own) for image, own in objects.items())
+    for image, own in objects.items():
+        corners = [box if name or have_corners else _to_corners(box) for box, name in own]
+        yield make_record(image, zip(corners, (name or ONLY_CLASS for _, name in own), strict=True))
 
 
 @while_unchanged
@@ -97,9 +107,8 @@ def _parsed(lines: Sequence[str]) -> Iterator[_Line]:
         elif waiting is not None and text.strip():
             numbers = to_numbers(text.split()[:4], 4)
             if numbers is not None:
-                x, y, width, height = numbers
-                if any(numbers):  # WIDER FACE's mark of an image without faces
-                    waiting.objects.append(([x, y, x + width, y + height], ONLY_CLASS))
+                if any(numbers):  # else WIDER FACE's mark of an image without faces
+                    waiting.objects.append((_to_corners(numbers), ONLY_CLASS))
             elif not text.strip().isdecimal():
                 waiting.bad.append(text.strip())
         elif text.strip():
@@ -118,7 +127,7 @@ def _numbers_per_box(lines: Sequence[str]) -> int:
 
 
 def _objects(rest: str, count: int) -> tuple[list[tuple[list[float], str]], list[str]]:
-    """The boxes after a path, and those that cannot be read.
+    """The boxes after a path, and those that cannot be read. A box without a class may be x, y, width, height.
 
     Args:
         count: see `_numbers_per_box`. Such boxes are x, y, width, height.
@@ -139,6 +148,11 @@ def _objects(rest: str, count: int) -> tuple[list[tuple[list[float], str]], list
         if box is None or len(group) < 4:
             bad.append(",".join(group))
         else:
-            box = [box[0], box[1], box[0] + box[2], box[1] + box[3]] if count else box
-            objects.append((box, " ".join(group[4:5]) or ONLY_CLASS))
+            name = " ".join(group[4:5])
+            objects.append((_to_corners(box), name or ONLY_CLASS) if count else (box, name))
     return objects, bad
+
+
+def _to_corners(box: Sequence[float]) -> list[float]:
+    """The corners of x, y, width, height."""
+    return [box[0], box[1], box[0] + box[2], box[1] + box[3]]
