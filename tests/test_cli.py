@@ -326,10 +326,12 @@ def test_another_split_or_other_data_leave_the_runs_own_result(
 ) -> None:
     before = contents(run)
     other = write_tiny(tmp_path / "other")
-    for arguments, images in ((["--split", "train"], 5), (["--data", str(other)], 2)):
+    for arguments, images, split in ((["--split", "train"], 5, "train"), (["--data", str(other)], 2, "test")):
         file = tmp_path / f"{images}.json"
         assert main(["evaluate", str(run), *arguments, "--json", str(file)]) == 0
-        assert is_table(capsys.readouterr().out)
+        output = capsys.readouterr().out
+        assert is_table(output)
+        assert f"; {images} images of split '{split}', too few for an accurate AP; " in output
         assert json.loads(file.read_text())["images"] == images
     assert contents(run) == before
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from frcnn import distributed
 from frcnn.cli.progress import CountProgress
 from frcnn.files import atomic_write, write_text
-from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.config import DrawSettings
@@ -52,7 +51,7 @@ def print_evaluation(metrics: "Metrics") -> None:
     """Print the table of average precisions."""
     print(metrics)
     few = ", too few for an accurate AP" if metrics.images < _FEW else ""
-    print(f"({metrics.metric}; {plural(metrics.images, 'image')}{few}; {metrics.seconds_per_image:.2f} s per image)")
+    print(f"({metrics.metric}; {metrics.images_of_split()}{few}; {metrics.seconds_per_image:.2f} s per image)")
 
 
 def evaluate_run(detector: "Detector", run_dir: Path) -> "Metrics":

@@ -86,8 +86,11 @@ class Metrics:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        images = plural(self.images, "image") + ("" if self.split is None else f" of split {self.split!r}")
-        return f"<Metrics: map50 {self.map50:.4f}, map {self.map:.4f}, {images}>"
+        return f"<Metrics: map50 {self.map50:.4f}, map {self.map:.4f}, {self.images_of_split()}>"
+
+    def images_of_split(self) -> str:
+        """Which images were evaluated, in words: "2 images of split 'test'"."""
+        return plural(self.images, "image") + ("" if self.split is None else f" of split {self.split!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without the detections; None for NaN."""
