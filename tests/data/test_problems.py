@@ -9,7 +9,7 @@ import pytest
 
 import frcnn
 from frcnn.data.dataset import lost_data
-from frcnn.data.problems import Level, Problem, ProblemKind, missing_image, problem_json
+from frcnn.data.problems import Level, Problem, ProblemKind, missing_image, problem_json, without_root
 from frcnn.data.records import Records, make_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,9 +30,18 @@ def test_every_kind_is_used_and_none_is_free_text() -> None:
 
 
 def test_json_has_the_kind_as_plain_text() -> None:
-    content = problem_json(missing_image(Path("a.json"), "there is no image 1.png", lost=["cat", "dog"]), Path("."))
+    content = problem_json(missing_image(Path("a.json"), "there is no image 1.png", lost=["cat", "dog"]))
     assert type(content["kind"]) is str
     assert json.loads(json.dumps(content))["kind"] == "missing image"
+
+
+@pytest.mark.parametrize("root", ["/home/jane/data", "data"])
+def test_a_problem_without_the_folder_of_the_data(root: str) -> None:
+    problem = missing_image(Path(root, "a/1.json"), f"database: 2.png is not in {root}, but {root}/b/2.png is")
+    inside = without_root(problem, Path(root))
+    assert (inside.path, inside.message.startswith("database: 2.png is not in data, but ")) == (Path("a/1.json"), True)
+    assert "jane" not in str(inside)
+    assert without_root(problem, Path("/mnt")).path == Path("1.json")
 
 
 def records(*names: str) -> Records:

@@ -19,7 +19,15 @@ from frcnn.data.formats import FORMATS
 from frcnn.data.formats.source import ALL, Source, of_split
 from frcnn.data.images import VerifiedImage, verify_image
 from frcnn.data.prefetch import READ_THREADS, prefetch
-from frcnn.data.problems import OnProblem, Problem, ProblemKind, missing_image, problem_json, without_annotation
+from frcnn.data.problems import (
+    OnProblem,
+    Problem,
+    ProblemKind,
+    missing_image,
+    problem_json,
+    without_annotation,
+    without_root,
+)
 from frcnn.data.records import Record, Records, same_objects
 from frcnn.data.repair import RotatedImage, repair_boxes, repair_rotated
 from frcnn.data.split import draw_split
@@ -158,7 +166,7 @@ class Dataset:
             "format": self.discovery.format,
             "left_aside": left_aside(self.discovery, self.settings),
             "counts": [{"level": level, "kind": kind, "count": count} for (level, kind), count in counts.items()],
-            "problems": [problem_json(problem, self.discovery.tree.root) for problem in self.problems],
+            "problems": [problem_json(without_root(problem, self.discovery.tree.root)) for problem in self.problems],
         }
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 

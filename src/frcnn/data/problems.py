@@ -247,18 +247,26 @@ def object_place(index: int, name: str) -> str:
     return f"object {index + 1} ('{name}')"
 
 
-def problem_json(problem: Problem, root: Path) -> dict[str, object]:
-    """A problem for a JSON file, which does not say where the data is.
+def without_root(problem: Problem, root: Path) -> Problem:
+    """The problem for a file that does not say where the data is.
 
     Args:
         root: paths are relative to this folder; outside of it, only the file's name is given.
     """
-    path = problem.path
+    path, message = problem.path, problem.message
+    path = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    if root.is_absolute():  # a relative one may be a word of the message
+        message = message.replace(f"{root}{os.sep}", "").replace(str(root), root.name)
+    return problem._replace(path=path, message=message)
+
+
+def problem_json(problem: Problem) -> dict[str, object]:
+    """A problem for a JSON file."""
     return {
         "level": problem.level,
         "kind": problem.kind.value,
-        "path": (path.relative_to(root) if path.is_relative_to(root) else Path(path.name)).as_posix(),
+        "path": problem.path.as_posix(),
         "place": problem.place,
         "object": None if problem.object is None else problem.object + 1,
-        "message": problem.message.replace(f"{root}{os.sep}", "").replace(str(root), "."),
+        "message": problem.message,
     }

@@ -11,7 +11,7 @@ from frcnn.config import Config, DataSettings, make_config
 from frcnn.data.dataset import describe, left_aside, lost_data, read_annotations
 from frcnn.data.discover import Discovery, discover
 from frcnn.data.prefetch import READ_THREADS, prefetch
-from frcnn.data.problems import Problem, ProblemKind, problem_json
+from frcnn.data.problems import Problem, ProblemKind, problem_json, without_root
 from frcnn.data.records import Records
 from frcnn.data.tree import Tree
 from frcnn.messages import plural
@@ -113,7 +113,7 @@ class CheckReport(NamedTuple):
                 }
                 for split, records in self.repaired.items()
             },
-            "problems": [problem_json(problem, self.discovery.tree.root) for problem in self.problems],
+            "problems": [problem_json(without_root(problem, self.discovery.tree.root)) for problem in self.problems],
             "anchor_recall": None if self.anchor_recall is None else _recall_json(self.anchor_recall),
             "suggestion": None
             if self.suggestion is None

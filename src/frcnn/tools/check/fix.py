@@ -1,10 +1,11 @@
 """`frcnn check --fix`: a corrected copy of a data set, and the list of changes."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 from frcnn.data.formats import WRITABLE
-from frcnn.data.problems import Problem, ProblemKind
+from frcnn.data.problems import Problem, ProblemKind, without_root
 from frcnn.data.records import Record, keep_objects
 from frcnn.files import write_text
 from frcnn.tools.check.boxes import kept_objects
@@ -19,6 +20,7 @@ class Fixed(NamedTuple):
 
     format: str
     changes: list[str]
+    """With paths relative to the folder of the original."""
 
 
 def fix(check: CheckReport, out: Path) -> Fixed:
@@ -29,8 +31,9 @@ def fix(check: CheckReport, out: Path) -> Fixed:
         FileExistsError: `out` is a file, or a folder that is not empty.
     """
     form = check.discovery.format if check.discovery.format in WRITABLE else "coco"
-    changes = [str(problem) for problem in check.repairs]
-    changes += [f"{problem}: not fixed" for problem in check.errors]
+    root = check.discovery.tree.root
+    changes = [str(without_root(problem, root)) for problem in check.repairs]
+    changes += [f"{without_root(problem, root)}: not fixed" for problem in check.errors]
     twice = {(problem.path, problem.object) for problem in check.problems if problem.kind == ProblemKind.DRAWN_TWICE}
     splits: dict[str, list[Record]] = {}
     of_image: dict[Path, list[Problem]] = {}
@@ -42,7 +45,8 @@ def fix(check: CheckReport, out: Path) -> Fixed:
             numbers = kept_objects(counts[str(record.image)], of_image.get(record.image, ()))
             once = keep_objects(record, [(record.image, number) not in twice for number in numbers])
             splits.setdefault(name, []).append(once)
-    changes += [f"{problem}; it is removed" for problem in check.problems if problem.kind == ProblemKind.DRAWN_TWICE]
-    changes += write_dataset(splits, out, form).notes
+    removed = [problem for problem in check.problems if problem.kind == ProblemKind.DRAWN_TWICE]
+    changes += [f"{without_root(problem, root)}; it is removed" for problem in removed]
+    changes += [note.removeprefix(f"{root}{os.sep}") for note in write_dataset(splits, out, form).notes]
     write_text(out / CHANGES_FILE, "".join(f"{change}\n" for change in changes))
     return Fixed(form, changes)
