@@ -17,7 +17,7 @@ from pathlib import Path
 
 from compare import BASE_MODELS, WHAT
 from compare.machine import machine
-from compare.report import Found, table, to_json
+from compare.report import Results, table, to_json
 from compare.run import run_bench
 
 import frcnn
@@ -45,7 +45,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.guard:
         return guard(run_bench(GUARDED, GUARDED_MODELS, rounds=options.rounds, log=print))
-    found = run_bench(
+    results = run_bench(
         options.what,
         options.base_model,
         options.device,
@@ -54,19 +54,19 @@ def main() -> int:
         compile_mode=options.compile,
         log=print,
     )
-    print(f"\n{table(found)}")
+    print(f"\n{table(results)}")
     if options.json is not None:
-        options.json.write_text(to_json(found))
+        options.json.write_text(to_json(results))
     if options.write:
-        (HERE / "speed.json").write_text(to_json(found))
-        (HERE / "speed.md").write_text(report(found, options.rounds))
+        (HERE / "speed.json").write_text(to_json(results))
+        (HERE / "speed.md").write_text(report(results, options.rounds))
     return 0
 
 
-def guard(found: Found) -> int:
+def guard(results: Results) -> int:
     """The exit status: 0 if it is as fast as it was."""
     committed = json.loads((HERE / "speed.json").read_text())
-    now = json.loads(to_json(found))
+    now = json.loads(to_json(results))
     if processor(committed["machine"]) != processor(now["machine"]):
         print(f"speed.json is from another kind of machine: {committed['machine']}; this one: {now['machine']}")
         return 2
@@ -87,10 +87,10 @@ def ratios(measured: Mapping[str, list[dict[str, object]]]) -> dict[str, float]:
     return {f"{row['work']}, against {way}": ratio for row in measured["rows"] for way, ratio in row["ratios"].items()}
 
 
-def report(found: Found, rounds: int) -> str:
+def report(results: Results, rounds: int) -> str:
     peaks = "; ".join(
         f"{precision}: convolution {peak.conv:.0f}, matrix product {peak.matmul:.0f}"
-        for precision, peak in found.peaks.items()
+        for precision, peak in results.peaks.items()
     )
     return f"""# Speed, beside torchvision
 
@@ -105,7 +105,7 @@ to the fastest 3x3 convolution in the same run. `python benchmarks/speed.py --wr
 
 Machine: {machine()}. Peak, GFLOP/s, {peaks}.
 
-{table(found)}
+{table(results)}
 """
 
 

@@ -11,7 +11,7 @@ from compare.eval import bench_eval
 from compare.machine import machine, peak
 from compare.ops import bench_ops
 from compare.predict import bench_predict
-from compare.report import Found
+from compare.report import Results
 from compare.timing import Row
 from compare.train import bench_train
 from frcnn.nn.device import choose_device, choose_precision
@@ -27,7 +27,7 @@ def run_bench(
     rounds: int = 7,
     compile_mode: str | None = None,
     log: Callable[[str], None] = lambda text: None,
-) -> Found:
+) -> Results:
     """Measure, and log each result at once.
 
     Args:
@@ -58,16 +58,16 @@ def run_bench(
         "data": lambda: bench_data(place, chosen, rounds),
         "eval": lambda: bench_eval(rounds),
     }
-    found = Found([], {})
+    results = Results([], {})
     log(f"{machine()}, {torch.get_num_threads()} threads")
     for name in what:
         for row in measures[name]():
-            if row.gflop is not None and row.precision not in found.peaks:
-                found.peaks[row.precision] = peak(place, choose_precision(row.precision, place))
-                log(f"peak in {row.precision}: {found.peaks[row.precision]} GFLOP/s")
-            found.rows.append(row)
+            if row.gflop is not None and row.precision not in results.peaks:
+                results.peaks[row.precision] = peak(place, choose_precision(row.precision, place))
+                log(f"peak in {row.precision}: {results.peaks[row.precision]} GFLOP/s")
+            results.rows.append(row)
             log(describe(row))
-    return found
+    return results
 
 
 def describe(row: Row) -> str:

@@ -13,7 +13,7 @@ from compare import ops, timing
 from compare.machine import Peak
 from compare.pairs import make_pair
 from compare.predict import same_detections
-from compare.report import Found, table, to_json
+from compare.report import Results, table, to_json
 from compare.run import compile_layers, run_bench
 from compare.timing import OURS, Row, apart, interleaved
 from compare.train import photo_batch, same_losses, their_step, training_step
@@ -147,11 +147,11 @@ def test_what_is_not_the_same_is_not_measured(monkeypatch: pytest.MonkeyPatch) -
 
 def test_table_and_json_say_medians_ratios_and_the_share_of_the_peak() -> None:
     row = Row("predict", "alexnet", "all", {OURS: [0.2, 0.1, 0.4], "torchvision": [0.4, 0.3, 0.8]}, gflop=10)
-    found = Found([row], {"fp32": Peak(conv=100, matmul=120)})
-    text = table(found)
+    results = Results([row], {"fp32": Peak(conv=100, matmul=120)})
+    text = table(results)
     assert "| alexnet | frcnn, fp32 | 200 | 100 to 400 |  | 50% |" in text
     assert "torchvision | 400 | 300 to 800 | 2.0 times |" in text
-    read = json.loads(to_json(found))
+    read = json.loads(to_json(results))
     assert read["rows"][0]["ratios"] == {"torchvision": 2.0}
     assert read["peak_gflop_per_second"] == {"fp32": {"conv": 100, "matmul": 120}}
 

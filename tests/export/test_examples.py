@@ -19,7 +19,7 @@ from frcnn.export.export import Export
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-Found = list[dict[str, object]]
+Output = list[dict[str, object]]
 Make = Callable[..., Export]
 
 
@@ -42,18 +42,18 @@ def photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 
 
 @pytest.fixture(scope="module")
-def expected(exported: Make, photos: list[Path]) -> Found:
+def expected(exported: Make, photos: list[Path]) -> Output:
     return of_python(exported("onnx").files[0], photos)
 
 
-def of_python(file: Path, photos: list[Path], score_threshold: float = 0.05) -> Found:
-    found: Found = [each.to_dict() for each in load(file).predict_iter(photos, threshold=score_threshold)]
+def of_python(file: Path, photos: list[Path], score_threshold: float = 0.05) -> Output:
+    found: Output = [each.to_dict() for each in load(file).predict_iter(photos, threshold=score_threshold)]
     # What a detector of rectangles sees in real photos depends on rounding: in a photo or two, it may be nothing.
     assert sum(len(one["detections"]) > 0 for one in found) > len(found) / 2  # type: ignore[arg-type]
     return found
 
 
-def assert_same(found: Found, expected: Found) -> None:
+def assert_same(found: Output, expected: Output) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one["image"] == other["image"]
         detections, wanted = one["detections"], other["detections"]
@@ -81,7 +81,7 @@ def installed(name: str, folder: Path) -> Path:
     return folder / name
 
 
-def test_node(exported: Make, photos: list[Path], expected: Found, tmp_path: Path) -> None:
+def test_node(exported: Make, photos: list[Path], expected: Output, tmp_path: Path) -> None:
     folder = installed("node", tmp_path / "examples")
 
     def detect(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -133,7 +133,7 @@ def test_cpp(exported: Make, photos: list[Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_csharp(exported: Make, photos: list[Path], expected: Found, tmp_path: Path) -> None:
+def test_csharp(exported: Make, photos: list[Path], expected: Output, tmp_path: Path) -> None:
     if shutil.which("dotnet") is None:
         pytest.skip("dotnet is not installed")
     folder = tmp_path / "csharp"
@@ -158,7 +158,7 @@ def page_address(tmp_path: Path, exported: Make) -> Iterator[str]:
             server.terminate()
 
 
-def test_browser(browser: Browser, page_address: str, photos: list[Path], expected: Found) -> None:
+def test_browser(browser: Browser, page_address: str, photos: list[Path], expected: Output) -> None:
     wanted = {str(one["image"]): one for one in expected}
     with browser.new_page() as page:
         problems: list[str] = []

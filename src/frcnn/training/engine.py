@@ -181,7 +181,7 @@ def _compute_gradients(model: nn.Module, state: TrainingState, micro_batches: Se
                 losses = model(batch, [generator_of(*seed) for seed in seeds])
             names = list(losses)
             weighted = torch.stack(list(losses.values())) * weight
-            # `weight` is a share of the whole step: undo DistributedDataParallel's average over the processes.
+            # `weight` is a fraction of the whole step: undo DistributedDataParallel's average over the processes.
             state.scaler.scale(weighted.sum() * distributed.world_size()).backward()
         weighted_losses.append(weighted.detach())
     sums = distributed.all_reduce(torch.stack(weighted_losses).sum(dim=0)).tolist()
