@@ -198,7 +198,7 @@ def test_a_file_that_is_not_the_same_model_is_not_kept(
     assert main(["export", str(run), "--out", str(tmp_path / "model.onnx")]) == 2
     error = capsys.readouterr().err
     assert "not kept, because its detections differ from PyTorch's: one by one:" in error
-    assert "have no match within 0.05 px" in error
+    assert "without a match within 0.05 px" in error
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     assert (tmp_path / "model.onnx").read_bytes() == b"an older one"
 

@@ -99,7 +99,8 @@ def one_run(
 
 def test_refusals() -> None:
     assert refusal([one_run(ap=0.5)], "fp32", 0.0) is None  # detections count, not the AP
-    assert "of 10 detections, 1 have no match" in str(refusal([one_run(), one_run(without_match=1)], "fp32", 0.0))
+    reason = str(refusal([one_run(), one_run(without_match=1)], "fp32", 0.0))
+    assert "of 10 detections, without a match within 0.05 px and a score of 0.0001: 1;" in reason
     assert refusal([one_run(without_match=5, ap=0.985)], "int8", 0.02) is None
     assert "AP 0.9700 instead of 1.0000; the rule: AP at most 0.02 lower" in str(
         refusal([one_run(ap=0.97)], "int8", 0.02)
@@ -118,7 +119,7 @@ def test_refusals() -> None:
 
 def test_few_near_ties_may_explain_detections_without_match() -> None:
     assert refusal([one_run(near_ties=2)], "fp32", 0.0) is None
-    assert "and 3 more (at most 2 may) only a near tie of NMS" in str(refusal([one_run(near_ties=3)], "fp32", 0.0))
+    assert "with only a near tie of NMS: 3 (at most 2 may)" in str(refusal([one_run(near_ties=3)], "fp32", 0.0))
     assert refusal([one_run(near_ties=22, detections=2200)], "fp32", 0.0) is None
     assert refusal([one_run(near_ties=23, detections=2200)], "fp32", 0.0) is not None
     assert refusal([one_run(near_ties=1, without_match=1, detections=2200)], "fp32", 0.0) is not None

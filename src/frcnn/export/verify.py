@@ -225,9 +225,9 @@ def refusal(runs: Sequence[VerificationRun], change: str, max_ap_loss: float) ->
         most = max(2, round(MAX_TIES * difference.detections))
         if change == "fp32" and (difference.without_match or difference.near_ties > most):
             return (
-                f"{one.name}: of {plural(difference.detections, 'detection')}, {difference.without_match} without a "
-                f"match within {PIXELS} px and a score of {SCORE}, and {difference.near_ties} more (at most {most} "
-                f"may) with only a near tie of NMS"
+                f"{one.name}: of {plural(difference.detections, 'detection')}, without a match within {PIXELS} px and "
+                f"a score of {SCORE}: {difference.without_match}; with only a near tie of NMS: {difference.near_ties} "
+                f"(at most {most} may)"
             )
         loss = one.other_ap - one.ap
         if change in _TWO_SIDED:
