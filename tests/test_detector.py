@@ -9,6 +9,7 @@ from typing import Any, get_overloads
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny import CLASSES, draw_image, tiny_model, train_tiny, trained_run
 
@@ -156,10 +157,29 @@ def test_a_compressed_detector_predicts_and_is_exported_but_not_saved(
     with pytest.raises(ValueError, match=r"the model is compressed \(svd 8\)"):
         small.save(tmp_path / "model.safetensors")
     calls: list[object] = []
-    monkeypatch.setattr("frcnn.export.export.export", lambda source, to, out, svd: calls.append((source, svd)))
+    monkeypatch.setattr("frcnn.export.export.export", lambda source, to, out, svd, **_: calls.append((source, svd)))
     small.export("onnx")
     detector.export("onnx")
     assert calls == [(detector.path, 8), (detector.path, None)]
+
+
+def test_a_detector_in_another_precision(
+    detector: frcnn.Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = detector.in_precision("bf16")
+    dtypes = [next(each.model.parameters()).dtype for each in (half, detector)]
+    assert dtypes == [torch.bfloat16, torch.float32]
+    exact, close = (each.predict(PHOTO, threshold=0) for each in (detector, half))
+    np.testing.assert_allclose(close.confidence[:1], exact.confidence[:1], atol=0.02)
+    with pytest.raises(ValueError, match="the layers are in bf16, which would round the weights"):
+        half.save(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="precision 'half': use auto, fp32, bf16, fp16"):
+        detector.in_precision("half")
+    given: list[object] = []
+    monkeypatch.setattr("frcnn.export.export.export", lambda source, to, out, **options: given.append(options))
+    half.export("onnx")
+    half.export("onnx", precision="int8")
+    assert given == [{"svd": None, "precision": "bf16"}, {"svd": None, "precision": "int8"}]
 
 
 def test_the_evaluator_takes_a_detector(detector: frcnn.Detector) -> None:

@@ -34,7 +34,8 @@ _OTHER_LIBRARIES = {
     "test": "evaluate",
     "train": "frcnn.train(data)",
     "fit": "frcnn.train(data)",
-    "to": "frcnn.load(path, device=...)",
+    "to": "frcnn.load(path, device=...), or in_precision",
+    "half": "in_precision('fp16')",
 }
 """Names of other libraries -> ours, for messages."""
 
@@ -289,6 +290,24 @@ class Detector:
 
         return Detector(compress(self.model, rank), path=self.path)
 
+    def in_precision(self, precision: str) -> Detector:
+        """A detector whose layers compute in this precision; box arithmetic and RoI pooling stay in float32.
+
+        Args:
+            precision: "fp32", "bf16" or "fp16"; or "auto": bf16 if the hardware has it and the model was trained with
+                precision auto or bf16, else fp32.
+
+        Raises:
+            ValueError: an unknown precision, or an exported file, whose precision cannot change.
+        """
+        from copy import deepcopy
+
+        from frcnn.nn.device import choose_precision
+
+        model = deepcopy(self.model)
+        name = model.settings.precision if precision == "auto" else precision
+        return Detector(model.set_precision(choose_precision(name, model.mean.device)), path=self.path)
+
     def save(self, path: str | Path) -> None:
         """Write the PyTorch model to a file that `frcnn.load` reads.
 
@@ -296,14 +315,21 @@ class Detector:
             path: the file, e.g. "model.safetensors"; or a folder, for `model.safetensors` in it.
 
         Raises:
-            ValueError: another suffix, an exported file, or a compressed model.
+            ValueError: another suffix, an exported file, a compressed model, or one whose layers are not in fp32.
         """
+        from frcnn.nn.device import precision_of
         from frcnn.nn.model_file import save_model
         from frcnn.nn.weights import MODEL_FILE
 
         file = Path(path) / MODEL_FILE if Path(path).is_dir() else Path(path)
         if file.suffix != ".safetensors":
             raise ValueError(f"{file}: a model file ends in .safetensors")
+        precision = precision_of(self.model)
+        if precision != "fp32":
+            raise ValueError(
+                f"{file}: the layers are in {precision}, which would round the weights; save the detector that "
+                f"`in_precision` was called on"
+            )
         save_model(self.model, file)
 
     def export(self, to: str = "onnx", out: str | Path | None = None, **options: Any) -> Export:
@@ -326,7 +352,10 @@ class Detector:
 
         if "format" in options:
             raise TypeError(f"export: there is no argument 'format'; use `to`, e.g. export(to={options['format']!r})")
+        from frcnn.nn.device import precision_of
+
         model = self.model  # an exported file has none
+        options = {"precision": precision_of(model), **options}
         if self.path is None:
             return export(model, to, out, **options)
         return export(self.path, to, out, **{"svd": model.svd_rank, **options})  # compressed again, so that it compares

@@ -144,7 +144,7 @@ def open_detector(options: argparse.Namespace) -> "Detector":
     Raises:
         ValueError: --svd or --precision with an exported file.
     """
-    from frcnn.detector import Detector, load
+    from frcnn.detector import load
     from frcnn.inference.runtimes import is_exported
 
     if is_exported(options.model):
@@ -155,18 +155,10 @@ def open_detector(options: argparse.Namespace) -> "Detector":
                     f"{option}: {options.model} is exported and cannot change; export the model again with {option}"
                 )
         return load(options.model, trust=options.trust_file)
-    from frcnn.fast.svd import compress
-    from frcnn.nn import model_file
-    from frcnn.nn.device import choose_precision
-
-    model = model_file.load_model(options.model)
+    detector = load(options.model)
     if options.svd is not None:
-        model = compress(model, options.svd)
-    precision = options.precision or DEFAULT_PRECISION
-    if precision == "auto":
-        precision = model.settings.precision
-    model.set_precision(choose_precision(precision, model.mean.device))
-    return Detector(model, path=options.model)
+        detector = detector.compress(options.svd)
+    return detector.in_precision(options.precision or DEFAULT_PRECISION)
 
 
 def fraction(text: str) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -19,11 +20,23 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The precision of a setting; "auto" is bfloat16 if the GPU or CPU computes in it natively, else float32."""
+    """The precision of a setting; "auto" is bfloat16 if the GPU or CPU computes in it natively, else float32.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
     if name == "auto":
         native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
         return torch.bfloat16 if native else torch.float32
+    if name not in _PRECISIONS:
+        raise ValueError(f"precision '{name}': use auto, {', '.join(_PRECISIONS)}")
     return _PRECISIONS[name]
+
+
+def precision_of(model: nn.Module) -> str:
+    """The precision of the layers of a model: that of its first weights."""
+    dtype = next(model.parameters()).dtype
+    return next(name for name, each in _PRECISIONS.items() if each == dtype)
 
 
 def _cpu_has_bf16() -> bool:
