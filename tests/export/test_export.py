@@ -585,15 +585,17 @@ def test_an_exported_file_is_measured_on_data_that_are_named(exported: Make) -> 
 
 
 def test_data_are_read_as_for_a_run(run: Path, tmp_path: Path) -> None:
-    """Not by the rules of the data that it was trained on."""
+    """The folder that it was trained on by its rules, other folders not."""
     few = tmp_path / "run"
     shutil.copytree(run, few)
     config = make_config(file=run / "config.yaml", overrides=["data.num_test_images=1"])
     (few / "config.yaml").write_text(dump_yaml(config))
     assert frcnn.load(few).evaluate().images == 1
     file = export(few).files[0]
+    other = shutil.copytree(run.parent / "data", tmp_path / "other")
     for model in (file, few):
-        assert frcnn.load(model).evaluate(run.parent / "data").images == 2
+        assert frcnn.load(model).evaluate(run.parent / "data").images == 1
+        assert frcnn.load(model).evaluate(other).images == 2
 
 
 def test_evaluation_of_a_file_is_that_of_its_run(exported: Make, run: Path) -> None:

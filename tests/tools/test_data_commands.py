@@ -69,7 +69,7 @@ def test_train_and_evaluate_with_a_split_and_a_format(
     assert "the validation images are not used" in text
     assert json.loads((run / "evaluation.json").read_text())["images"] == 1
     assert main(["evaluate", str(run), "--data", str(data), "--split", "train", "--format", "csv", "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 5  # other data, whose split is not drawn
+    assert json.loads(capsys.readouterr().out)["images"] == 3  # the split of the training
     assert main(["evaluate", str(run), "--data", str(data), "--format", "coco"]) == 2
 
 
