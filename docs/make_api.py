@@ -15,6 +15,8 @@ import frcnn
 from frcnn.evaluation.metrics import ClassMetrics
 from frcnn.export.export import Export, export
 from frcnn.inference.results import Detection
+from frcnn.planning.choices import Choice
+from frcnn.planning.fingerprint import ClassFingerprint, Fingerprint
 from frcnn.tools.check.check import CheckReport
 from frcnn.tools.convert import Conversion
 from frcnn.training.crossval import Estimate, FoldResult
@@ -24,6 +26,7 @@ from frcnn.training.state import Best, TrainingState
 FILE = Path(__file__).parent / "api.md"
 PASSED: tuple[Any, ...] = (
     *(export, Export, CheckReport, Conversion, ClassMetrics, Detection, FoldResult, Estimate),
+    *(Fingerprint, ClassFingerprint, Choice),
     *(TrainingState, Best, StartReport, InitialWeights, StepReport, ProposalReport, ValidationReport),
 )
 """What the public names return or pass to callbacks, and the function behind `Detector.export`."""

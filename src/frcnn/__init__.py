@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from frcnn.inference.results import Detections
     from frcnn.nn.faster_rcnn import FasterRCNN
     from frcnn.nn.model_file import from_torchvision
+    from frcnn.planning.plan import Plan, plan
     from frcnn.tools.check.check import check
     from frcnn.tools.convert import convert
     from frcnn.training.callbacks import Callback
@@ -42,12 +43,14 @@ _HOMES = {
     "Evaluator": "frcnn.inference.evaluator",
     "FasterRCNN": "frcnn.nn.faster_rcnn",
     "Metrics": "frcnn.evaluation.metrics",
+    "Plan": "frcnn.planning.plan",
     "TrainResult": "frcnn.training.train",
     "check": "frcnn.tools.check.check",
     "convert": "frcnn.tools.convert",
     "crossval": "frcnn.training.crossval",
     "from_torchvision": "frcnn.nn.model_file",
     "load": "frcnn.detector",
+    "plan": "frcnn.planning.plan",
     "train": "frcnn.training.train",
     "tune_malloc": "frcnn.fast.malloc",
 }
@@ -60,12 +63,14 @@ __all__ = [
     "Evaluator",
     "FasterRCNN",
     "Metrics",
+    "Plan",
     "TrainResult",
     "check",
     "convert",
     "crossval",
     "from_torchvision",
     "load",
+    "plan",
     "train",
     "tune_malloc",
 ]

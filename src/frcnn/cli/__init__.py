@@ -27,13 +27,29 @@ from frcnn.cli import (
     evaluate,
     export,
     layers,
+    plan,
     predict,
     train,
 )
 from frcnn.fast.malloc import tune_malloc
 
 _COMMANDS = (
-    *(demo, data, check, annotate, convert, train, crossval, evaluate, predict, export, bench, layers, base_models),
+    *(
+        demo,
+        data,
+        check,
+        annotate,
+        convert,
+        plan,
+        train,
+        crossval,
+        evaluate,
+        predict,
+        export,
+        bench,
+        layers,
+        base_models,
+    ),
     config,
 )
 """In the order of `frcnn --help`."""

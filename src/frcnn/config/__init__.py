@@ -1,7 +1,15 @@
 """Settings: of the model (base model and detector), the data and the training; merged once, validated, frozen."""
 
 from frcnn.config.dump import dump, dump_yaml
-from frcnn.config.merge import Named, from_dict, make_config, parse_overrides, similar_settings
+from frcnn.config.merge import (
+    Named,
+    from_dict,
+    make_config,
+    parse_overrides,
+    set_names,
+    similar_settings,
+    with_settings,
+)
 from frcnn.config.presets import base_model_names, recipe_names
 from frcnn.config.run_config import dump_run, local_settings, read_run_config
 from frcnn.config.schema import (
@@ -50,5 +58,7 @@ __all__ = [
     "parse_overrides",
     "read_run_config",
     "recipe_names",
+    "set_names",
     "similar_settings",
+    "with_settings",
 ]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from frcnn.config import presets
 from frcnn.config.cntk import NAMES, ours
+from frcnn.config.dump import dump
 from frcnn.config.presets import combine
 from frcnn.config.schema import Config, Settings
 
@@ -96,6 +97,28 @@ def make_config(
     config = from_dict(Config, combine(preset or {}, low, high))
     _refuse_idle(config, overrides)
     return config
+
+
+def with_settings(config: Config, settings: Named) -> Config:
+    """The same settings, but for those that are named.
+
+    Raises:
+        ValueError: see `make_config`.
+    """
+    return from_dict(Config, combine(dump(config), _nested(settings)))
+
+
+def set_names(file: Path | None, overrides: Named) -> set[str]:
+    """The dotted names of the settings in a config file and of those that are named."""
+
+    def names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from names(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}"
+
+    return set(names(combine(_read_yaml(file) if file is not None else {}, _nested(overrides))))
 
 
 def _refuse_idle(config: Config, overrides: Named) -> None:

@@ -15,7 +15,7 @@ from frcnn.data.problems import Problem, ProblemKind, problem_json, without_root
 from frcnn.data.records import Records
 from frcnn.data.tree import Tree
 from frcnn.messages import plural
-from frcnn.tools.check.anchors import (
+from frcnn.planning.anchors import (
     IOU_LEVELS,
     AnchorRecall,
     Shapes,

@@ -13,6 +13,7 @@ from frcnn.config import BaseModelSettings, Config, base_model_names
 from frcnn.config.presets import base_model_preset
 from frcnn.data.problems import has_area
 from frcnn.data.records import Record
+from frcnn.planning.choices import Choice
 from frcnn.resizing import frame_size, input_size
 from frcnn.types import Level
 
@@ -239,6 +240,24 @@ def suggest(boxes: Boxes, now: AnchorRecall, levels: Sequence[Level], config: Co
         for name, values in zip(Shapes._fields, shapes, strict=True)
     ]
     return Suggestion(better, settings)
+
+
+def fitted_anchors(records: Sequence[Record], sizes: Sequence[tuple[int, int] | None], config: Config) -> Choice | None:
+    """Anchors that fit the training objects; None: the present ones do, or there are too few objects to tell.
+
+    Args:
+        sizes: (height, width) of each image.
+    """
+    boxes, levels = at_training_size(records, sizes, config), feature_levels(config)
+    present = Shapes(config.detector.anchors.scales, config.detector.anchors.aspect_ratios)
+    now = anchor_recall(boxes, present, levels, config)
+    better = suggest(boxes, now, levels, config)
+    if better is None:
+        return None
+    low = IOU_LEVELS[0]
+    reason = f"objects with an anchor of IoU {low}: {better.anchor_recall.all[low]:.0%}, {now.all[low]:.0%} before"
+    names = (f"detector.anchors.{name}" for name in Shapes._fields)
+    return Choice(dict(zip(names, map(list, better.anchor_recall.shapes), strict=True)), reason)
 
 
 def _climb(boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config) -> tuple[Shapes, float]:

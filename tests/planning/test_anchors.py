@@ -19,8 +19,7 @@ from frcnn.data.records import make_record
 from frcnn.nn.build import build_model
 from frcnn.nn.rpn import RPN
 from frcnn.ops.boxes import inside, iou
-from frcnn.resizing import frame_size
-from frcnn.tools.check.anchors import (
+from frcnn.planning.anchors import (
     Boxes,
     Shapes,
     anchor_recall,
@@ -30,6 +29,7 @@ from frcnn.tools.check.anchors import (
     feature_levels,
     suggest,
 )
+from frcnn.resizing import frame_size
 from frcnn.types import Level
 
 
@@ -146,7 +146,7 @@ def test_levels_of_another_cut_are_measured() -> None:
 def test_torch_is_not_imported_for_a_base_model_of_the_table() -> None:
     code = (
         "import sys; from frcnn.config import make_config; "
-        "from frcnn.tools.check import anchors, boxes, classes, duplicates, images; "
+        "from frcnn.planning import anchors; from frcnn.tools.check import boxes, classes, duplicates, images; "
         "anchors.feature_levels(make_config()); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

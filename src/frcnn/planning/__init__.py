@@ -1,0 +1,1 @@
+"""`frcnn plan`: settings chosen from the data, each with its reason."""

@@ -1,0 +1,89 @@
+"""A plan for any data: it validates, repeats itself, leaves the user's settings alone, and can be used."""
+
+import json
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import strategies  # noqa: F401  (its profile)
+import yaml
+from hypothesis import given, settings
+from tiny import SETTINGS, write_tiny
+
+import frcnn
+from frcnn.cli import main
+from frcnn.config import make_config, set_names, with_settings
+from frcnn.data.records import Record, make_record
+from frcnn.planning.plan import make_plan
+
+Data = tuple[list[Record], list[tuple[int, int]]]
+CONFIG = make_config()
+
+
+@st.composite
+def data_sets(draw: st.DrawFn) -> Data:
+    """Few or many images of any size, objects from a pixel to the whole image, also none in an image."""
+    random = np.random.default_rng(draw(st.integers(0, 10_000)))
+    side = st.sampled_from((10, 33, 300, 640, 4000, 20_000))
+    sizes = draw(st.lists(st.tuples(side, side), min_size=1, max_size=6))
+    counts = [draw(st.sampled_from((0, 1, 2, 40, 1000))) for _ in sizes]
+    counts[0] = max(counts[0], 1)
+    least = draw(st.sampled_from((0.0, 0.01, 0.5)))
+    records = []
+    for (height, width), count in zip(sizes, counts, strict=True):
+        sides = np.maximum(random.uniform(least, 1, (count, 2)) ** 3 * (width, height), 1)
+        corners = random.uniform(0, 1, (count, 2)) * ((width, height) - sides)
+        boxes = np.concatenate((corners, corners + sides), axis=1).tolist()
+        records.append(make_record(Path("a.png"), [(box, random.choice(["left", "right", "cat"])) for box in boxes]))
+    return records, sizes
+
+
+@settings(max_examples=30)
+@given(data=data_sets())
+def test_every_plan_validates_and_repeats_itself(data: Data) -> None:
+    plan = make_plan("x", *data, CONFIG)
+    with_settings(CONFIG, plan.settings)  # raises nothing
+    assert make_plan("x", *data, CONFIG) == plan
+    assert json.loads(plan.to_json())["fingerprint"]["objects"] == sum(len(record.boxes) for record in data[0])
+    assert len(str(plan).split("\n")) == 1 + len(plan.settings)
+
+
+@settings(max_examples=10)
+@given(data=data_sets())
+def test_a_plan_is_a_config_file(data: Data, tmp_path_factory: pytest.TempPathFactory) -> None:
+    plan, file = make_plan("x", *data, CONFIG), tmp_path_factory.mktemp("plan") / "plan.yaml"
+    file.write_text(plan.to_yaml())
+    assert make_config(file=file) == with_settings(CONFIG, plan.settings)
+    assert set_names(file, {}) == set(plan.settings)
+
+
+def test_settings_that_the_user_names_stay() -> None:
+    records = [make_record(Path("a.png"), [((10, 10, 18, 18), "left"), ((50, 50, 60, 60), "right")])] * 3
+    plan = make_plan("x", records, [(100, 100)] * 3, CONFIG, named={"train.flip", "detector.test_proposals.min_size"})
+    assert not {"train.flip", "detector.test_proposals.min_size"} & set(plan.settings)
+    assert plan.settings["detector.train_proposals.min_size"] == 4
+
+
+def test_the_command_writes_a_plan_that_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, file = write_tiny(tmp_path / "data"), tmp_path / "plan.yaml"
+    assert main(["plan", str(data), "--out", str(file), "--json", str(tmp_path / "plan.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "train.flip" in printed
+    assert "no class depends on left and right" in printed
+    chosen = {
+        choice for each in json.loads((tmp_path / "plan.json").read_text())["choices"] for choice in each["settings"]
+    }
+    assert chosen == set_names(file, {})
+    quick = [word for setting in SETTINGS for word in ("--set", setting)]
+    assert main(["train", str(data), "--config", str(file), "--out", str(tmp_path / "run"), *quick]) == 0
+    used = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert used["train"]["flip"] is True
+
+
+def test_in_python(tmp_path: Path) -> None:
+    data = write_tiny(tmp_path / "data")
+    plan = frcnn.plan(data, settings={"train.flip": False})
+    assert "train.flip" not in plan.settings
+    assert plan.data == "data"
+    assert plan == frcnn.plan(data, settings={"train.flip": False})
