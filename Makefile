@@ -10,12 +10,10 @@ PARALLEL = -n 2 --dist worksteal
 demo: $(VENV)/.installed
 	$(BIN)/frcnn demo
 
-# These tests start processes of their own, for distributed training and under strace. They come alone, after the others.
-ALONE = tests/test_distributed.py tests/test_network.py
-
+# Distributed training starts processes of its own, so its tests come alone, after the others.
 test: $(VENV)/.installed
-	$(BIN)/pytest $(PARALLEL) -m "not slow and not gpu" $(ALONE:%=--ignore=%)
-	$(BIN)/pytest -m "not slow and not gpu" $(ALONE)
+	$(BIN)/pytest $(PARALLEL) -m "not slow and not gpu" --ignore tests/test_distributed.py
+	$(BIN)/pytest -m "not slow and not gpu" tests/test_distributed.py
 
 # Every base model is exported.
 test-slow: $(VENV)/.installed

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import warnings
 import zipfile
@@ -15,7 +16,6 @@ from typing import ClassVar
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 import torch
 from tiny import draw_image, tiny_model, write_annotated
@@ -33,7 +33,7 @@ from frcnn.fast.svd import compress
 from frcnn.files import PARTIAL
 from frcnn.inference.evaluator import Evaluator
 from frcnn.inference.results import Detections
-from frcnn.inference.runtimes import DESCRIPTION_FILE, OUTPUTS, Exported, open_runtime
+from frcnn.inference.runtimes import DESCRIPTION_FILE, OUTPUTS, Exported, open_runtime, openvino_core
 from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import load_model
@@ -100,9 +100,21 @@ def test_every_kind_of_file_is_verified_and_detects(
 
 
 def test_openvino_computes_in_bfloat16_where_the_cpu_does(exported: Make, photos: list[Path]) -> None:
-    native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    native = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     (half,), (full,) = (predict(exported("openvino", precision=p).files[0], photos[0]) for p in ("bf16", "fp32"))
     assert np.array_equal(half.xyxy, full.xyxy) != native
+
+
+def test_a_signal_does_not_end_a_process_that_has_closed_openvino_files(exported: Make) -> None:
+    """In the order in which they were opened."""
+    code = (
+        "import gc, os, signal, sys, frcnn; signal.signal(signal.SIGINT, lambda *_: print('Ctrl-C')); "
+        "first, second = map(frcnn.load, sys.argv[1:] * 2); del first; gc.collect(); del second; gc.collect(); "
+        "os.kill(os.getpid(), signal.SIGINT)"
+    )
+    command = [sys.executable, "-c", code, exported("openvino").files[0]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "Ctrl-C\n"), done.stderr
 
 
 def test_lower_precision_makes_smaller_files(exported: Make) -> None:

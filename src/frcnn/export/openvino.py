@@ -4,6 +4,8 @@ from pathlib import Path
 
 import openvino
 
+from frcnn.inference.runtimes import openvino_core
+
 
 def write_openvino(onnx_file: Path, path: Path, *, halves: bool) -> None:
     """Convert an ONNX file; its metadata is kept.
@@ -16,6 +18,6 @@ def write_openvino(onnx_file: Path, path: Path, *, halves: bool) -> None:
         ValueError: OpenVINO cannot convert it.
     """
     try:
-        openvino.save_model(openvino.Core().read_model(onnx_file), path, compress_to_fp16=halves)
+        openvino.save_model(openvino_core().read_model(onnx_file), path, compress_to_fp16=halves)
     except RuntimeError as error:
         raise ValueError(f"the model cannot be converted to OpenVINO: {error}") from None

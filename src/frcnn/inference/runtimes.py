@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -21,6 +22,8 @@ from frcnn.resizing import Resizing
 from frcnn.types import DetectionTensors
 
 if TYPE_CHECKING:
+    from openvino import Core
+
     from frcnn.config import ResultSettings
     from frcnn.nn.faster_rcnn import FasterRCNN
 
@@ -343,10 +346,29 @@ def _onnx_runtime(path: Path) -> tuple[dict[str, str], Run]:
     return dict(session.get_modelmeta().custom_metadata_map), run
 
 
-def _openvino(path: Path) -> tuple[dict[str, str], Run]:
+_CORE_LOCK = Lock()
+
+
+@cache
+def _new_core() -> Core:
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def openvino_core() -> Core:
+    """The one core of this process, which is never closed.
+
+    A core gives its thread a stack for signals, and takes it back when it is closed. If two cores are closed in the
+    order in which they were made, the stack of the first one stays in use, without memory: the next signal, e.g.
+    Ctrl-C, ends the process by a segmentation fault (OpenVINO 2026.4).
+    """
+    with _CORE_LOCK:
+        return _new_core()
+
+
+def _openvino(path: Path) -> tuple[dict[str, str], Run]:
+    core = openvino_core()
     try:
         model = core.read_model(path)
         # OpenVINO keeps the metadata of the ONNX file here.
