@@ -350,10 +350,8 @@ _CORE_LOCK = Lock()
 
 
 @cache
-def _new_core() -> Core:
-    import openvino
-
-    return openvino.Core()
+def _made_once(core: type[Core]) -> Core:
+    return core()
 
 
 def openvino_core() -> Core:
@@ -362,9 +360,14 @@ def openvino_core() -> Core:
     A core gives its thread a stack for signals, and takes it back when it is closed. If two cores are closed in the
     order in which they were made, the stack of the first one stays in use, without memory: the next signal, e.g.
     Ctrl-C, ends the process by a segmentation fault (OpenVINO 2026.4).
+
+    Raises:
+        ModuleNotFoundError: OpenVINO is not installed.
     """
+    from openvino import Core
+
     with _CORE_LOCK:
-        return _new_core()
+        return _made_once(Core)
 
 
 def _openvino(path: Path) -> tuple[dict[str, str], Run]:
