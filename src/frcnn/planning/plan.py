@@ -69,7 +69,7 @@ def plan(
 
     Args:
         data: folder of images and boxes.
-        base_model, recipe, config, settings: as for `frcnn.train`. Settings that a file or `settings` names stay.
+        base_model, recipe, config, settings: as for `frcnn.train`. Settings in `config` and `settings` do not change.
 
     Raises:
         FileNotFoundError, ValueError: something is wrong with the arguments or the data.
@@ -95,7 +95,7 @@ def make_plan(
         records: the training images, after their boxes were repaired.
         sizes: (height, width) of each image.
         config: all settings so far.
-        named: the settings that the user chose, by dotted name; they stay as they are.
+        named: the settings that the user chose, by dotted name; they do not change.
 
     Raises:
         ValueError: there is no object.

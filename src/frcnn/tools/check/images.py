@@ -86,7 +86,7 @@ def _odd(repaired: Record, file: VerifiedImage) -> Iterator[Problem]:
 
 
 def _rotated(image: RotatedImage) -> Problem:
-    """A warning for an image with an EXIF orientation whose boxes stay as they are."""
+    """A warning for an image with an EXIF orientation whose boxes do not change."""
     stored, size = _pixels(image.stored_size), _pixels(image.size)
     text = f"its EXIF orientation ({image.orientation}) rotates it: {stored} in the file, {size} as seen"
     if image.record.size == image.size != image.stored_size:
