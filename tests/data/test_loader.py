@@ -8,21 +8,22 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import strategies
 import torch
 from hypothesis import given
 from PIL import Image
 from tiny import write_tiny
 
 from frcnn.config import DataSettings
+from frcnn.data.augment import Augmentation
 from frcnn.data.dataset import open_dataset
-from frcnn.data.loader import batched, epoch_order, flip_boxes, load_batch
+from frcnn.data.loader import batched, epoch_order, load_batch
 from frcnn.data.prefetch import prefetch
 from frcnn.data.records import Record
 from frcnn.resizing import Resizing
 from frcnn.types import Batch
 
 CLASSES = ("cat", "dog")
+FLIPPED = Augmentation(flip=True)
 SHORTER = Resizing(resize="shorter_side", shorter_side=120, longer_side=200)
 SMALL = Resizing(resize="shorter_side", shorter_side=60, longer_side=90)
 
@@ -53,7 +54,7 @@ def test_a_bright_rectangle_stays_in_its_box(
     x, y = int(corner[0] * width), int(corner[1] * height)
     box = (x, y, x + max(width // 3, 8), y + max(height // 3, 8))
     image = record(tmp_path_factory.mktemp("images") / "a.png", size, box)
-    batch = load_batch([image], CLASSES, settings, flip=flip)
+    batch = load_batch([image], CLASSES, settings, augmentations=[Augmentation(flip=flip)])
     bright = batch.images[0, 0] >= 128
     rows, columns = bright.any(dim=1).nonzero(), bright.any(dim=0).nonzero()
     seen = torch.stack((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)).float()
@@ -68,7 +69,7 @@ def test_a_bright_rectangle_stays_in_its_box(
 def test_boxes_follow_a_photo_that_is_decoded_at_reduced_size(tmp_path: Path) -> None:
     """To the bit as they follow one that is read whole."""
     reduced, whole = (
-        load_batch([record(tmp_path / name, (480, 640), (80, 160, 400, 400))], CLASSES, SMALL, flip=True)
+        load_batch([record(tmp_path / name, (480, 640), (80, 160, 400, 400))], CLASSES, SMALL, augmentations=[FLIPPED])
         for name in ("a.jpg", "a.png")
     )
     torch.testing.assert_close(reduced.original_sizes, torch.tensor([[480.0, 640]]))
@@ -195,19 +196,3 @@ def test_an_abandoned_iterator_does_not_wait_for_its_threads() -> None:
     is_closed = not closing.is_alive()
     release.set()
     assert is_closed
-
-
-@given(strategies.crowded_boxes(), st.integers(1, 2000).map(float))
-def test_flip_twice_is_identity(boxes: torch.Tensor, width: float) -> None:
-    torch.testing.assert_close(flip_boxes(flip_boxes(boxes, width), width), boxes, rtol=0, atol=0)
-
-
-@given(strategies.crowded_boxes(), st.integers(1, 2000).map(float))
-def test_flipped_boxes_keep_their_size(boxes: torch.Tensor, width: float) -> None:
-    flipped = flip_boxes(boxes, width)
-    torch.testing.assert_close(flipped[:, 2:] - flipped[:, :2], boxes[:, 2:] - boxes[:, :2], rtol=0, atol=0)
-
-
-def test_flip_is_not_off_by_one_pixel() -> None:
-    boxes = torch.tensor([[0.0, 5, 10, 15], [90, 5, 100, 15], [20, 1, 50, 2]])
-    assert flip_boxes(boxes, 100.0).tolist() == [[90, 5, 100, 15], [0, 5, 10, 15], [50, 1, 80, 2]]

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from frcnn.data.images import read_image
-from frcnn.data.transforms import at_points, frame, prepare_images, resize
+from frcnn.data.transforms import at_points, frame, prepare_images, read_resized, resize
 from frcnn.resizing import Resizing, input_size
 
 FIT = Resizing(resize="fit", width=850, height=850)
@@ -61,7 +61,7 @@ def test_resizing_down_averages_what_it_drops() -> None:
     """Without that, a chequered photo would turn black or white by chance."""
     chequered = np.indices((80, 80)).sum(axis=0) % 2 * np.uint8(255)
     image = Image.fromarray(chequered.astype(np.uint8)).convert("RGB")
-    small = resize(image, Resizing(resize="fit", width=10, height=10))
+    small = resize(image, (10, 10), Resizing(resize="fit", width=10, height=10))
     np.testing.assert_allclose(small[2:-2, 2:-2], 127.5, atol=3)
 
 
@@ -73,7 +73,7 @@ def test_sizes_without_antialiasing_and_frames_are_torchvisions(height: int, wid
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     theirs = GeneralizedRCNNTransform(80, 133, [0.0] * 3, [1.0] * 3).eval()
     expected, _ = theirs([torch.from_numpy(pixels).permute(2, 0, 1).float()])
-    images, sizes, _ = frame([resize(Image.fromarray(pixels), POINT)], [(height, width)], POINT)
+    images, sizes, _ = frame([read_resized(Image.fromarray(pixels), POINT)[0]], [(height, width)], POINT)
     assert tuple(sizes[0].astype(int).tolist()) == expected.image_sizes[0]
     assert images.shape == tuple(expected.tensors.shape)
     np.testing.assert_allclose(images, expected.tensors.numpy(), rtol=0, atol=1e-3)
@@ -94,9 +94,9 @@ SMALL = (
 )
 
 
-def assert_as_if_read_whole(path: Path, settings: Resizing, *, flip: bool = False) -> None:
+def assert_as_if_read_whole(path: Path, settings: Resizing) -> None:
     """Sizes are the same, pixels within what decoding at reduced size may change."""
-    found, whole = (prepare_images([image], settings, flip=flip) for image in (path, read_image(path)))
+    found, whole = (prepare_images([image], settings) for image in (path, read_image(path)))
     np.testing.assert_array_equal(found.image_sizes, whole.image_sizes)
     np.testing.assert_array_equal(found.original_sizes, whole.original_sizes)
     difference = np.abs(found.images.astype(int) - whole.images)
@@ -109,7 +109,6 @@ def assert_as_if_read_whole(path: Path, settings: Resizing, *, flip: bool = Fals
 @given(
     sides=st.tuples(st.integers(60, 90), st.integers(60, 90)).map(lambda sides: (sides[0] * 8, sides[1] * 8)),
     settings=st.sampled_from(SMALL),
-    flip=st.booleans(),
     orientation=st.integers(1, 8),
     kind=st.sampled_from(["RGB", "L", "CMYK"]),
     progressive=st.booleans(),
@@ -121,7 +120,6 @@ def test_a_jpeg_decoded_at_reduced_size_becomes_the_same_input(
     tmp_path_factory: pytest.TempPathFactory,
     sides: tuple[int, int],
     settings: Resizing,
-    flip: bool,
     orientation: int,
     kind: str,
     progressive: bool,
@@ -136,7 +134,7 @@ def test_a_jpeg_decoded_at_reduced_size_becomes_the_same_input(
     exif[0x0112] = orientation
     path = tmp_path_factory.mktemp("reduced") / "image.jpg"
     image.convert(kind).save(path, quality=92, exif=exif, progressive=progressive, subsampling=subsampling)
-    assert_as_if_read_whole(path, settings, flip=flip)
+    assert_as_if_read_whole(path, settings)
 
 
 def test_only_a_jpeg_that_is_resized_smoothly_is_decoded_at_reduced_size(tmp_path: Path) -> None:
@@ -157,11 +155,6 @@ def test_photos_in_an_archive_are_decoded_at_reduced_size_too(tmp_path: Path) ->
     assert_as_if_read_whole(zipped, SMALL[0])
     for found, expected in zip(*(prepare_images([image], SMALL[0]) for image in (zipped, path)), strict=True):
         np.testing.assert_array_equal(found, expected)
-
-
-def test_flip_mirrors_left_and_right() -> None:
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8))
-    np.testing.assert_array_equal(resize(image, FIT, flip=True), resize(image, FIT)[:, ::-1])
 
 
 def test_images_stand_in_the_upper_left_corner_of_a_common_frame() -> None:

@@ -12,6 +12,7 @@ from tiny import CLASSES, OnStep, tiny_config, tiny_model, train_tiny, write_tin
 from torch import Tensor
 
 from frcnn.config import DataSettings
+from frcnn.data.augment import Augmentation
 from frcnn.data.dataset import open_dataset
 from frcnn.data.loader import epoch_order, load_batch
 from frcnn.data.records import Record
@@ -194,9 +195,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, list[str]]]:
     """Whether each batch was mirrored, and its images."""
     seen = []
 
-    def noted(records: Sequence[Record], *rest: object, flip: bool, **more: object) -> Batch:
-        seen.append((flip, [record.image.name for record in records]))
-        return load_batch(records, *rest, flip=flip, **more)  # type: ignore[arg-type]
+    def noted(records: Sequence[Record], *rest: object, augmentations: Sequence[Augmentation], **more: object) -> Batch:
+        seen.append((augmentations[0].flip, [record.image.name for record in records]))
+        return load_batch(records, *rest, augmentations=augmentations, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine, "load_batch", noted)
     return seen

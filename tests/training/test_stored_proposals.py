@@ -8,6 +8,7 @@ import torch
 from tiny import tiny_model, write_tiny
 
 from frcnn.config import DataSettings
+from frcnn.data.augment import Augmentation
 from frcnn.data.dataset import open_dataset
 from frcnn.data.loader import load_batch
 from frcnn.data.records import Records
@@ -59,7 +60,7 @@ def test_stored_proposals_are_transformed_like_the_ground_truth(records: Records
         records[:3],
         model.classes,
         model.settings.detector.resizing,
-        flip=flip,
+        augmentations=[Augmentation(flip=flip)] * 3,
         proposals=[record.boxes for record in records[:3]],
     )
     for proposals, target in zip(batch.proposals, batch.targets, strict=True):

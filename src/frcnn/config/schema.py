@@ -128,6 +128,13 @@ class BaseModelSettings(Settings):
     rpn_convs: Count = _set(1, "3x3 convolutions of the RPN")
     roi_pooling: Literal["align", "max"] = _set("align", "align: RoIAlign; max: RoI max pooling, as in the tutorial")
     roi_size: Count = _set(7, "cells per side of a pooled RoI")
+    box_per_class: bool = _set(
+        True, "true: class-specific boxes, as in the paper; false: class-agnostic, one box for all classes"
+    )
+    cascade: Annotated[int, Field(ge=1, le=4)] = _set(
+        1,
+        "RoI heads; each refines the boxes of the previous one (Cascade R-CNN); 2 and more need box_per_class=false",
+    )
     dropout: Fraction | None = _set(
         0.0, "dropout probability in the RoI head; null: the base model's own, none after new layers"
     )
@@ -166,6 +173,11 @@ class BaseModelSettings(Settings):
             raise ValueError(
                 f"base_model.norm {self.norm}: there is no new conv layer that it could follow; use a feature pyramid "
                 f"(NAME-fpn), or give the head some in base_model.conv_channels"
+            )
+        if self.cascade > 1 and self.box_per_class:
+            raise ValueError(
+                f"base_model.cascade {self.cascade}: a cascade needs class-agnostic boxes; set "
+                f"base_model.box_per_class=false"
             )
         if self.norm == "group":
             for key, channels in (("fpn_channels", (self.fpn_channels,)), ("conv_channels", self.conv_channels)):
@@ -318,6 +330,11 @@ class DataSettings(Settings):
     strict: bool = _set(False, "stop at problems that frcnn would otherwise repair or leave out")
     force: bool = _set(False, "train even if much of the data is left out")
 
+    cache: Literal["none", "memory", "disk"] = _set(
+        "none",
+        "where decoded training images stay between epochs, as many as fit: memory (a quarter of it), disk (files in "
+        "the run directory, removed at the end), or none",
+    )
     workers: Annotated[int, Field(ge=0)] = _set(1, "threads that prefetch images; 0: none")
 
     def _idle(self) -> dict[str, str]:
@@ -403,6 +420,10 @@ class TrainSettings(Settings):
     patience: Count | None = _set(None, "stop after N validations without a better AP; null: never")
     logger: Literal["none", "tensorboard"] = _set("none", "where metrics are logged besides metrics.jsonl")
     epochs: Count = _set(14, "passes over the training images")
+    budget: Positive | None = _set(
+        None,
+        "time for training, seconds: replaces the epochs by those that fit, at most 3 times as many; null: no limit",
+    )
     batch_size: Count = _set(1, "images per forward pass, in each process")
     accumulate: Count = _set(1, "batches per step; their gradients are averaged")
     lr: PositiveList = _set(
@@ -425,6 +446,12 @@ class TrainSettings(Settings):
     )
     train_backbone: bool = _set(True, "train the base model's conv layers; false: freeze them")
     flip: bool = _set(True, "flip all images horizontally in every other epoch")
+    scale_jitter: Annotated[float, Field(ge=1, le=3)] = _set(
+        1.0, "scale each training image by a random factor from 1 / X to X; a larger image is cropped; 1: none"
+    )
+    color_jitter: Annotated[float, Field(ge=0, lt=1)] = _set(
+        0.0, "multiply brightness, contrast and saturation by random factors from 1 - X to 1 + X; 0: none"
+    )
     rpn: RpnTrainSettings = RpnTrainSettings()
     roi: RoiTrainSettings = RoiTrainSettings()
     rpn_epochs: Count = _set(10, "epochs of steps 1 and 3 (RPN)")

@@ -178,6 +178,17 @@ def read_to_resize(
         return to_rgb(turn_upright(image)), original
 
 
+def decoded_bytes(path: Path, original: tuple[int, int], resizing: Resizing) -> int:
+    """Bytes of an image that `read_to_resize` returns, about.
+
+    Args:
+        original: (height, width).
+    """
+    is_jpeg = resizing.antialias and path.suffix.lower() in (".jpg", ".jpeg")
+    factor = _reduction(original, input_size(original, resizing)) if is_jpeg else 1
+    return 3 * original[0] * original[1] // factor**2
+
+
 def _reduction(original: tuple[int, int], new: tuple[int, int]) -> int:
     """The largest of 8, 4 and 2 that leaves the image large enough, else 1. It must divide both sides: else the last
     pixels would cover less than the others, and everything would be shifted a little."""

@@ -1,7 +1,7 @@
 """Batches for training, validation losses and stored proposals, prefetched by threads.
 
 Threads suffice: Pillow decodes and resizes without Python's global lock, and threads share the records. The order and
-the flips depend only on (seed, epoch), so the number of threads changes nothing.
+the augmentations depend only on (seed, epoch, image), so the number of threads changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,16 +9,16 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from frcnn import distributed
-from frcnn.data.images import image_size
+from frcnn.data.augment import MIN_VISIBLE, Augmentation, View, read_augmented, to_view
+from frcnn.data.image_cache import ImageReader
+from frcnn.data.images import image_size, read_to_resize
 from frcnn.data.prefetch import prefetch
 from frcnn.data.records import Record
-from frcnn.data.transforms import batches_by_shape, prepare_images
-from frcnn.ops.boxes import rescale
+from frcnn.data.transforms import batches_by_shape, frame
 from frcnn.resizing import Resizing, input_size
 from frcnn.seeds import generator_of
 from frcnn.types import Batch, Target
@@ -31,52 +31,53 @@ def load_batch(
     classes: Sequence[str],
     settings: Resizing,
     *,
-    flip: bool = False,
+    augmentations: Sequence[Augmentation] | None = None,
     proposals: Sequence[np.ndarray] | None = None,
+    read: ImageReader = read_to_resize,
 ) -> Batch:
     """Read, resize and frame these images, with their boxes in input pixels.
 
     Args:
-        flip: flip them left to right, boxes too.
+        augmentations: one for each image; None: no augmentation.
         proposals: of each image, (K, 4), pixels of the original image.
+        read: how an image file is read.
     """
-    arrays = prepare_images([record.image for record in records], settings, flip=flip)
-    pixels, image_sizes, original_sizes = map(torch.from_numpy, arrays)
-
-    def to_input(boxes: np.ndarray, index: int) -> Tensor:
-        size, original = image_sizes[index], original_sizes[index]
-        resized = rescale(torch.from_numpy(boxes)[None], original[None], size[None])[0]
-        return flip_boxes(resized, float(size[1])) if flip else resized
-
+    augmentations = [Augmentation()] * len(records) if augmentations is None else augmentations
+    pixels, views = zip(
+        *(
+            read_augmented(record.image, settings, change, read)
+            for record, change in zip(records, augmentations, strict=True)
+        ),
+        strict=True,
+    )
+    arrays = frame(pixels, [view.window_size for view in views], settings)
+    images, image_sizes, original_sizes = map(torch.from_numpy, arrays)
     label_of = {name: label for label, name in enumerate(classes, start=1)}
-    targets = [
-        Target(
-            to_input(record.boxes, index),
-            torch.tensor(
-                [
-                    label_of.get(name, -1) if ignore else label_of[name]
-                    for name, ignore in zip(record.class_names, record.ignore, strict=True)
-                ],
-                dtype=torch.int64,
-            ),
-            torch.from_numpy(record.ignore),
-        )
-        for index, record in enumerate(records)
+    targets = [_target(record, view, label_of) for record, view in zip(records, views, strict=True)]
+    kept = None
+    if proposals is not None:
+        kept = [_visible_boxes(boxes, view) for boxes, view in zip(proposals, views, strict=True)]
+    return Batch(images, image_sizes, original_sizes, targets, [str(record.image) for record in records], kept)
+
+
+def _target(record: Record, view: View, label_of: dict[str, int]) -> Target:
+    """The objects of which a part is visible. Those with less than `MIN_VISIBLE` of their area visible are ignored."""
+    boxes, visible = to_view(record.boxes, view)
+    labels = [
+        label_of.get(name, -1) if ignore else label_of[name]
+        for name, ignore in zip(record.class_names, record.ignore, strict=True)
     ]
-    kept = None if proposals is None else [to_input(boxes, index) for index, boxes in enumerate(proposals)]
-    return Batch(pixels, image_sizes, original_sizes, targets, [str(record.image) for record in records], kept)
+    seen = visible > 0
+    return Target(
+        torch.from_numpy(boxes[seen]),
+        torch.tensor(labels, dtype=torch.int64)[torch.from_numpy(seen)],
+        torch.from_numpy((record.ignore | (visible < MIN_VISIBLE))[seen]),
+    )
 
 
-def flip_boxes(boxes: Float[Tensor, "*b 4"], width: float) -> Float[Tensor, "*b 4"]:
-    """Mirror boxes left to right with their image.
-
-    Args:
-        width: of the image, same unit as the boxes.
-
-    Contract: `flip_boxes(flip_boxes(b, w), w) == b`.
-    """
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack((width - x2, y1, width - x1, y2), dim=-1)
+def _visible_boxes(boxes: np.ndarray, view: View) -> Tensor:
+    moved, visible = to_view(boxes, view)
+    return torch.from_numpy(moved[visible > 0])
 
 
 def batch_to(batch: Batch, device: torch.device) -> Batch:

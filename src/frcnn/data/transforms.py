@@ -1,4 +1,4 @@
-"""From an image to the input of a detector: read, resize, flip, and put several images into one frame. Without torch,
+"""From an image to the input of a detector: read, resize, and put several images into one frame. Without torch,
 so that exported files get the same pixels where torch is not installed.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from frcnn.data.images import read_to_resize
 from frcnn.resizing import Resizing, frame_size, input_size
@@ -29,29 +29,30 @@ class PaddedBatch(NamedTuple):
     """(B, 2) float32, (height, width) before resizing."""
 
 
-def resize(image: Image.Image, settings: Resizing, *, flip: bool = False) -> np.ndarray:
-    """(height, width, 3), 0..255, resized with bilinear filtering, flipped if asked.
+def resize(image: Image.Image, size: tuple[int, int], settings: Resizing) -> np.ndarray:
+    """(height, width, 3), 0..255, resized with bilinear filtering.
+
+    Args:
+        size: (height, width).
+        settings: with or without antialiasing.
 
     Returns:
         uint8; without antialiasing float32, not rounded to whole numbers.
     """
-    height, width = input_size((image.height, image.width), settings)
     if not settings.antialias:
         pixels = np.asarray(image, np.float32)
-        resized = _with_torch(pixels, height, width) if "torch" in sys.modules else at_points(pixels, height, width)
-        return resized[:, ::-1] if flip else resized
-    smooth = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(ImageOps.mirror(smooth) if flip else smooth)
+        return _with_torch(pixels, *size) if "torch" in sys.modules else at_points(pixels, *size)
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def read_resized(
-    image: Path | Image.Image, settings: Resizing, *, flip: bool = False
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """`resize` of an image or of a file's, and its (height, width) before."""
+def read_resized(image: Path | Image.Image, settings: Resizing) -> tuple[np.ndarray, tuple[int, int]]:
+    """Read an image or an image file, and resize it to the input size. Returns its pixels, and its (height, width)
+    before."""
     if isinstance(image, Image.Image):
-        return resize(image, settings, flip=flip), (image.height, image.width)
-    read, original = read_to_resize(image, settings)
-    return resize(read, settings, flip=flip), original  # halving changes neither side of `input_size`
+        read, original = image, (image.height, image.width)
+    else:
+        read, original = read_to_resize(image, settings)
+    return resize(read, input_size(original, settings), settings), original
 
 
 def _with_torch(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -78,9 +79,9 @@ def _rows_at_points(pixels: np.ndarray, count: int) -> np.ndarray:
     return pixels[above] * (1 - weight) + pixels[below] * weight
 
 
-def prepare_images(images: Sequence[Path | Image.Image], settings: Resizing, *, flip: bool = False) -> PaddedBatch:
-    """Images or image files as the input of a detector: resized, flipped if asked, in one frame."""
-    resized, originals = zip(*(read_resized(image, settings, flip=flip) for image in images), strict=True)
+def prepare_images(images: Sequence[Path | Image.Image], settings: Resizing) -> PaddedBatch:
+    """Images or image files as the input of a detector: resized, in one frame."""
+    resized, originals = zip(*(read_resized(image, settings) for image in images), strict=True)
     return frame(resized, originals, settings)
 
 

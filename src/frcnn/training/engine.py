@@ -15,13 +15,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from frcnn import distributed
+from frcnn.config import TrainSettings
+from frcnn.data.augment import Augmentation, random_augmentation
+from frcnn.data.image_cache import ImageReader
+from frcnn.data.images import read_to_resize
 from frcnn.data.loader import MicroBatch, MicroBatchPlan, batch_to, epoch_order, load_batch, plan_micro_batches
 from frcnn.data.prefetch import prefetch
 from frcnn.data.records import Record
 from frcnn.fast.optimize import optimize
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import save_model
-from frcnn.seeds import generator_of, seed_dropout
+from frcnn.seeds import generator_of, seed_dropout, seed_of
 from frcnn.training.callbacks import Callback
 from frcnn.training.checkpoint import Checkpoint
 from frcnn.training.debug_step import not_finite
@@ -51,6 +55,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
     workers: int = 1,
+    read: ImageReader = read_to_resize,
 ) -> None:
     """Train the model in place, from the state's step to the last one or until `state.should_stop` is set.
 
@@ -61,6 +66,7 @@ def fit(
         callbacks: in the main process; none in the others.
         checkpoint: where the state is saved; None: nowhere.
         workers: threads that read images; 0: none.
+        read: how a training image is read.
 
     Raises:
         NonFiniteLossError: a loss is infinite or NaN; names phase, step and images.
@@ -82,7 +88,7 @@ def fit(
 
         for epoch in range(state.position.epoch, phase.epochs):
             training_step.set_modes()
-            for micro_batches in _load_epoch(state, train, proposals, workers):
+            for micro_batches in _load_epoch(state, train, proposals, workers, read):
                 start = time.perf_counter()
                 lr, images = _learning_rate(state, len(train)), _images_in_step(state, len(train))
                 losses = _compute_gradients(distributed_step, state, micro_batches)
@@ -128,7 +134,7 @@ def fit(
 
 
 def _load_epoch(
-    state: TrainingState, records: Sequence[Record], proposals: np.ndarray | None, workers: int
+    state: TrainingState, records: Sequence[Record], proposals: np.ndarray | None, workers: int, read: ImageReader
 ) -> Iterator[list[MicroBatch]]:
     """This process's micro-batches for each remaining step of the epoch."""
     model, settings = state.model, state.settings
@@ -148,8 +154,9 @@ def _load_epoch(
             [records[index] for index in plan.indices],
             model.classes,
             model.settings.detector.resizing,
-            flip=settings.flip and epoch % 2 == 1,
+            augmentations=[_augmentation(settings, epoch, index) for index in plan.indices],
             proposals=None if proposals is None else [without_fillers(proposals[index]) for index in plan.indices],
+            read=read,
         )
 
     batches = prefetch(load, chain.from_iterable(steps_to_load), workers=workers)
@@ -162,6 +169,16 @@ def _load_epoch(
             )
             for plan in step
         ]
+
+
+def _augmentation(settings: TrainSettings, epoch: int, index: int) -> Augmentation:
+    """What is changed in an image in an epoch; it depends on the seed alone."""
+    return random_augmentation(
+        np.random.default_rng(seed_of(settings.seed, epoch, index, 1)),
+        flip=settings.flip and epoch % 2 == 1,
+        scale_jitter=settings.scale_jitter,
+        color_jitter=settings.color_jitter,
+    )
 
 
 def _compute_gradients(model: nn.Module, state: TrainingState, micro_batches: Sequence[MicroBatch]) -> dict[str, float]:
