@@ -111,10 +111,9 @@ def test_stored_proposals_replace_those_of_the_rpn() -> None:
     training, batch = step(*EVERYTHING), tiny_batch(ONE)
     kept = batch._replace(proposals=[PROPOSALS])
     losses = TrainingStep(training.model, training.settings, {Part.ROI_HEAD})(kept, generators(kept))
-    expected = training.roi_losses(
-        training.model.backbone(training.model.normalize(batch.images, batch.image_sizes)),
-        [training.sample_rois(PROPOSALS, ONE, torch.Generator().manual_seed(0))],
-    )
+    sampled = training.sample_rois(PROPOSALS, ONE, torch.Generator().manual_seed(0))
+    features = training.model.backbone(training.model.normalize(batch.images, batch.image_sizes))
+    expected = training.stage_losses(training.model.roi_head(features, sampled.rois[None]), [sampled])
     torch.testing.assert_close(tuple(losses.values()), expected)
     own = TrainingStep(training.model, training.settings, {Part.ROI_HEAD})(batch, generators(batch))
     assert own["roi_class"] != losses["roi_class"]

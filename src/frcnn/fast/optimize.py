@@ -26,10 +26,13 @@ def optimize(model: FasterRCNN) -> FasterRCNN:
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     fast = copy.deepcopy(model, shared)
     fast.nms = blocked_nms
-    fast.roi_head.align = roi_align_by_cells
-    for layers in (fast.backbone.conv_layers, fast.roi_head.head):
+    stages = list(fast.roi_head.stages())
+    for stage in stages:
+        stage.align = roi_align_by_cells
+    for layers in (fast.backbone.conv_layers, *(stage.head for stage in stages)):
         if isinstance(layers, fx.GraphModule) and model.settings.base_model.freeze_batch_norm:
             fuse_batch_norm(layers)
-    for layers in (fast.roi_head.head, fast.roi_head.fc):
-        use_faster_linear(layers)
+    for stage in stages:
+        for layers in (stage.head, stage.fc):
+            use_faster_linear(layers)
     return fast.to(memory_format=torch.channels_last)

@@ -36,12 +36,9 @@ def compress(model: FasterRCNN, rank: int) -> FasterRCNN:
         )
     model = copy.deepcopy(model)
     head = model.roi_head
+    outputs = [layer for stage in head.stages() for layer in (stage.logits, stage.deltas)]
     # No subclasses: some are read by the module around them, e.g. in an attention layer.
-    layers = {
-        name: layer
-        for name, layer in head.named_modules()
-        if type(layer) is nn.Linear and layer not in (head.logits, head.deltas)
-    }
+    layers = {name: layer for name, layer in head.named_modules() if type(layer) is nn.Linear and layer not in outputs}
     limits = {name: _rank_limit(layer) for name, layer in layers.items()}
     if rank >= max(limits.values(), default=0):
         raise ValueError(

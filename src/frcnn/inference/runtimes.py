@@ -129,8 +129,8 @@ class TorchRuntime:
 
         with torch.no_grad():
             images, sizes, originals = (torch.from_numpy(array).to(self.model.mean.device) for array in batch)
-            proposals, output = self._fast.propose_and_classify(images, sizes, originals)
-            selected = self._fast.select(proposals, output, sizes, originals)
+            features, proposals = self._fast.run_rpn(images, sizes, originals)
+            selected = self._fast.select(*self._fast.run_roi_head(features, proposals, sizes), sizes, originals)
         arrays = (values.cpu().numpy() for values in selected)
         scale = np.tile(batch.original_sizes / batch.image_sizes, 2)[:, [1, 0, 1, 0]]  # (B, 4)
         boxes, valid = proposals.boxes.cpu().numpy() * scale[:, None], proposals.valid.cpu().numpy()

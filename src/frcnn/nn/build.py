@@ -1,5 +1,6 @@
 """Making a model: the classifier is built and cut, the detector is put around it, and weights are loaded."""
 
+import re
 from collections.abc import Sequence
 
 from torch import nn
@@ -29,12 +30,25 @@ def build_model(settings: ModelSettings, classes: Sequence[str], weights: Weight
     elif weights is not None:
         # The model shares its weights with the classifier that it was cut from.
         model.newly_initialized -= load_base_model(model, classifier, weights)
+        if model.roi_head.next is not None:
+            model.newly_initialized -= _copy_to_later_stages(model)
     if settings.base_model.freeze_batch_norm:
         model.frozen_norms = _pretrained_norms(model)
     model.frozen = frozenset(f"backbone.conv_layers.{name}" for name in base.frozen) | {
         name for name, _ in model.named_parameters() if name.rpartition(".")[0] in model.frozen_norms
     }
     return model.eval()
+
+
+def _copy_to_later_stages(model: FasterRCNN) -> frozenset[str]:
+    """Copy the base model's layers from the first stage to the others. Returns the names of what is pretrained."""
+    prefix, names = "roi_head.", set[str]()
+    for stage in list(model.roi_head.stages())[1:]:
+        prefix += "next."
+        stage.head.load_state_dict(model.roi_head.head.state_dict())
+        names |= {f"{prefix}head.{name}" for name, _ in stage.head.named_parameters()}
+    new = {name.replace("roi_head.", prefix, 1) for name in model.newly_initialized}
+    return frozenset(names - new)
 
 
 def _pretrained_norms(model: FasterRCNN) -> frozenset[str]:
@@ -44,6 +58,7 @@ def _pretrained_norms(model: FasterRCNN) -> frozenset[str]:
         for name, module in model.named_modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
         and not (
-            name.startswith(("backbone.pyramid.", "roi_head.convs.")) and f"{name}.weight" in model.newly_initialized
+            re.match(r"backbone\.pyramid\.|roi_head\.(next\.)*convs\.", name)
+            and f"{name}.weight" in model.newly_initialized
         )
     )

@@ -14,6 +14,8 @@ from frcnn.nn.backbone import Backbone, BaseModel
 from frcnn.nn.fpn import FPN
 from frcnn.nn.roi_head import RoiHead
 from frcnn.nn.rpn import RPN
+from frcnn.ops.box_coder import decode
+from frcnn.ops.boxes import clip
 from frcnn.ops.nms import Nms, nms
 from frcnn.ops.postprocess import select_detections, select_proposals
 from frcnn.types import DetectionTensors, Level, Proposals, RoiOutput, RpnOutput
@@ -116,11 +118,59 @@ class FasterRCNN(nn.Module):
     def propose_and_classify(
         self, images: Tensor, image_sizes: Tensor, original_sizes: Tensor
     ) -> tuple[Proposals, RoiOutput]:
-        """The proposals, and the output of the RoI head for them; arguments as for `forward`."""
+        """The boxes that the RoI head classifies (see `run_roi_head`), and its output; arguments as for `forward`."""
+        features, proposals = self.run_rpn(images, image_sizes, original_sizes)
+        return self.run_roi_head(features, proposals, image_sizes)
+
+    def run_rpn(
+        self, images: Tensor, image_sizes: Tensor, original_sizes: Tensor
+    ) -> tuple[Sequence[Tensor], Proposals]:
+        """The feature maps and the proposals; arguments as for `forward`."""
         features = self.backbone(self.normalize(images, image_sizes))
         rpn = self.rpn(features, (images.shape[-2], images.shape[-1]))
-        proposals = self.propose(rpn, image_sizes, original_sizes, self.settings.detector.test_proposals)
-        return proposals, self.roi_head(features, proposals.boxes)
+        return features, self.propose(rpn, image_sizes, original_sizes, self.settings.detector.test_proposals)
+
+    def run_roi_head(
+        self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Float[Tensor, "B 2"]
+    ) -> tuple[Proposals, RoiOutput]:
+        """Run all stages of the RoI head.
+
+        Args:
+            features: (B, F, H, W) of each level, finest first.
+            image_sizes: (height, width) of each image without padding, input pixels.
+
+        Returns:
+            The boxes that the last stage classified, and its output. In a cascade these are the proposals as the stages
+            before refined them, and the probabilities are the mean over all stages.
+
+        Source:
+            Cai & Vasconcelos 2018, arXiv:1712.00726, section 4.
+        """
+        outputs: list[RoiOutput] = []
+        for stage in self.roi_head.stages():
+            if outputs:
+                proposals = proposals._replace(boxes=self.refine_boxes(proposals.boxes, outputs[-1], image_sizes))
+            outputs.append(stage(features, proposals.boxes))
+        if len(outputs) == 1:
+            return proposals, outputs[0]
+        probabilities = torch.stack([output.logits.float().softmax(dim=-1) for output in outputs]).mean(dim=0)
+        return proposals, RoiOutput(probabilities.log(), outputs[-1].deltas)
+
+    def refine_boxes(
+        self, rois: Float[Tensor, "B K 4"], output: RoiOutput, image_sizes: Float[Tensor, "B 2"]
+    ) -> Float[Tensor, "B K 4"]:
+        """Apply the deltas of one stage to its RoIs; the result is the input of the next stage. No gradient flows.
+
+        Args:
+            rois: xyxy, input pixels.
+            output: of this stage; class-agnostic.
+            image_sizes: see `run_roi_head`.
+
+        Returns:
+            xyxy, input pixels, inside the image.
+        """
+        deltas = output.deltas[:, :, 0].detach()
+        return clip(decode(deltas, rois, mean=self.delta_mean, std=self.delta_std), image_sizes)
 
     def propose(
         self, rpn: RpnOutput, image_sizes: Tensor, original_sizes: Tensor, settings: ProposalSettings

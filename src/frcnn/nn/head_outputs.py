@@ -16,7 +16,7 @@ class HeadOutputs(NamedTuple):
     """The outputs before NMS, and which RoIs are valid."""
 
     rpn_rois: Float[Tensor, "B K 4"]
-    """xyxy, input pixels."""
+    """xyxy, input pixels. In a cascade, the boxes that its last stage classified."""
     cls_pred: Float[Tensor, "B K 1+C"]
     """Probabilities; column 0 is background."""
     bbox_regr: Float[Tensor, "B K 1+C 4"]

@@ -16,7 +16,7 @@ from frcnn.nn.build import build_model
 from frcnn.nn.device import choose_device
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.torchvision_keys import DETECTOR_KEY, coco_classes, from_torchvision_keys
-from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights
+from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights, read_weights
 
 FORMAT_VERSION = 2
 COCO = "coco:"
@@ -94,6 +94,28 @@ def _instead_of(run: str) -> str:
     if run in base_model_names():
         return f"it is a base model, which `frcnn train DATA --base-model {run}` trains"
     return f"`frcnn train DATA --out {run}` makes one"
+
+
+def detector_settings(settings: ModelSettings, weights: str | None) -> ModelSettings | None:
+    """The settings of the detector that weights belong to; None: they are not of a whole detector, or cannot be read.
+
+    Args:
+        settings: of the model that is made; they must fit a detector of torchvision, whose file has none.
+        weights: as for `frcnn.nn.weights.find_weights`.
+    """
+    if weights in (None, "auto", "none", "coco"):
+        return settings if weights == "coco" else None
+    path = Path(str(weights)) / MODEL_FILE if Path(str(weights)).is_dir() else Path(str(weights))
+    try:
+        if path.suffix != ".safetensors":
+            return settings if DETECTOR_KEY in read_weights(path) else None
+        with safe_open(path, framework="pt") as file:
+            metadata, names = file.metadata() or {}, set(file.keys())
+        if metadata.get("format") == "frcnn":
+            return from_dict(ModelSettings, json.loads(metadata["settings"]))
+        return settings if DETECTOR_KEY in names else None
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None  # loading the weights gives the error
 
 
 def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:

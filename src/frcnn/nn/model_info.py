@@ -49,7 +49,8 @@ def base_model_info(name: str) -> BaseModelInfo:
         features = model.backbone(image)
         model.rpn(features, (image.shape[-2], image.shape[-1]))
         rois = config.detector.test_proposals.post_nms_top_n
-        model.roi_head.predict(torch.zeros(rois, features[0].shape[1], size, size, device="meta"))
+        for stage in model.roi_head.stages():
+            stage.predict(torch.zeros(rois, features[0].shape[1], size, size, device="meta"))
     source, available = _weights(config.base_model)
     return BaseModelInfo(
         config.base_model.name,

@@ -1,9 +1,11 @@
-"""The RoI head: for each region of interest (RoI), class logits and a box for each class.
+"""The RoI head: for each region of interest (RoI), class logits and a box for each class. A cascade has several RoI
+heads, called stages.
 
 Letters: B images, K RoIs of each, R RoIs of all, F channels, H x W cells, C classes.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -32,10 +34,14 @@ class RoiHead(nn.Module):
         head: the base model's layers; (R, channels, size, size) -> maps or vectors.
         classes: C, without background.
         rules: sampling ratio and least size of RoIs.
+        stage_number: position in the cascade; the first is 1.
+
+    Attributes:
+        next: the RoI head of the next stage, with layers of its own; None: this is the last one.
 
     Source:
         Girshick 2015, arXiv:1504.08083, section 2; the output layers are initialized from N(0, 0.01²) and
-        N(0, 0.001²).
+        N(0, 0.001²). The cascade: Cai & Vasconcelos 2018, arXiv:1712.00726, section 4.
     """
 
     def __init__(
@@ -46,8 +52,10 @@ class RoiHead(nn.Module):
         head: nn.Module,
         classes: int,
         rules: Rules = PAPER,
+        stage_number: int = 1,
     ) -> None:
         super().__init__()
+        self.stage_number = stage_number
         self.settings = settings
         self.rules = rules
         self.levels = tuple(levels)
@@ -62,13 +70,22 @@ class RoiHead(nn.Module):
         self.fc = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
         self.dropout = nn.Dropout(settings.dropout) if settings.dropout else nn.Identity()
         self.logits = nn.Linear(widths[-1], 1 + classes)
-        self.deltas = nn.Linear(widths[-1], 4 * (1 + classes))
+        self.deltas = nn.Linear(widths[-1], 4 * (1 + classes if settings.box_per_class else 1))
         for layer, std in ((self.logits, 0.01), (self.deltas, 0.001)):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
+        self.next: RoiHead | None = None
+        if stage_number < settings.cascade:
+            self.next = RoiHead(settings, in_channels, levels, copy.deepcopy(head), classes, rules, stage_number + 1)
+
+    def stages(self) -> Iterator["RoiHead"]:
+        """This head, and those after it."""
+        yield self
+        if self.next is not None:
+            yield from self.next.stages()
 
     def forward(self, features: Sequence[Tensor], rois: Float[Tensor, "B K 4"]) -> RoiOutput:
-        """Logits and deltas of every RoI.
+        """Logits and deltas of every RoI, of this stage alone.
 
         Args:
             features: (B, F, H, W) of each level, finest first.
@@ -85,6 +102,7 @@ class RoiHead(nn.Module):
             min_cells=self.rules.roi_min_cells,
         )
         logits, deltas = self.predict(pooled)
+        deltas = deltas / self.stage_number  # later corrections are smaller: Cascade R-CNN divides the std by 2, 3
         return RoiOutput(logits.unflatten(0, (batch, count)), deltas.unflatten(0, (batch, count)))
 
     def predict(
@@ -97,4 +115,5 @@ class RoiHead(nn.Module):
         hidden = self.head(hidden).flatten(1)
         for layer in self.fc:
             hidden = self.dropout(torch.relu(layer(hidden)))
-        return self.logits(hidden), self.deltas(hidden).unflatten(1, (-1, 4))
+        logits, deltas = self.logits(hidden), self.deltas(hidden).unflatten(1, (-1, 4))
+        return logits, deltas.expand(-1, logits.shape[1], -1)

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import pickle
+import re
 import urllib.error
 import zipfile
 from collections.abc import Mapping, Set
@@ -248,12 +249,16 @@ def load_detector(model: nn.Module, weights: DetectorWeights, classes: tuple[str
     new, old = (list(labels) for labels in zip(*rows, strict=True))
     own = model.state_dict()
     tensors = dict(weights.tensors)
-    last = [f"roi_head.{layer}.{kind}" for layer in ("logits", "deltas") for kind in ("weight", "bias")]
+    last = [name for name in own if re.fullmatch(r"roi_head\.(next\.)*(logits|deltas)\.(weight|bias)", name)]
+    if len(own["roi_head.deltas.bias"]) == 4:  # the same for all classes
+        last = [name for name in last if ".logits." in name]
     for name in last:
         given = tensors.get(name)
         if given is None or given.shape[1:] != own[name].shape[1:]:
             continue  # the error is raised below
         count = own[name].shape[0] // (1 + len(classes))  # rows per class: 1 logit or 4 deltas
+        if len(given) != count * (1 + len(weights.classes)):
+            continue
         by_class = own[name].clone().unflatten(0, (-1, count))
         by_class[new] = given.unflatten(0, (-1, count))[old].to(by_class)
         tensors[name] = by_class.flatten(0, 1)

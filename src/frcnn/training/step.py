@@ -19,7 +19,7 @@ from frcnn.ops.losses import roi_losses, rpn_losses
 from frcnn.ops.matcher import match_rois
 from frcnn.ops.sampler import sample
 from frcnn.training.schemes import Part
-from frcnn.types import Batch, RpnOutput, Target
+from frcnn.types import Batch, RoiOutput, RpnOutput, Target
 
 LOSSES = ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
 
@@ -75,8 +75,7 @@ class TrainingStep(nn.Module):
                 settings = model.settings.detector.train_proposals
                 boxes, _, valid = model.propose(rpn, batch.image_sizes, batch.original_sizes, settings)
                 proposals = [b[v] for b, v in zip(boxes, valid, strict=True)]
-            samples = [self.sample_rois(*each) for each in zip(proposals, batch.targets, generators, strict=True)]
-            losses["roi_class"], losses["roi_box"] = self.roi_losses(features, samples)
+            losses["roi_class"], losses["roi_box"] = self.roi_losses(features, proposals, batch, generators)
         return losses
 
     def set_modes(self) -> None:
@@ -113,40 +112,83 @@ class TrainingStep(nn.Module):
         objectness, box = zip(*losses, strict=True)
         return torch.stack(objectness).mean(), torch.stack(box).mean()
 
+    def roi_losses(
+        self,
+        features: Sequence[Tensor],
+        proposals: Sequence[Float[Tensor, "K 4"]],
+        batch: Batch,
+        generators: Sequence[torch.Generator],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """The two losses of the RoI head, over all images at once.
+
+        In a cascade, the refined RoIs of one stage are the proposals of the next. The loss of each stage has half the
+        weight of the previous one.
+
+        Source:
+            Cai & Vasconcelos 2018, section 4; weights as in the authors' code.
+        """
+        losses = []
+        for stage in self.model.roi_head.stages():
+            samples = [
+                self.sample_rois(*each, stage=stage.stage_number)
+                for each in zip(proposals, batch.targets, generators, strict=True)
+            ]
+            rois = nn.utils.rnn.pad_sequence([s.rois for s in samples], batch_first=True)  # (B, S, 4)
+            output = stage(features, rois)
+            losses.append(self.stage_losses(output, samples, stage.stage_number))
+            if stage.next is not None:
+                refined = self.model.refine_boxes(rois, output, batch.image_sizes)
+                proposals = [_with_area(boxes[: len(s.rois)]) for boxes, s in zip(refined, samples, strict=True)]
+        classification, box = zip(*losses, strict=True)
+        weights = [0.5**number for number in range(len(losses))]
+        return (
+            sum(weight * loss for weight, loss in zip(weights, classification, strict=True)),
+            sum(weight * loss for weight, loss in zip(weights, box, strict=True)),
+        )
+
     @torch.no_grad()
-    def sample_rois(self, proposals: Float[Tensor, "K 4"], target: Target, generator: torch.Generator) -> RoiSample:
+    def sample_rois(
+        self, proposals: Float[Tensor, "K 4"], target: Target, generator: torch.Generator, stage: int = 1
+    ) -> RoiSample:
         """The proposal target rule, then a sample (Girshick 2015, section 2.3). The ground-truth boxes join the
-        proposals, so that the head sees objects from the first step on."""
+        proposals, so that the head sees objects from the first step on. Each later stage of a cascade raises both
+        IoU thresholds by 0.1, to at most 0.9."""
         settings = self.settings.roi
+        higher = min(0.1 * (stage - 1), max(0.9 - settings.positive_iou, 0))
         boxes, gt_labels = target.boxes[~target.ignore], target.labels[~target.ignore]
         rois = torch.cat((boxes, proposals))
         labels, matched_idxs = match_rois(
             iou(rois, boxes),
             gt_labels,
-            positive_iou=settings.positive_iou,
+            positive_iou=settings.positive_iou + higher,
             negative_iou_low=settings.negative_iou_low,
-            negative_iou_high=settings.negative_iou_high,
+            negative_iou_high=settings.negative_iou_high + higher,
         )
-        labels = _ignore_background(labels, rois, target, settings.positive_iou)
+        labels = _ignore_background(labels, rois, target, settings.positive_iou + higher)
         mean, std = self.model.delta_mean, self.model.delta_std
         chosen, labels, deltas = _draw_sample(
             rois, labels, matched_idxs, target, settings, generator, mean=mean, std=std
         )
         return RoiSample(rois[chosen], labels, deltas)
 
-    def roi_losses(
-        self, features: Sequence[Tensor], samples: list[RoiSample]
+    def stage_losses(
+        self, output: RoiOutput, samples: Sequence[RoiSample], stage: int = 1
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The RoI head's output for all samples at once, and the two losses of each image."""
-        rois = nn.utils.rnn.pad_sequence([s.rois for s in samples], batch_first=True)  # (B, S, 4)
-        output = self.model.roi_head(features, rois)
+        """The two losses of one stage. The deltas of later stages are smaller, so the loss multiplies them by the
+        stage number."""
         sigma = self.settings.roi.sigma
         losses = [
-            roi_losses(logits[: len(s.labels)], deltas[: len(s.labels)], s.labels, s.deltas, sigma=sigma)
+            roi_losses(
+                logits[: len(s.labels)], stage * deltas[: len(s.labels)], s.labels, stage * s.deltas, sigma=sigma
+            )
             for logits, deltas, s in zip(output.logits, output.deltas, samples, strict=True)
         ]
         classification, box = zip(*losses, strict=True)
         return torch.stack(classification).mean(), torch.stack(box).mean()
+
+
+def _with_area(boxes: Float[Tensor, "K 4"]) -> Float[Tensor, "_ 4"]:
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
 
 
 def _ignore_background(
