@@ -37,7 +37,9 @@ class Row(NamedTuple):
 
     def command(self) -> str:
         options = "" if self.base_model == "efficientnet_lite0" else f" --base-model {self.base_model}"
-        return f"frcnn train bccd{options}{''.join(f' --set {setting}' for setting in self.settings)} --seed N"
+        return (
+            f"frcnn train bccd{options}{''.join(f' --set {setting}' for setting in self.settings)} --no-plan --seed N"
+        )
 
 
 BF16 = "mean_ap_bf16"
@@ -92,6 +94,7 @@ def train_and_measure(data: Path, row: Row, seed: int, extra: tuple[str, ...]) -
             base_model=row.base_model,
             seed=seed,
             settings=parse_overrides([*row.settings, *extra]),
+            plan=False,
             offline=True,
         )
         measured = result.metrics

@@ -38,7 +38,7 @@ def measure(data: Path, folder: Path, seed: int) -> dict[str, Any]:
     checked = json.loads(frcnn("check", data, "--json", "-"))
     levels = [problem["level"] for problem in checked["problems"]]
     run = folder / f"run-{data.name}"
-    frcnn("train", data, "--seed", seed, "--deterministic", "--out", run)
+    frcnn("train", data, "--seed", seed, "--deterministic", "--no-plan", "--out", run)
     evaluated = json.loads(frcnn("evaluate", run, "--data", data, "--json", "-"))
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [step for step in steps if "loss" in step][-1]
@@ -71,7 +71,7 @@ def main() -> None:
     text = f"""# The same photos in several formats
 
 The Grocery photos, converted by `frcnn convert`. Each copy is checked, trained on (`frcnn train COPY
---seed {options.seed} --deterministic`) and evaluated. `benchmarks/formats.py` writes this file.
+--seed {options.seed} --deterministic --no-plan`) and evaluated. `benchmarks/formats.py` writes this file.
 {verdict}
 
 | format | {" | ".join(heads)} |

@@ -3,9 +3,9 @@
     python benchmarks/small_sets.py DATASETS [--rows NAME ...] [--sets NAME ...] [--seeds 1 2 3]
 
 DATASETS is a folder that holds the data sets by the names below. A row is a way to train: "frcnn" is `frcnn train DATA`
-as it is; the others are torchvision's detector with a feature pyramid around the same pretrained layers, trained by
-torchvision's reference recipe (see torchvision_baseline.py), for as many epochs as the recipe has, or for as long as
-frcnn trained. `--rows before` stores frcnn's results under that name, to be compared with after a change.
+as it is, "frcnn --no-plan" the same with the default settings; the others are torchvision's detector with a feature
+pyramid around the same pretrained layers, trained by torchvision's reference recipe (see torchvision_baseline.py), for
+as many epochs as the recipe has, or for as long as frcnn trained.
 
 Data without test images is split 80/20: stratified, near-duplicates together, seed 0. Results are kept in
 small_sets.json beside this file. A result that is there is not computed again.
@@ -47,9 +47,18 @@ Results = dict[str, dict[str, dict[str, Result]]]
 
 
 def train_frcnn(data: Path, settings: dict[str, Any], seed: int, results: dict[str, Result]) -> Result:
+    return _train_frcnn(data, settings, seed, plan=True)
+
+
+def train_frcnn_without_plan(data: Path, settings: dict[str, Any], seed: int, results: dict[str, Result]) -> Result:
+    return _train_frcnn(data, settings, seed, plan=False)
+
+
+def _train_frcnn(data: Path, settings: dict[str, Any], seed: int, *, plan: bool) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
-        result = frcnn.train(data, seed=seed, settings=settings, out=Path(folder) / "run", progress=False)
+        run = Path(folder) / "run"
+        result = frcnn.train(data, seed=seed, settings=settings, plan=plan, out=run, progress=False)
         seconds = time.monotonic() - start
     assert result.metrics is not None
     return _result(result.metrics, seconds)
@@ -83,7 +92,7 @@ def _result(metrics: frcnn.Metrics, seconds: float) -> Result:
 
 ROWS: dict[str, Callable[[Path, dict[str, Any], int, dict[str, Result]], Result]] = {
     "frcnn": train_frcnn,
-    "before": train_frcnn,
+    "frcnn --no-plan": train_frcnn_without_plan,
     "torchvision": train_torchvision,
     "torchvision, as long as frcnn": train_torchvision_as_long,
 }

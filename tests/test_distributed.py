@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from tiny import tiny_config, write_annotated, write_tiny
+from tiny import SETTINGS, tiny_config, write_annotated, write_tiny
 
 from frcnn import distributed
-from frcnn.config import dump_yaml
+from frcnn.config import dump_yaml, read_run_config
 from frcnn.data.loader import plan_micro_batches
 from frcnn.detector import Detector
 from frcnn.files import write_text
@@ -118,6 +118,19 @@ def test_alternating_and_validation_work_in_two_processes(folder: Path) -> None:
         if first["event"] == "validation":
             assert first["map50"] == pytest.approx(second["map50"], abs=1e-6)
             assert first["losses"] == pytest.approx(second["losses"], abs=1e-5)
+
+
+def test_a_plan_and_a_budget_work_in_two_processes(folder: Path) -> None:
+    """All processes train with the settings that the main process chose."""
+    settings = [setting for setting in SETTINGS if not setting.startswith(("train.epochs", "detector.anchors"))]
+    settings += ["train.scheme=alternating", "train.rpn_epochs=1", "train.roi_epochs=1"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    command = ("-m", "frcnn", "train", str(folder / "tiny"), "--out", str(folder / "planned"), "--budget", "1h")
+    text = run(*TORCHRUN, "--nproc-per-node", "2", *command, "--offline", "--weights", "none", *options)
+    assert "training may take 60 min" in text
+    train = read_run_config(folder / "planned").train
+    assert (train.rpn_epochs, train.roi_epochs) == (3, 3)  # three times as many, at most
+    assert len(list(load_model(folder / "planned").roi_head.stages())) == 2
 
 
 def test_after_a_process_dies_all_restart_and_resume(folder: Path) -> None:

@@ -183,6 +183,7 @@ def train_tiny(
     on_step: Callable[[StepReport], object] = lambda report: None,
     callbacks: Sequence[Callback] = (),
     weights: str | Path = "none",
+    plan: bool = False,
     **arguments: Any,
 ) -> TrainResult:
     return train(
@@ -190,6 +191,7 @@ def train_tiny(
         out=out,
         weights=weights,
         settings=tiny_settings(*settings),
+        plan=plan,
         offline=True,
         callbacks=[OnStep(on_step), *callbacks],
         **arguments,

@@ -1,4 +1,4 @@
-"""Parts of messages: counts with singular or plural, and commands."""
+"""Parts of messages: counts with singular or plural, times, and commands."""
 
 import shlex
 from pathlib import Path
@@ -7,6 +7,13 @@ from pathlib import Path
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """E.g. "1 image", "2 images"; `nouns`: the plural, if it is not `noun` with an s."""
     return f"{count} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
+def duration(seconds: float) -> str:
+    """A time, rounded, e.g. "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def train_command(data: Path, *options: str) -> str:

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from tiny import tiny_config
 
-from frcnn.config import Config, base_model_names, make_config
+from frcnn.config import Config, base_model_names, make_config, with_settings
 from frcnn.data.records import make_record
 from frcnn.nn.build import build_model
 from frcnn.nn.rpn import RPN
@@ -27,6 +27,7 @@ from frcnn.planning.anchors import (
     at_training_size,
     best_iou,
     feature_levels,
+    fitted_anchors,
     suggest,
 )
 from frcnn.resizing import frame_size
@@ -209,3 +210,20 @@ def test_boxes_are_taken_at_the_training_size() -> None:
     assert boxes.xyxy.tolist() == [[5, 10, 25, 30]]
     assert boxes.sizes.tolist() == [[48, 64]]
     assert [boxes.classes[label] for label in boxes.labels] == ["a"]
+
+
+def test_anchors_for_few_objects_also_fit_objects_of_other_sizes() -> None:
+    """Four of one size, far from the anchors: those around it are reached too."""
+    config = make_config()
+    records = [make_record(Path("a.png"), [((10, 10, 310, 60), "a")])] * 4
+    choice = fitted_anchors(records, [(480, 640)] * 4, config)
+    assert choice is not None
+    fitted = with_settings(config, choice.settings)
+    levels = feature_levels(config)
+    others = [make_record(Path("a.png"), [((100, 100, 100 + w, 100 + h), "a") for w, h in ((240, 40), (370, 62))])]
+    boxes = at_training_size(others, [(480, 640)], config)
+    for used, reached in ((fitted, True), (config, False)):
+        anchors = used.detector.anchors
+        best = best_iou(boxes, list(product(anchors.aspect_ratios, anchors.scales)), levels, used).max(axis=1)
+        assert (best > 0.5).all() == reached, best
+    assert fitted_anchors([], [], config) is None

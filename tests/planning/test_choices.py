@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from frcnn.config import Config, make_config
+from frcnn.config import Config, make_config, with_settings
 from frcnn.planning import choices
+from frcnn.planning.choices import Machine
 from frcnn.planning.fingerprint import QUANTILES, ClassFingerprint, Fingerprint, Quantiles
 
 
@@ -59,6 +60,28 @@ def test_small_objects_get_a_larger_input(
     assert (None if choice is None else tuple(choice.settings.values())) == size
 
 
+@pytest.mark.parametrize(
+    ("relative", "longer_side", "chosen"),
+    [(0.05, 4000, False), (33 / 1024, 4000, False), (30 / 1024, 4000, True), (0.05, 300, True)],
+)
+def test_objects_that_stay_small_get_finer_feature_maps(
+    relative: float, longer_side: float, chosen: bool, config: Config
+) -> None:
+    data = found(relative_size=all_equal(relative), longer_side=all_equal(longer_side))
+    choice = choices.pyramid(data, config)
+    assert (None if choice is None else choice.settings["base_model.name"]) == (
+        "efficientnet_lite0-fpn" if chosen else None
+    )
+    assert choices.pyramid(data, make_config(base_model="efficientnet_lite0-fpn")) is None  # it has one
+
+
+def test_a_pyramid_needs_a_smaller_input() -> None:
+    small, config = found(relative_size=all_equal(0.02), longer_side=all_equal(4000)), make_config()
+    with_pyramid = make_config(base_model="efficientnet_lite0-fpn")
+    sizes = [choices.input_size(small, each) for each in (config, with_pyramid)]
+    assert [None if each is None else each.settings["detector.image.longer_side"] for each in sizes] == [1024, 800]
+
+
 def test_images_that_fit_a_frame_keep_it() -> None:
     config = make_config(overrides={"detector.image.resize": "fit"})
     assert choices.input_size(found(relative_size=all_equal(0.001)), config) is None
@@ -68,7 +91,7 @@ def test_images_that_fit_a_frame_keep_it() -> None:
 def test_mirror_images(classes: tuple[str, ...], flip: bool) -> None:
     choice = choices.mirror(found(mirrored_classes=classes))
     assert choice.settings == {"train.flip": flip}
-    assert all(name in choice.because for name in classes)
+    assert all(name in choice.reason for name in classes)
 
 
 @pytest.mark.parametrize(("shortest", "size"), [(100, 16), (20, 10), (7, 3), (1, 0)])
@@ -85,3 +108,75 @@ def test_numbers_for_crowded_images(most: int, detections: int, proposals: int, 
     assert choices.max_detections(crowded, config).settings == {"detector.results.max_detections": detections}
     assert choices.proposals(crowded, config).settings["detector.test_proposals.post_nms_top_n"] == proposals
     assert choices.roi_samples(crowded, config).settings == {"train.roi.sample_size": samples}
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(1, 40), (20, 40), (200, 30), (300, 20), (5000, 12)])
+def test_epochs_give_enough_steps_and_no_more(images: int, epochs: int, config: Config) -> None:
+    assert choices.schedule(found(images=images), config).settings["train.epochs"] == epochs
+
+
+def test_longer_steps_are_fewer(config: Config) -> None:
+    large = with_settings(config, {"detector.image.shorter_side": 960, "detector.image.longer_side": 1280})
+    assert choices.schedule(found(images=300), large).settings["train.epochs"] == 12  # 4 times the pixels: half of 20
+    pyramid = make_config(base_model="efficientnet_lite0-fpn")
+    assert choices.schedule(found(images=300), pyramid).settings["train.epochs"] == 14
+
+
+def test_the_phases_of_alternating_training_change_in_proportion() -> None:
+    config = make_config(overrides={"train.scheme": "alternating"})
+    settings = choices.schedule(found(images=214), config).settings  # twice the usual 14 epochs
+    assert settings == {"train.rpn_epochs": 20, "train.roi_epochs": 28}
+
+
+def test_new_layers_become_a_cascade_and_those_of_a_classifier_do_not(config: Config) -> None:
+    choice = choices.roi_head(config)
+    assert choice is not None
+    assert choice.settings == {"base_model.box_per_class": False, "base_model.cascade": 2}
+    assert choices.roi_head(make_config(base_model="vgg16")) is None
+
+
+def test_a_detector_that_is_trained_further_keeps_what_its_weights_fit(config: Config) -> None:
+    assert choices.initial_detector(config.model, config) is None
+    other = make_config(
+        base_model="resnet50", overrides={"detector.anchors.scales": [1, 2], "detector.draw.save": False}
+    )
+    choice = choices.initial_detector(other.model, config)
+    assert choice is not None
+    with_them = with_settings(config, choice.settings)
+    assert (with_them.model.base_model, with_them.detector.anchors) == (other.model.base_model, other.detector.anchors)
+    assert with_them.detector.draw == config.detector.draw
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "epochs", "where"), [(1, 20, "memory"), (50, 20, "disk"), (500, 20, "memory"), (1, 1, None)]
+)
+def test_decoded_images_go_where_they_fit(gigabytes: int, epochs: int, where: str | None) -> None:
+    machine = Machine(cores=2, cache_memory=6 * 10**9, cache_disk=100 * 10**9)
+    choice = choices.cache(gigabytes * 10**9, epochs, machine)
+    assert (None if choice is None else choice.settings["data.cache"]) == where
+    if gigabytes == 500:
+        assert choice is not None
+        assert choice.reason.endswith("a part fits")
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, None), (4, None), (8, 2), (128, 8)])
+def test_many_cores_read_with_several_threads(cores: int, workers: int | None) -> None:
+    choice = choices.workers(Machine(cores, 0, 0))
+    assert (None if choice is None else choice.settings["data.workers"]) == workers
+
+
+def test_a_budget_scales_the_epochs_of_the_scheme() -> None:
+    train = make_config(overrides={"train.budget": 600, "train.epochs": 20}).train
+    assert choices.within_budget(train, seconds=1080).settings == {"train.epochs": 10}
+    alternating = make_config(overrides={"train.budget": 600, "train.scheme": "alternating"}).train
+    assert choices.within_budget(alternating, seconds=1080).settings == {"train.rpn_epochs": 5, "train.roi_epochs": 7}
+
+
+def test_warnings_about_the_data(config: Config) -> None:
+    assert list(choices.warnings(found(), config)) == []
+    classes = {"cat": ClassFingerprint(100, 90, all_equal(100)), "dog": ClassFingerprint(1, 1, all_equal(100))}
+    few = list(choices.warnings(found(images=12, empty_images=9, classes=classes), config))
+    assert few[0] == "few training images have objects (3): label at least 10"
+    assert few[1].startswith("fewer than 5 training objects of dog")
+    strips = found(shorter_side=all_equal(300), longer_side=all_equal(20_000), size=all_equal(60))
+    assert next(choices.warnings(strips, config)).startswith("a quarter of the objects are smaller than 2 pixels")

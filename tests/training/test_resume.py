@@ -166,7 +166,7 @@ def test_a_killed_process_resumes_with_the_same_command(data: Path, tmp_path: Pa
     assert last.returncode == 0, text
     assert "resumes after step" in text
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == [out.name]
-    train_tiny(data, tmp_path / "whole", "train.epochs=4")
+    train_tiny(data, tmp_path / "whole", "train.epochs=4", plan=True)
     torch.testing.assert_close(weights(out), weights(tmp_path / "whole"), rtol=0, atol=0)
     assert metrics_of(out) == metrics_of(tmp_path / "whole")
     assert not list(out.glob(".*"))

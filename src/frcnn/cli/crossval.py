@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frcnn.cli.options import Commands, add_command, add_format, add_json, add_settings
+from frcnn.cli.options import Commands, add_command, add_format, add_json, add_no_plan, add_settings
 from frcnn.cli.output import text_beside_json, write_json
 from frcnn.messages import plural
 
@@ -25,6 +25,7 @@ def register(commands: Commands) -> None:
         "--baseline", type=Path, metavar="DIR", help="an earlier cross-validation of the same data, to compare with"
     )
     add_settings(parser)
+    add_no_plan(parser)
     add_format(parser, "annotation format")
     parser.add_argument("--force", action="store_true", help="continue even if much of the data is left out")
     parser.add_argument("--offline", action="store_true", help="never open a network connection")
@@ -63,6 +64,7 @@ def run(options: argparse.Namespace) -> None:
             recipe=options.recipe,
             settings=parse_overrides(data_settings(options)),
             config=options.config,
+            plan=not options.no_plan,
             offline=options.offline,
             on_fold=show,
         )

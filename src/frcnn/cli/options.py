@@ -27,14 +27,23 @@ def add_command(commands: Commands, name: str, run: Run, about: str, example: st
     return parser
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
+def add_settings(parser: argparse.ArgumentParser, *, recipe: bool = True) -> None:
     """Where settings come from: --base-model, --recipe, --config and --set."""
-    table = Path(__file__).parents[1] / "config" / "recipes.yaml"  # frcnn.config needs more time than help should take
-    recipes = ", ".join(sorted(re.findall(r"^([\w-]+):$", table.read_text(encoding="utf-8"), re.MULTILINE)))
     parser.add_argument("--base-model", metavar="NAME", help="a name that `frcnn base-models` lists, or your YAML file")
-    parser.add_argument("--recipe", metavar="NAME", help=f"settings that belong together: {recipes}")
+    if recipe:
+        table = Path(__file__).parents[1] / "config" / "recipes.yaml"  # frcnn.config takes longer than help should
+        recipes = ", ".join(sorted(re.findall(r"^([\w-]+):$", table.read_text(encoding="utf-8"), re.MULTILINE)))
+        parser.add_argument("--recipe", metavar="NAME", help=f"settings that belong together: {recipes}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file, e.g. config.yaml of a run directory")
     add_set(parser)
+
+
+def add_no_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-plan",
+        action="store_true",
+        help="use the default settings; do not choose settings that fit the data (`frcnn plan` shows those)",
+    )
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
@@ -170,6 +179,14 @@ def fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number between 0 and 1")
     return value
+
+
+def time_span(text: str) -> float:
+    """Seconds, from e.g. "90s", "10m" or "1.5h"; a number alone is in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a time above 0, such as 90s, 10m or 1.5h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def image_size(text: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ def register(commands: Commands) -> None:
     about = "choose settings that fit the training images, and say why"
     parser = add_command(commands, "plan", run, about, "frcnn plan my_photos --out plan.yaml")
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of images and boxes")
-    add_settings(parser)
+    add_settings(parser, recipe=False)
     add_data_settings(parser)
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write the plan as YAML; frcnn train DATA --config FILE uses it"
@@ -27,12 +27,13 @@ def run(options: argparse.Namespace) -> None:
     result = plan(
         options.data,
         base_model=options.base_model,
-        recipe=options.recipe,
         config=options.config,
         settings=parse_overrides(data_settings(options)),
     )
     with text_beside_json(options.json):
         print(result)
+        if options.out is None:
+            print("`frcnn train` with the same options uses these settings; to edit them first: --out plan.yaml")
         if options.out is not None:
             write_text(options.out, result.to_yaml())
             print(f"{options.out}: the plan; frcnn train {options.data} --config {options.out} uses it")

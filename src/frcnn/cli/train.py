@@ -3,17 +3,25 @@
 import argparse
 from pathlib import Path
 
-from frcnn.cli.options import Commands, add_command, add_data_settings, add_settings, data_settings
+from frcnn.cli.options import (
+    Commands,
+    add_command,
+    add_data_settings,
+    add_no_plan,
+    add_settings,
+    data_settings,
+    time_span,
+)
 from frcnn.cli.output import print_evaluation, save_pictures
 
-_VALUES = ("epochs", "batch_size", "lr", "device", "seed", "scheme", "precision", "logger")
+_VALUES = ("budget", "epochs", "batch_size", "lr", "device", "seed", "scheme", "precision", "logger")
 _SWITCHES = ("deterministic", "smoke_test", "skip_existing")
 """Options that are settings of `train`."""
 
 
 def register(commands: Commands) -> None:
     about = "train a detector on a folder of images and boxes, and evaluate it on the test images"
-    example = "frcnn train my_photos --epochs 20 --set train.lr=0.005"
+    example = "frcnn train my_photos --budget 30m"
     parser = add_command(commands, "train", run, about, example)
     parser.add_argument("data", type=Path, nargs="?", metavar="DATA", help="folder of images and boxes")
     add_settings(parser)
@@ -24,6 +32,13 @@ def register(commands: Commands) -> None:
         metavar="SOURCE",
         help="start from: a weights file, a run directory, none (random), or coco (the detector trained on COCO); "
         "auto uses the first source that has the base model's ImageNet weights (default: auto)",
+    )
+    add_no_plan(parser)
+    parser.add_argument(
+        "--budget",
+        type=time_span,
+        metavar="TIME",
+        help="train as many epochs as fit into this time, e.g. 10m, instead of --epochs; at most three times as many",
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per forward pass, in each process")
@@ -83,6 +98,7 @@ def run(options: argparse.Namespace) -> None:
         weights=options.weights,
         settings=settings,
         config=options.config,
+        plan=not options.no_plan,
         offline=options.offline,
         resume=options.resume,
         callbacks=[TrainingLog()],

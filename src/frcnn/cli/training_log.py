@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from frcnn import distributed
-from frcnn.messages import plural
+from frcnn.messages import duration, plural
 from frcnn.training.progress import ProgressBar, is_interactive
 from frcnn.training.reports import ProposalReport, StartReport, StepReport, ValidationReport
 from frcnn.training.run_dir import DATA_REPORT_FILE
@@ -91,6 +91,9 @@ def _summary(start: StartReport) -> Iterator[str]:
         yield f"data: {counts}; {DATA_REPORT_FILE} lists each"
     else:
         yield f"`frcnn check {config.data.path}` also finds duplicates, odd boxes, and anchors that do not fit"
+    if start.plan is not None and start.step == 0:
+        yield from str(start.plan).split("\n")
+        yield "change a choice: --set NAME=VALUE; use the defaults: --no-plan"
     slow = start.device.type == "cpu" and start.precision == torch.float16
     yield (
         f"training on {start.device.type}, layers in {str(start.precision).removeprefix('torch.')}"
@@ -109,5 +112,7 @@ def _summary(start: StartReport) -> Iterator[str]:
         yield f"{size} images a step ({product}), so the learning rate is {size} times that of one image{reached}"
     if start.graphs:
         yield f"graphs in {', '.join(map(str, start.graphs))}"
+    if start.estimated_seconds is not None:
+        yield f"training will take about {duration(start.estimated_seconds)}, the evaluation not counted"
     if start.step > 0:
         yield f"{start.run_dir}: resumes after step {start.step} of {start.steps}"

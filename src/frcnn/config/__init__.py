@@ -1,6 +1,6 @@
 """Settings: of the model (base model and detector), the data and the training; merged once, validated, frozen."""
 
-from frcnn.config.dump import dump, dump_yaml
+from frcnn.config.dump import dump, dump_yaml, flat
 from frcnn.config.merge import (
     Named,
     from_dict,
@@ -8,6 +8,7 @@ from frcnn.config.merge import (
     parse_overrides,
     set_names,
     similar_settings,
+    with_base_model,
     with_settings,
 )
 from frcnn.config.presets import base_model_names, recipe_names
@@ -52,6 +53,7 @@ __all__ = [
     "dump",
     "dump_run",
     "dump_yaml",
+    "flat",
     "from_dict",
     "local_settings",
     "make_config",
@@ -60,5 +62,6 @@ __all__ = [
     "recipe_names",
     "set_names",
     "similar_settings",
+    "with_base_model",
     "with_settings",
 ]

@@ -10,9 +10,17 @@ from pydantic import BaseModel
 from frcnn.config.schema import Config
 
 
-def dump(config: Config) -> dict[str, Any]:
+def dump(config: BaseModel) -> dict[str, Any]:
     """Settings as plain nested values; `from_dict` reads them."""
     return config.model_dump(mode="json")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return result
 
 
 def dump_yaml(config: Config) -> str:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from frcnn.config import presets
 from frcnn.config.cntk import NAMES, ours
-from frcnn.config.dump import dump
+from frcnn.config.dump import dump, flat
 from frcnn.config.presets import combine
 from frcnn.config.schema import Config, Settings
 
@@ -108,17 +108,24 @@ def with_settings(config: Config, settings: Named) -> Config:
     return from_dict(Config, combine(dump(config), _nested(settings)))
 
 
-def set_names(file: Path | None, overrides: Named) -> set[str]:
-    """The dotted names of the settings in a config file and of those that are named."""
+def with_base_model(config: Config, name: str, named: Collection[str] = ()) -> Config:
+    """The settings with another base model. Settings in which the two presets differ take the value of the new one.
 
-    def names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-        for key, value in values.items():
-            if isinstance(value, dict):
-                yield from names(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}"
+    Args:
+        named: settings that keep their value.
+    """
+    before, after = (flat(dump(make_config(base_model=each))) for each in (config.base_model.name, name))
+    changed = {key: value for key, value in after.items() if value != before[key] and key not in named}
+    return with_settings(config, changed)
 
-    return set(names(combine(_read_yaml(file) if file is not None else {}, _nested(overrides))))
+
+def set_names(file: Path | None, overrides: Named, base_model: str | None = None) -> set[str]:
+    """The dotted names of the settings that a user chose; arguments as for `make_config`."""
+    chosen: dict[str, Any] = {}
+    if base_model is not None:
+        own_file = base_model.endswith((".yaml", ".yml"))
+        chosen = _own_base_model(Path(base_model)) if own_file else {"base_model": {"name": base_model}}
+    return set(flat(combine(chosen, _read_yaml(file) if file is not None else {}, _nested(overrides))))
 
 
 def _refuse_idle(config: Config, overrides: Named) -> None:

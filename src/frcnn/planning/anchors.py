@@ -19,6 +19,7 @@ from frcnn.types import Level
 
 IOU_LEVELS = (0.5, 0.7)
 _ENOUGH = 30  # boxes, for a suggestion
+_SPREAD = 0.3  # of the logarithm of the sides of boxes, where there are few
 _SAMPLE = 400  # boxes that the search for a suggestion looks at
 _GAIN = 0.02  # of the recall, that makes a suggestion worth it
 _CHUNK = 16384  # boxes
@@ -243,21 +244,35 @@ def suggest(boxes: Boxes, now: AnchorRecall, levels: Sequence[Level], config: Co
 
 
 def fitted_anchors(records: Sequence[Record], sizes: Sequence[tuple[int, int] | None], config: Config) -> Choice | None:
-    """Anchors that fit the training objects; None: the present ones do, or there are too few objects to tell.
+    """Anchors that fit the training objects; None: the present ones do.
+
+    If there are fewer than 30 objects, each is replaced by several of similar size and shape, so that the anchors also
+    fit new objects.
 
     Args:
-        sizes: (height, width) of each image.
+        sizes: (height, width) of each image; None: it cannot be read.
     """
-    boxes, levels = at_training_size(records, sizes, config), feature_levels(config)
+    boxes, levels = _with_variants(at_training_size(records, sizes, config)), feature_levels(config)
     present = Shapes(config.detector.anchors.scales, config.detector.anchors.aspect_ratios)
     now = anchor_recall(boxes, present, levels, config)
     better = suggest(boxes, now, levels, config)
     if better is None:
         return None
     low = IOU_LEVELS[0]
-    reason = f"objects with an anchor of IoU {low}: {better.anchor_recall.all[low]:.0%}, {now.all[low]:.0%} before"
+    reason = f"anchor recall at IoU {low}: {better.anchor_recall.all[low]:.0%} instead of {now.all[low]:.0%}"
     names = (f"detector.anchors.{name}" for name in Shapes._fields)
     return Choice(dict(zip(names, map(list, better.anchor_recall.shapes), strict=True)), reason)
+
+
+def _with_variants(boxes: Boxes) -> Boxes:
+    """Fewer than `_ENOUGH` boxes: each becomes several, around the same center, of sizes and shapes around its own."""
+    count = len(boxes.xyxy)
+    if not 0 < count < _ENOUGH:
+        return boxes
+    copies = boxes.take(np.arange(_ENOUGH * 4) % count)
+    center, sides = (copies.xyxy[:, :2] + copies.xyxy[:, 2:]) / 2, copies.xyxy[:, 2:] - copies.xyxy[:, :2]
+    sides *= np.exp(np.random.default_rng(0).normal(0, _SPREAD, sides.shape))
+    return copies._replace(xyxy=np.concatenate((center - sides / 2, center + sides / 2), axis=1))
 
 
 def _climb(boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config) -> tuple[Shapes, float]:

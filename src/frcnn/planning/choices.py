@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from frcnn.config import Config
-from frcnn.messages import plural
+from frcnn.config import Config, ModelSettings, TrainSettings, base_model_names, dump, flat
+from frcnn.messages import duration, plural
 from frcnn.planning.fingerprint import QUANTILES, Fingerprint, Quantiles
+from frcnn.resizing import input_size as input_size_of
+
+FEW_IMAGES, FEW_OBJECTS = 10, 5
+TOO_SMALL = 10.0
+"""Pixels at the input: smaller objects have too few pixels to be recognized."""
+EPOCHS = {"end_to_end": ("epochs",), "alternating": ("rpn_epochs", "roi_epochs")}
+"""Scheme -> the settings that say how long it trains."""
+STEPS = 6000
+"""Steps of one image that a training should have."""
+MIN_EPOCHS, MAX_EPOCHS = 12, 40
+
+
+class Machine(NamedTuple):
+    """What a plan must know about the computer."""
+
+    cores: int
+    cache_memory: int
+    """Bytes that decoded images may take; see `frcnn.data.image_cache`."""
+    cache_disk: int
+    """Bytes of files that decoded images may take."""
 
 
 class Choice(NamedTuple):
@@ -15,13 +36,37 @@ class Choice(NamedTuple):
 
     settings: dict[str, Any]
     """By dotted name."""
-    because: str
+    reason: str
 
 
-SMALL = 32.0
-"""Pixels at the input that the size of most objects should reach: two cells of a feature map of stride 16."""
+SMALL, SMALL_ON_PYRAMID = 32.0, 16.0
+"""Pixels at the input that the size of most objects should reach: two cells of a feature map of stride 16; four of the
+finest map of a pyramid."""
 LARGEST_INPUT = 1024
 """Longer side, pixels. The time of a step grows with the area."""
+PYRAMID_CHANNELS = 64
+"""A quarter of the paper's, for CPUs."""
+
+
+def pyramid(found: Fingerprint, config: Config, *, free_input: bool = True) -> Choice | None:
+    """The feature pyramid of the base model, with few channels, if a quarter of the objects would be under `SMALL` even
+    at the largest input.
+
+    Args:
+        free_input: False: the user named the size of the input.
+    """
+    name, image = f"{config.base_model.name}-fpn", config.detector.image
+    named = image.longer_side if image.resize == "shorter_side" else max(image.width, image.height)
+    largest = LARGEST_INPUT if free_input and image.resize == "shorter_side" else named
+    reached = at(found.relative_size, 0.25) * min(largest, 2 * at(found.longer_side, 0.5))
+    if name not in base_model_names() or reached >= SMALL:
+        return None
+    settings = {
+        "base_model.name": name,
+        "base_model.fpn_channels": PYRAMID_CHANNELS,
+        "base_model.rpn_channels": PYRAMID_CHANNELS,
+    }
+    return Choice(settings, "many objects are small: finer feature maps show them better")
 
 
 def input_size(found: Fingerprint, config: Config) -> Choice | None:
@@ -29,24 +74,25 @@ def input_size(found: Fingerprint, config: Config) -> Choice | None:
 
     An image is not enlarged beyond twice its size. Where that is not needed, the default stays.
     """
-    image = config.detector.image
+    image, has_pyramid = config.detector.image, len(config.base_model.last_conv_node) > 1
     if image.resize != "shorter_side":
         return None
-    wanted = SMALL / at(found.relative_size, 0.25)
+    wanted = (SMALL_ON_PYRAMID if has_pyramid else SMALL) / at(found.relative_size, 0.25)
     longer = min(wanted, LARGEST_INPUT, 2 * at(found.longer_side, 0.5))
     if longer <= image.longer_side:
         return None
     longer = _round_up(longer, 32)
     shorter = _round_up(longer * image.shorter_side / image.longer_side, 32)
     names = "detector.image.shorter_side", "detector.image.longer_side"
-    because = f"a quarter of the objects are smaller than {at(found.relative_size, 0.25):.1%} of their image"
-    return Choice(dict(zip(names, (shorter, longer), strict=True)), because)
+    part = f"{at(found.relative_size, 0.25):.1%}"
+    reason = f"a quarter of the objects are smaller than {part} of the longer side of their image"
+    return Choice(dict(zip(names, (shorter, longer), strict=True)), reason)
 
 
 def mirror(found: Fingerprint) -> Choice:
     """Whether training also sees mirror images."""
     if not found.mirrored_classes:
-        return Choice({"train.flip": True}, "no class depends on left and right")
+        return Choice({"train.flip": True}, "no class seems to depend on left and right")
     names = ", ".join(found.mirrored_classes[:4]) + (", ..." if len(found.mirrored_classes) > 4 else "")
     return Choice({"train.flip": False}, f"a mirror image would turn some classes into others: {names}")
 
@@ -61,7 +107,7 @@ def min_proposal_size(found: Fingerprint, config: Config) -> Choice:
     size = min(default, math.floor(shortest / 2))
     names = ("detector.train_proposals.min_size", "detector.test_proposals.min_size")
     return Choice(
-        dict.fromkeys(names, float(size)), f"the shorter side of 95 % of the objects is {shortest:g} pixels or more"
+        dict.fromkeys(names, float(size)), f"half of the shorter side of small objects ({shortest:.0f} pixels)"
     )
 
 
@@ -69,7 +115,7 @@ def max_detections(found: Fingerprint, config: Config) -> Choice:
     """Twice as many detections per image as the fullest training image has objects, at least the default."""
     most = int(found.objects_per_image[-1])
     count = max(config.detector.results.max_detections, _round_up(2 * most, 50))
-    return Choice({"detector.results.max_detections": count}, f"an image has up to {plural(most, 'object')}")
+    return Choice({"detector.results.max_detections": count}, f"twice the most objects in an image ({most})")
 
 
 def proposals(found: Fingerprint, config: Config) -> Choice:
@@ -78,15 +124,124 @@ def proposals(found: Fingerprint, config: Config) -> Choice:
     count = max(config.detector.test_proposals.post_nms_top_n, _round_up(4 * most, 100))
     before = max(config.detector.test_proposals.pre_nms_top_n, 4 * count)
     names = "detector.test_proposals.post_nms_top_n", "detector.test_proposals.pre_nms_top_n"
-    return Choice(dict(zip(names, (count, before), strict=True)), f"an image has up to {plural(most, 'object')}")
+    return Choice(dict(zip(names, (count, before), strict=True)), f"four times the most objects in an image ({most})")
 
 
-def roi_samples(found: Fingerprint, config: Config) -> Choice:
+def roi_samples(found: Fingerprint, config: Config) -> Choice | None:
     """So many RoIs per image that the foreground part has two for each object of a full image."""
     roi = config.train.roi
+    if roi.positive_fraction == 0:
+        return None
     many = at(found.objects_per_image, 0.95)
     count = min(512, max(roi.sample_size, _round_up(2 * many / roi.positive_fraction, 128)))
-    return Choice({"train.roi.sample_size": count}, f"5 % of the images have {plural(round(many), 'object')} or more")
+    return Choice({"train.roi.sample_size": count}, f"5% of the images with objects have {round(many)} or more")
+
+
+def initial_detector(detector: ModelSettings, config: Config) -> Choice | None:
+    """Layers, anchors and input size of the detector that training starts from, where they differ from the settings."""
+    there, here = flat(dump(detector)), flat(dump(config))
+    kept = ("base_model.", "detector.anchors.", "detector.rules", "detector.box_deltas.", "detector.image.")
+    settings = {name: value for name, value in there.items() if name.startswith(kept) and value != here[name]}
+    sources = {"base_model.weights", "base_model.weights_package", "base_model.weights_url"}
+    settings = {name: value for name, value in settings.items() if name not in sources}
+    return Choice(settings, "kept from the detector that training starts from") if settings else None
+
+
+def roi_head(config: Config) -> Choice | None:
+    """A cascade of two RoI heads, whose boxes are the same for all classes; where the head consists of new layers."""
+    if config.base_model.last_hidden_node is not None:
+        return None  # two copies of a base model's own layers would double the detector
+    settings = {"base_model.cascade": 2, "base_model.box_per_class": False}
+    return Choice(settings, "a second RoI head refines the boxes of the first")
+
+
+def schedule(found: Fingerprint, config: Config) -> Choice:
+    """Epochs, so that training has about `STEPS` steps of one image, fewer if a step takes long, within `MIN_EPOCHS`
+    and `MAX_EPOCHS`. Those of alternating training change in proportion."""
+    steps = STEPS / math.sqrt(max(_cost(found, config), 1.0))
+    epochs = min(max(round(steps / found.images), MIN_EPOCHS), MAX_EPOCHS)
+    usual = TrainSettings()
+    settings = {
+        f"train.{name}": round(getattr(usual, name) * epochs / usual.epochs) for name in EPOCHS[config.train.scheme]
+    }
+    slow = "; a step takes longer than usual" if steps < STEPS else ""
+    return Choice(settings, f"{plural(found.images, 'training image')}{slow}")
+
+
+def _cost(found: Fingerprint, config: Config) -> float:
+    """About how many times as long a step takes as one of an image of 640 x 480 pixels without a pyramid."""
+    image = (round(at(found.shorter_side, 0.5)), round(at(found.longer_side, 0.5)))
+    height, width = input_size_of(image, config.detector.resizing)
+    return height * width / (640 * 480) * (2 if len(config.base_model.last_conv_node) > 1 else 1)
+
+
+def augmentation() -> Choice:
+    """How much images are changed: sizes and colors."""
+    return Choice(
+        {"train.scale_jitter": 1.6, "train.color_jitter": 0.3}, "random scales and colors make the images more varied"
+    )
+
+
+def cache(size: int, epochs: int, machine: Machine) -> Choice | None:
+    """Where decoded training images are kept between the epochs: in memory if they fit, else in files.
+
+    Args:
+        size: bytes of all decoded images.
+    """
+    if epochs < 2:
+        return None
+    where = "memory" if size <= machine.cache_memory else "disk" if size <= machine.cache_disk else "memory"
+    part = "" if where == "disk" or size <= machine.cache_memory else "; a part fits"
+    return Choice({"data.cache": where}, f"the decoded training images take {max(size // 10**6, 1):,} MB{part}")
+
+
+def workers(machine: Machine) -> Choice | None:
+    """Threads that read images: a quarter of the cores, at most eight."""
+    count = min(8, machine.cores // 4)
+    return Choice({"data.workers": count}, f"a quarter of the {machine.cores} cores") if count > 1 else None
+
+
+def within_budget(train: TrainSettings, seconds: float, spent: float = 0) -> Choice:
+    """As many epochs as fit into `train.budget`, but no more than three times as many as without it.
+
+    Args:
+        seconds: that the training takes with these settings.
+        spent: seconds of the budget that are gone.
+    """
+    names, budget = EPOCHS[train.scheme], float(train.budget or 0)
+    factor = min(0.9 * (budget - spent) / seconds, 3)  # a little less: other work on the machine
+    epochs = {f"train.{name}": max(1, math.floor(getattr(train, name) * factor)) for name in names}
+    before = " and ".join(str(getattr(train, name)) for name in names)
+    reason = f"training may take {duration(budget)}; {before} epochs would take {duration(seconds)}"
+    return Choice(epochs, reason)
+
+
+def warnings(found: Fingerprint, config: Config) -> Iterator[str]:
+    """Problems of the data that no setting solves, one sentence each.
+
+    Args:
+        config: with the choices.
+    """
+    if found.images - found.empty_images < FEW_IMAGES:
+        yield f"few training images have objects ({found.images - found.empty_images}): label at least {FEW_IMAGES}"
+    rare = [name for name, each in found.classes.items() if each.objects < FEW_OBJECTS]
+    if rare:
+        names = ", ".join(rare[:4]) + (", ..." if len(rare) > 4 else "")
+        yield f"fewer than {FEW_OBJECTS} training objects of {names}: the detector may miss them; label more"
+    image = config.detector.image
+    if image.resize == "shorter_side":
+        scale = min(image.shorter_side / at(found.shorter_side, 0.5), image.longer_side / at(found.longer_side, 0.5))
+        pixels = scale * at(found.size, 0.25)
+        if pixels < TOO_SMALL:
+            yield (
+                f"a quarter of the objects are smaller than {max(pixels, 1):.0f} pixels at the input, where the longer "
+                f"side of an image has at most {image.longer_side} pixels: cut the images into tiles"
+            )
+
+
+def total_epochs(train: TrainSettings) -> int:
+    """Epochs of the scheme, its phases counted once."""
+    return sum(getattr(train, name) for name in EPOCHS[train.scheme])
 
 
 def at(quantiles: Quantiles, fraction: float) -> float:

@@ -6,7 +6,7 @@ Isensee et al. 2021 (nnU-Net, Nature Methods 18) plan segmentation from such a f
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,17 +58,21 @@ class Fingerprint(NamedTuple):
     overlapping: float
     """Fraction of the objects that overlap another one of their class with an IoU of 0.3 or more."""
     mirrored_classes: tuple[str, ...]
-    """Classes that a mirror image would turn into others: named as left and right, or each on one side of the image."""
+    """Classes that a mirror image would turn into others: named as left and right, each on one side of the image, or
+    looking like one another's mirror image."""
     classes: dict[str, ClassFingerprint]
     """By name, sorted."""
 
 
-def fingerprint(records: Sequence[Record], sizes: Sequence[tuple[int, int]]) -> Fingerprint:
+def fingerprint(
+    records: Sequence[Record], sizes: Sequence[tuple[int, int]], mirrored_by_looks: Collection[str] = ()
+) -> Fingerprint:
     """The fingerprint of training images.
 
     Args:
         records: the images, after their boxes were repaired.
         sizes: (height, width) of each image.
+        mirrored_by_looks: see `frcnn.planning.mirror.mirrored_by_looks`, which reads the images.
 
     Raises:
         ValueError: there is no object.
@@ -105,7 +109,7 @@ def fingerprint(records: Sequence[Record], sizes: Sequence[tuple[int, int]]) -> 
         aspect_ratio=_quantiles(sides[:, 1] / sides[:, 0]),
         objects_per_image=_quantiles(per_image[per_image > 0]),
         overlapping=_overlapping(boxes, image, names),
-        mirrored_classes=mirrored_classes(centers),
+        mirrored_classes=tuple(sorted({*mirrored_classes(centers), *mirrored_by_looks})),
         classes=by_class,
     )
 

@@ -3,57 +3,94 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from frcnn.config import Config, make_config, set_names, with_settings
+from frcnn.config import (
+    Config,
+    ModelSettings,
+    dump,
+    flat,
+    make_config,
+    set_names,
+    with_base_model,
+    with_settings,
+)
 from frcnn.data.dataset import Dataset
-from frcnn.data.images import image_size
+from frcnn.data.image_cache import disk_limit, memory_limit
+from frcnn.data.images import decoded_bytes, image_size
 from frcnn.data.records import Record
 from frcnn.messages import plural
+from frcnn.nn.model_file import detector_settings
 from frcnn.planning import choices
 from frcnn.planning.anchors import fitted_anchors
-from frcnn.planning.choices import Choice
-from frcnn.planning.fingerprint import Fingerprint, fingerprint
+from frcnn.planning.choices import Choice, Machine, at
+from frcnn.planning.fingerprint import Fingerprint, Quantiles, fingerprint
+from frcnn.planning.mirror import mirrored_by_looks
+
+_IMAGE_SIZE = {f"detector.image.{name}" for name in ("resize", "width", "height", "shorter_side", "longer_side")}
+_ROI_HEAD = {"base_model.cascade", "base_model.box_per_class"}
+"""Settings that only fit together: if one is named, none is chosen."""
 
 
 class Plan(NamedTuple):
-    """What `make_plan` chose. `print(plan)` shows a table; `plan.to_yaml()` is a file for `frcnn train --config`."""
+    """What `frcnn.plan` chose. `print(plan)` shows a table; `plan.to_yaml()` is a file for `frcnn train --config`."""
 
     data: str
     """Name of the data set."""
     fingerprint: Fingerprint
     choices: tuple[Choice, ...]
+    config: Config
+    """All settings, with the choices."""
+    named: tuple[str, ...] = ()
+    """The settings that the user chose."""
+    warnings: tuple[str, ...] = ()
+    """Problems of the data that no setting solves."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """All choices, by dotted name."""
         return {name: value for choice in self.choices for name, value in choice.settings.items()}
 
+    def with_choice(self, choice: Choice) -> Plan:
+        """The plan with one more choice. Earlier choices that share a setting are dropped."""
+        others = (each for each in self.choices if not choice.settings.keys() & each.settings.keys())
+        return self._replace(choices=(*others, choice), config=with_settings(self.config, choice.settings))
+
     def __str__(self) -> str:
         rows = [
-            (name, _value(value), choice.because if index == 0 else "")
+            (name, _value(value), choice.reason if index == 0 else "")
             for choice in self.choices
             for index, (name, value) in enumerate(choice.settings.items())
         ]
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)] if rows else []
         lines = [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in rows]
+        lines = lines or ["nothing to choose: all of these settings are named"]
+        lines += [f"warning: {each}" for each in self.warnings]
         return "\n".join([f"plan for {self.data}: {_summary(self.fingerprint)}", *(f"  {line}" for line in lines)])
 
     def to_yaml(self) -> str:
-        """The chosen settings as YAML, each with its reason as a comment."""
-        head = f"# Plan for {self.data}: {_summary(self.fingerprint)}.\n# Use it: frcnn train DATA --config THIS_FILE\n"
-        reasons = {name: choice.because for choice in self.choices for name in choice.settings}
-        return head + "\n".join(_yaml_lines(self.settings, reasons)) + "\n"
+        """The chosen settings as YAML, each with its reason as a comment, and those that the user named."""
+        lines = (f"Plan for {self.data}: {_summary(self.fingerprint)}.", *_figures(self.fingerprint))
+        head = "".join(f"# {line}\n" for line in (*lines, "Use it: frcnn train DATA --config THIS_FILE"))
+        values = flat(dump(self.config))
+        private = {"data.path", "base_model.weights"}  # paths of this computer
+        settings = {name: values[name] for name in self.named if name in values and name not in private}
+        reasons = dict.fromkeys(settings, "named, not chosen")
+        settings |= self.settings
+        reasons |= {name: choice.reason for choice in self.choices for name in choice.settings}
+        return head + ("\n".join(_yaml_lines(settings, reasons)) if settings else "{}") + "\n"
 
     def to_json(self) -> str:
         """The fingerprint, and each choice with its reason, as JSON text."""
         found = self.fingerprint._asdict()
         found["classes"] = {name: each._asdict() for name, each in self.fingerprint.classes.items()}
         content = {"data": self.data, "fingerprint": found, "choices": [each._asdict() for each in self.choices]}
+        content["warnings"] = self.warnings
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -61,68 +98,144 @@ def plan(
     data: str | Path,
     *,
     base_model: str | None = None,
-    recipe: str | None = None,
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Choose settings that fit the training images of a folder. The same data gives the same plan.
+    """Choose settings that fit the training images of a folder.
+
+    `frcnn.train` makes the same plan, unless it starts from a trained detector or has a budget.
+
+    The same data gives the same plan, except for `data.cache` and `data.workers`, which depend on the computer.
 
     Args:
         data: folder of images and boxes.
-        base_model, recipe, config, settings: as for `frcnn.train`. Settings in `config` and `settings` do not change.
+        base_model, config, settings: as for `frcnn.train`. Settings named there are kept.
 
     Raises:
         FileNotFoundError, ValueError: something is wrong with the arguments or the data.
     """
     file = None if config is None else Path(config)
-    merged = make_config(base_model=base_model, recipe=recipe, file=file, overrides=settings or {})
-    dataset = Dataset(Path(data), merged.data)
-    sizes = [image_size(Path(path)) for path in dataset.train.paths]
-    return make_plan(dataset.name, dataset.train, sizes, merged, set_names(file, settings or {}))
+    merged = make_config(base_model=base_model, file=file, overrides=settings or {})
+    return plan_for(Dataset(Path(data), merged.data), merged, set_names(file, settings or {}, base_model))
 
 
-def make_plan(
-    data: str,
-    records: Sequence[Record],
-    sizes: Sequence[tuple[int, int]],
-    config: Config,
-    named: Collection[str] = (),
-) -> Plan:
-    """Choose settings for training images.
+def plan_for(dataset: Dataset, config: Config, named: Collection[str] = (), *, weights: str | None = None) -> Plan:
+    """Choose settings for the training images of a data set.
 
     Args:
-        data: name of the data set.
-        records: the training images, after their boxes were repaired.
-        sizes: (height, width) of each image.
         config: all settings so far.
         named: the settings that the user chose, by dotted name; they do not change.
+        weights: what training starts from, as for `frcnn.train`. The layers and anchors of a detector stay.
 
     Raises:
         ValueError: there is no object.
     """
-    found = fingerprint(records, sizes)
-    made: list[Choice] = []
+    detector = detector_settings(config.model, config.base_model.weights if weights in (None, "auto") else weights)
+    paths = [Path(path) for path in dataset.train.paths]
+    sizes = [image_size(path) for path in paths]
+    found = fingerprint(dataset.train, sizes, mirrored_by_looks(dataset.train))
+    result = make_plan(dataset.name, found, dataset.train, sizes, config, named, detector=detector)
+    return _for_machine(result, paths, sizes, named)
 
-    def add(choice: Choice | None) -> None:
-        nonlocal config
-        if choice is None:
-            return
-        settings = {name: value for name, value in choice.settings.items() if name not in named}
-        if settings:
-            config = with_settings(config, settings)
-            made.append(choice._replace(settings=settings))
 
-    add(choices.input_size(found, config))
-    add(fitted_anchors(records, sizes, config))
+def make_plan(
+    data: str,
+    found: Fingerprint,
+    records: Sequence[Record],
+    sizes: Sequence[tuple[int, int]],
+    config: Config,
+    named: Collection[str] = (),
+    *,
+    detector: ModelSettings | None = None,
+) -> Plan:
+    """The part of a plan that depends on the data alone.
+
+    Args:
+        data: name of the data set.
+        found: the fingerprint of the images.
+        records: the images, after their boxes were repaired.
+        sizes: (height, width) of each image.
+        config, named: see `plan_for`.
+        detector: the settings of the detector that training starts from; None: it starts from a base model.
+    """
+    made = _Choices(config, named)
+    free_image = _IMAGE_SIZE.isdisjoint(named)
+    if detector is None:
+        if not any(name.startswith(("base_model.", "detector.anchors.")) for name in named):
+            made.add(choices.pyramid(found, config, free_input=free_image), with_preset=True)
+        if free_image:
+            made.add(choices.input_size(found, made.config))
+        if _ROI_HEAD.isdisjoint(named):
+            made.add(choices.roi_head(made.config))
+        made.add(fitted_anchors(records, sizes, made.config))
+    elif "base_model.name" not in named or detector.base_model.name == config.base_model.name:
+        made.add(choices.initial_detector(detector, config))
     for choose in (choices.min_proposal_size, choices.max_detections, choices.proposals, choices.roi_samples):
-        add(choose(found, config))
-    add(choices.mirror(found))
-    return Plan(data, found, tuple(made))
+        made.add(choose(found, made.config))
+    made.add(choices.schedule(found, made.config))
+    made.add(choices.mirror(found), always=True)
+    made.add(choices.augmentation())
+    warnings = tuple(choices.warnings(found, made.config))
+    return Plan(data, found, tuple(made.choices), made.config, tuple(sorted(named)), warnings)
+
+
+def _for_machine(plan: Plan, paths: Sequence[Path], sizes: Sequence[tuple[int, int]], named: Collection[str]) -> Plan:
+    """Add the choices that depend on this computer."""
+    resizing = plan.config.detector.resizing
+    size = sum(decoded_bytes(path, size, resizing) for path, size in zip(paths, sizes, strict=True))
+    machine = Machine(os.cpu_count() or 1, memory_limit(), disk_limit(Path()))
+    made = _Choices(plan.config, named)
+    made.add(choices.cache(size, choices.total_epochs(plan.config.train), machine))
+    made.add(choices.workers(machine))
+    return plan._replace(choices=(*plan.choices, *made.choices), config=made.config)
+
+
+class _Choices:
+    """The choices made so far, and the settings that result."""
+
+    def __init__(self, config: Config, named: Collection[str]) -> None:
+        self.config = config
+        self.choices: list[Choice] = []
+        self._named = frozenset(named)
+
+    def add(self, choice: Choice | None, *, always: bool = False, with_preset: bool = False) -> None:
+        """Add a choice, less the settings that the user named.
+
+        Args:
+            always: keep the choice even if it changes nothing.
+            with_preset: it names a base model, whose preset is added too.
+        """
+        settings = {} if choice is None else {n: v for n, v in choice.settings.items() if n not in self._named}
+        changed = self.config
+        if with_preset and settings:
+            changed = with_base_model(changed, settings["base_model.name"], self._named)
+        changed = with_settings(changed, settings)
+        if choice is not None and settings and (always or changed != self.config):
+            self.config = changed
+            self.choices.append(choice._replace(settings=settings))
 
 
 def _summary(found: Fingerprint) -> str:
     objects, classes = plural(found.objects, "object"), plural(len(found.classes), "class", "classes")
     return f"{plural(found.images, 'training image')}, {objects}, {classes}"
+
+
+def _figures(found: Fingerprint) -> Iterator[str]:
+    """The fingerprint in words."""
+
+    def spread(quantiles: Quantiles) -> str:
+        low, middle, high = (f"{at(quantiles, fraction):g}" for fraction in (0.05, 0.5, 0.95))
+        return f"{low}, {middle}, {high}"
+
+    yield "Three numbers are the 5th, 50th and 95th percentile."
+    yield f"images without objects: {found.empty_images}"
+    yield f"longer side of the images: {spread(found.longer_side)} pixels"
+    yield f"size of the objects (square root of the area): {spread(found.size)} pixels"
+    yield f"size / longer side of the image: {spread(found.relative_size)}"
+    yield f"height / width of the objects: {spread(found.aspect_ratio)}"
+    yield f"objects in an image that has some: {spread(found.objects_per_image)}"
+    yield f"objects that overlap another one of their class: {found.overlapping:.0%}"
+    yield "classes: " + ", ".join(f"{name} ({each.objects})" for name, each in found.classes.items())
 
 
 def _value(value: Any) -> str:

@@ -129,6 +129,7 @@ def crossval(
     weights: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     config: str | Path | None = None,
+    plan: bool = True,
     offline: bool = False,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
@@ -149,7 +150,8 @@ def crossval(
         folds: how many; 2 or more, at most as many as there are images.
         seeds: one training per fold and seed; None: the seed of the settings.
         out: the folder of the run directories; None: runs/DATA-crossval, or the next free runs/DATA-crossval-N.
-        base_model, recipe, weights, settings, config, offline, callbacks, progress: see `train`.
+        base_model, recipe, weights, settings, config, plan, offline, callbacks, progress: see `train`. Each fold has a
+            plan of its own.
         on_fold: called with each result.
 
     Returns:
@@ -170,6 +172,7 @@ def crossval(
     asked = {"data": data_name, "folds": folds, "data.split_seed": merged.data.split_seed}
     given = {"base_model": base_model, "recipe": recipe, "weights": weights, "config": config}
     asked |= {name: str(value) for name, value in given.items() if value is not None} | overrides
+    asked |= {} if plan else {"plan": False}
     with distributed.process_group():
         new = CrossvalResult(Path(out or ""), folds, seeds, json.loads(json.dumps(asked, default=str)), ())
         chosen = _choose(out, f"{data_name}-crossval", new, Path(data)) if distributed.is_main_process() else None
@@ -187,6 +190,7 @@ def crossval(
                     weights=weights,
                     settings=overrides | {"data.fold": [fold, folds], "train.seed": seed, "train.skip_existing": True},
                     config=config,
+                    plan=plan,
                     offline=offline,
                     callbacks=callbacks,
                     progress=progress,

@@ -7,6 +7,7 @@ import torch
 
 from frcnn.config import Config
 from frcnn.data.dataset import Dataset
+from frcnn.planning.plan import Plan
 
 
 class InitialWeights(NamedTuple):
@@ -26,6 +27,8 @@ class StartReport(NamedTuple):
 
     run_dir: Path
     config: Config
+    plan: Plan | None
+    """The choices and the reason of each; None without a plan."""
     dataset: Dataset
     device: torch.device
     precision: torch.dtype
@@ -39,6 +42,8 @@ class StartReport(NamedTuple):
     """Steps that an interrupted run has already done; 0 in a new run."""
     steps: int
     """Steps of all phases."""
+    estimated_seconds: float | None
+    """How long training will take, without the evaluation; None for a short training and for one that resumes."""
 
 
 class StepReport(NamedTuple):

@@ -1,6 +1,7 @@
 """The run directory: which one a training writes to, and whether an interrupted run resumes there."""
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, count
@@ -9,22 +10,25 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from frcnn import distributed
-from frcnn.config import CONFIG_FILE, Config, dump, dump_run, read_run_config
+from frcnn.config import CONFIG_FILE, Config, dump, dump_run, flat, read_run_config
 from frcnn.files import remove_partial, write_text
 from frcnn.nn.weights import MODEL_FILE
 
 METRICS_FILE = "metrics.jsonl"
 EVALUATION_FILE = "evaluation.json"
+PLAN_FILE = "plan.yaml"
 DATA_REPORT_FILE = "data_report.json"
 CHECKPOINT_FILE = "checkpoint.pt"
 BEST_FILE = "best.safetensors"
 LAST_FILE = "last.safetensors"
 FAILED_STEP_FILE = "failed-step.pt"
+CACHE_FOLDER = ".cache"
 UNFINISHED_FILE = ".unfinished"
 LOCK_FILE = ".lock"
 
 HARMLESS = frozenset(
     {
+        "data.cache",
         "data.workers",
         "data.num_test_images",
         "data.test_split",
@@ -36,6 +40,7 @@ HARMLESS = frozenset(
     }
 )
 """Settings without effect on the weights: an interrupted run may resume with other values."""
+_EPOCHS = {"train.epochs", "train.rpn_epochs", "train.roi_epochs"}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -131,6 +136,7 @@ def remove_leftovers(run_dir: Path) -> None:
     """Remove the files that only serve to resume."""
     for file in (run_dir / CHECKPOINT_FILE, run_dir / UNFINISHED_FILE, *run_dir.glob("proposals-*.npy")):
         file.unlink(missing_ok=True)
+    shutil.rmtree(run_dir / CACHE_FOLDER, ignore_errors=True)
 
 
 def is_unfinished(run_dir: Path) -> bool:
@@ -147,13 +153,16 @@ def different_settings(run_dir: Path, config: Config) -> list[str]:
     """The settings that differ from those in the run directory, e.g. "train.lr: [0.01] there, [0.02] now"; without
     those that have no effect on the weights."""
     try:
-        there, now = _flat(dump(read_run_config(run_dir))), _flat(dump(config))
+        there, now = flat(dump(read_run_config(run_dir))), flat(dump(config))
     except ValueError as error:  # e.g. settings of another version
         return [f"{CONFIG_FILE}: {error}"]
+    free = (
+        HARMLESS if config.train.budget is None else HARMLESS | _EPOCHS
+    )  # with a budget, epochs depend on the machine
     return [
         f"{key}: {there[key]} there, {now[key]} now"
         for key in now
-        if there[key] != now[key] and key not in HARMLESS and not key.startswith("detector.draw.")
+        if there[key] != now[key] and key not in free and not key.startswith("detector.draw.")
     ]
 
 
@@ -211,14 +220,3 @@ def numbered(name: str) -> list[Path]:
         elif start == name and number.isdecimal():
             numbers[folder] = int(number)
     return sorted(numbers, key=lambda folder: numbers[folder])
-
-
-def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
-    """Nested settings by dotted name."""
-    flat: dict[str, object] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -3,18 +3,28 @@
 import difflib
 import inspect
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, NamedTuple, Never
 
 import torch
 
 from frcnn import distributed
-from frcnn.config import CONFIG_FILE, Config, local_settings, make_config
+from frcnn.config import (
+    CONFIG_FILE,
+    Config,
+    local_settings,
+    make_config,
+    read_run_config,
+    set_names,
+    with_settings,
+)
 from frcnn.config.merge import OF_THE_DATA, hint_for, similar_settings
 from frcnn.data.dataset import Dataset, open_dataset
+from frcnn.data.image_cache import ImageCache, disk_limit, memory_limit
 from frcnn.data.loader import load_batch
 from frcnn.detector import Detector
 from frcnn.evaluation.evaluate import evaluate
@@ -25,22 +35,28 @@ from frcnn.nn.device import choose_device, choose_precision
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import load_model, save_model
 from frcnn.nn.weights import MODEL_FILE
+from frcnn.planning.choices import EPOCHS, Choice, within_budget
+from frcnn.planning.plan import Plan, plan_for
 from frcnn.training.callbacks import Callback
 from frcnn.training.checkpoint import Checkpoint
 from frcnn.training.debug_step import NonFiniteLossError, save_failed_step
 from frcnn.training.draw_graph import check_graphs, draw_graphs
 from frcnn.training.engine import fit
+from frcnn.training.estimate import estimate_seconds
 from frcnn.training.initial_model import initial_model
 from frcnn.training.loggers import MetricsLogger, TensorBoardLogger, check_logger, draw_curves
 from frcnn.training.progress import ProgressBar
 from frcnn.training.reports import StartReport
 from frcnn.training.run_dir import (
     BEST_FILE,
+    CACHE_FOLDER,
     DATA_REPORT_FILE,
     EVALUATION_FILE,
     LAST_FILE,
+    PLAN_FILE,
     choose_run_dir,
     claimed,
+    is_unfinished,
     remove_leftovers,
 )
 from frcnn.training.schedule import images_per_step
@@ -48,6 +64,8 @@ from frcnn.training.schemes import phases_of
 from frcnn.training.state import Best, TrainingState
 
 SMOKE_TEST_IMAGES = 8
+_SHORT = 100
+"""A training with fewer steps is not timed."""
 _OUTPUT_FOLDERS = ("project", "name", "save_dir", "output_dir", "run_dir")
 """What other libraries call `out`."""
 
@@ -64,6 +82,8 @@ class TrainResult:
     """On the test images; None if there are none."""
     trained: bool = True
     """False if the run directory held a trained model already."""
+    plan: Plan | None = None
+    """The settings that were chosen to fit the data; None without a plan, or if `trained` is False."""
     best: Best | None = None
     """The validation whose weights the detector has; None without validation, or if `trained` is False."""
 
@@ -92,6 +112,8 @@ def train(
     patience: int | None = None,
     settings: Mapping[str, Any] | None = None,
     config: str | Path | None = None,
+    plan: bool = True,
+    budget: float | None = None,
     offline: bool = False,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -100,9 +122,10 @@ def train(
 ) -> TrainResult:
     """Train a detector on a folder of images and boxes, and evaluate it on the test images.
 
-    The settings, the data and the weights are checked before anything is written. An interrupted run resumes from its
-    last checkpoint if `train` is called again with the same arguments, and ends with bit-identical weights. Under
-    torchrun, all processes train together, and the main process writes.
+    Settings that you do not name are chosen to fit the data; see `frcnn.plan`. The settings, the data and the weights
+    are checked before anything is written. An interrupted run resumes from its last checkpoint if `train` is called
+    again with the same arguments, and ends with bit-identical weights. Under torchrun, all processes train together,
+    and the main process writes.
 
     Arguments that are None keep the values of `settings`, `config` or the preset; `frcnn config` lists all settings.
 
@@ -131,7 +154,11 @@ def train(
         patience: stop early after so many validations without a better one.
         settings: any other settings, by dotted name, e.g. {"detector.image.shorter_side": 800,
             "detector.image.longer_side": 1333} for larger inputs. The arguments above win.
-        config: YAML file of settings, e.g. config.yaml of a run directory.
+        config: YAML file of settings, e.g. config.yaml of a run directory, or a plan.
+        plan: choose the settings that you do not name, to fit the data; False: use the defaults. A recipe is used as it
+            is, without a plan.
+        budget: time for training, seconds. It replaces the epochs by as many as fit, at most three times as many. The
+            validations and the evaluation come on top.
         offline: never open a connection.
         resume: raise an error if there is no run to resume.
         callbacks: hooks that log or stop training.
@@ -157,6 +184,7 @@ def train(
         "train.precision": precision,
         "train.validate_every": validate_every,
         "train.patience": patience,
+        "train.budget": budget,
         "data.split": split,
         "data.format": format,
         "data.val_fraction": val_fraction,
@@ -174,13 +202,27 @@ def train(
         merged = make_config(base_model=base_model, recipe=recipe, file=file, overrides=local | overrides)
         merged = _with_sources(merged, data, weights)
         callbacks = [*([ProgressBar()] if progress else []), *callbacks] if distributed.is_main_process() else []
-        choice = choose_run_dir(merged, out, resume=resume) if distributed.is_main_process() else None
-        run_dir, finished = distributed.broadcast_object(choice)  # type: ignore[misc]
+        dataset = start = None
+        if distributed.is_main_process():
+            planned = None
+            if plan and recipe is None:
+                dataset = _open_dataset(merged)
+                named = set_names(file, local | overrides, base_model)
+                source = None if weights is None else str(weights)
+                planned = plan_for(dataset, merged, named, weights=source)
+                merged = planned.config
+            start = _Start(merged, planned, *choose_run_dir(merged, out, resume=resume))
+        merged, planned, run_dir, finished = distributed.broadcast_object(start)  # type: ignore[misc]
         if finished:
             dataset = open_dataset(Path(str(merged.data.path)), merged.data, ("test",))
-            model, best = load_model(run_dir, device=merged.train.device), None
+            model, best, planned = load_model(run_dir, device=merged.train.device), None, None
         else:
-            dataset, model, best = _train(merged, run_dir, weights, offline=offline, callbacks=callbacks)
+            dataset = dataset or _open_dataset(merged)
+            if merged.train.smoke_test:
+                dataset = _few_images(dataset)
+            model, best, planned = _train(
+                merged, planned, dataset, run_dir, weights, offline=offline, callbacks=callbacks
+            )
             if merged.train.export_native and distributed.is_main_process():
                 from frcnn.export.export import export
 
@@ -190,7 +232,7 @@ def train(
 
                 export(model, "onnx", run_dir / "model.onnx", data=dataset, log=log)
         metrics = _evaluate(model, dataset, run_dir, callbacks, merged.data.workers)
-        return TrainResult(run_dir, Detector(model, path=run_dir), dataset, metrics, not finished, best)
+        return TrainResult(run_dir, Detector(model, path=run_dir), dataset, metrics, not finished, planned, best)
 
 
 def _argument_for(name: str, arguments: Collection[str]) -> str:
@@ -230,31 +272,51 @@ def _with_sources(config: Config, data: str | Path | None, weights: str | Path |
     return config.model_copy(update=updated)
 
 
+class _Start(NamedTuple):
+    """What the main process decides for all processes."""
+
+    config: Config
+    plan: Plan | None
+    run_dir: Path
+    finished: bool
+
+
 def _train(
-    config: Config, run_dir: Path, weights: str | Path | None, *, offline: bool, callbacks: Sequence[Callback]
-) -> tuple[Dataset, FasterRCNN, Best | None]:
-    """Train or resume. Returns the data, the model that is stored, and the best validation."""
-    settings, graphs = config.train, list[Path]()
+    config: Config,
+    plan: Plan | None,
+    dataset: Dataset,
+    run_dir: Path,
+    weights: str | Path | None,
+    *,
+    offline: bool,
+    callbacks: Sequence[Callback],
+) -> tuple[FasterRCNN, Best | None, Plan | None]:
+    """Train or resume. Returns the model that is stored, the best validation, and the plan."""
     device, precision = _check(config)
-    dataset = _open_dataset(config)
     source = None if weights is None else str(weights)
     model, initial = initial_model(config, dataset.classes, source, offline=offline)
-    phases = phases_of(settings)
+    config, plan, seconds = _timed(config, plan, model.to(device), dataset, run_dir, precision)
+    settings, graphs, phases = config.train, list[Path](), phases_of(config.train)
 
     with claimed(run_dir, config), _deterministic(settings.deterministic):
         if settings.draw_graph and distributed.is_main_process():
             example = load_batch(dataset.train[:1], model.classes, config.detector.resizing)
             graphs = draw_graphs(model, settings, phases, example, run_dir, settings.graph_type)
         steps_per_epoch = -(-len(dataset.train) // images_per_step(settings))
-        state = TrainingState(model.to(device), settings, phases, steps_per_epoch, precision)
+        state = TrainingState(model, settings, phases, steps_per_epoch, precision)
         checkpoint = Checkpoint(run_dir, state, data=dataset.fingerprint())
         checkpoint.restore()
         if distributed.is_main_process():
             write_text(run_dir / DATA_REPORT_FILE, dataset.report())
+            if plan is not None and not (run_dir / PLAN_FILE).is_file():
+                write_text(run_dir / PLAN_FILE, plan.to_yaml())
             board = [TensorBoardLogger(run_dir)] if settings.logger == "tensorboard" else []
             callbacks = [MetricsLogger(run_dir), *board, *callbacks]
+        cache = _image_cache(config.data.cache, run_dir)
         size, step, steps = state.images_per_step, state.step, state.steps
-        start = StartReport(run_dir, config, dataset, device, precision, size, initial, graphs, step, steps)
+        start = StartReport(
+            run_dir, config, plan, dataset, device, precision, size, initial, graphs, step, steps, seconds
+        )
         try:
             for callback in callbacks:
                 callback.on_start(start, state)
@@ -266,13 +328,50 @@ def _train(
                 callbacks=callbacks,
                 checkpoint=checkpoint,
                 workers=config.data.workers,
+                read=cache.read,
             )
         except NonFiniteLossError as error:
             raise save_failed_step(error, run_dir) from error
         finally:
+            cache.close()
             for callback in callbacks:
                 callback.on_end(state)
-        return dataset, _store(state, run_dir), state.best
+        return _store(state, run_dir), state.best, plan
+
+
+def _image_cache(where: str, run_dir: Path) -> ImageCache:
+    """The cache of this process's training images. All processes together use a part of the memory or of the disk."""
+    folder = run_dir / CACHE_FOLDER / str(distributed.rank()) if where == "disk" else None
+    limit = {"none": 0, "memory": memory_limit(), "disk": disk_limit(run_dir)}[where]
+    return ImageCache(limit // distributed.world_size(), folder)
+
+
+def _timed(
+    config: Config, plan: Plan | None, model: FasterRCNN, dataset: Dataset, run_dir: Path, precision: torch.dtype
+) -> tuple[Config, Plan | None, float | None]:
+    """The settings and the plan with as many epochs as `train.budget` allows, and how long training will take, seconds;
+    None: it is short, or it resumes. A training that resumes keeps its epochs."""
+    settings, start = config.train, time.monotonic()
+    names = EPOCHS[settings.scheme]
+    steps = sum(phase.epochs for phase in phases_of(settings)) * len(dataset.train) / images_per_step(settings)
+    choice, seconds = None, None
+    if is_unfinished(run_dir):
+        if settings.budget is not None:
+            there = read_run_config(run_dir).train
+            choice = Choice({f"train.{name}": getattr(there, name) for name in names}, "kept when training resumes")
+    elif not settings.smoke_test and (steps >= _SHORT or settings.budget is not None):
+        try:
+            seconds = estimate_seconds(model, settings, dataset.train, precision, workers=config.data.workers)
+        except NonFiniteLossError:
+            return config, plan, None  # training will say so
+        if settings.budget is not None:
+            choice = within_budget(settings, seconds, time.monotonic() - start)
+            choice = distributed.broadcast_object(choice)
+            seconds *= sum(choice.settings.values()) / sum(getattr(settings, name) for name in names)
+    if choice is not None:
+        config = with_settings(config, choice.settings)
+        plan = None if plan is None else plan.with_choice(choice)
+    return config, plan, seconds
 
 
 def _check(config: Config) -> tuple[torch.device, torch.dtype]:
@@ -291,7 +390,11 @@ def _check(config: Config) -> tuple[torch.device, torch.dtype]:
 
 
 def _open_dataset(config: Config) -> Dataset:
-    """The data; for a smoke test, a few images of it."""
+    """The data, if it has what the settings need.
+
+    Raises:
+        ValueError: see `frcnn.data.dataset.open_dataset`; or validation has no images, or they would not be used.
+    """
     dataset = open_dataset(Path(str(config.data.path)), config.data)
     if config.train.validate_every is not None and not any(record.class_names for record in dataset.val):
         raise ValueError(
@@ -302,8 +405,11 @@ def _open_dataset(config: Config) -> Dataset:
         raise ValueError(
             "data.val_fraction: the validation images would not be used; set train.validate_every too, e.g. 1"
         )
-    if not config.train.smoke_test:
-        return dataset
+    return dataset
+
+
+def _few_images(dataset: Dataset) -> Dataset:
+    """A few images of each split, for a smoke test."""
     with_objects = [index for index, record in enumerate(dataset.train) if record.class_names]
     without = [index for index, record in enumerate(dataset.train) if not record.class_names][: SMOKE_TEST_IMAGES // 4]
     chosen = with_objects[: SMOKE_TEST_IMAGES - len(without)] + without

@@ -134,7 +134,9 @@ class CheckReport(NamedTuple):
         better = self.suggestion.anchor_recall.all
         return [
             *lines,
-            "  these anchors would have " + " and ".join(f"{better[level]:.1%}" for level in IOU_LEVELS) + ":",
+            "  `frcnn train` chooses its own anchors (`frcnn plan` shows them). With --no-plan, use these, with "
+            + " and ".join(f"{better[level]:.1%}" for level in IOU_LEVELS)
+            + ":",
             "    " + " ".join(f"--set '{setting}'" for setting in self.suggestion.settings),
         ]
 
