@@ -62,7 +62,7 @@ def test_small_objects_get_a_larger_input(
 
 @pytest.mark.parametrize(
     ("relative", "longer_side", "chosen"),
-    [(0.05, 4000, False), (33 / 1024, 4000, False), (30 / 1024, 4000, True), (0.05, 300, True)],
+    [(0.05, 4000, False), (17 / 1024, 4000, False), (15 / 1024, 4000, True), (0.025, 300, True)],
 )
 def test_objects_that_stay_small_get_finer_feature_maps(
     relative: float, longer_side: float, chosen: bool, config: Config

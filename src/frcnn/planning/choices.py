@@ -41,7 +41,7 @@ class Choice(NamedTuple):
 
 SMALL, SMALL_ON_PYRAMID = 32.0, 16.0
 """Pixels at the input that the size of most objects should reach: two cells of a feature map of stride 16; four of the
-finest map of a pyramid."""
+finest map of a pyramid. Objects under one cell of a single map (16 pixels) need a pyramid."""
 LARGEST_INPUT = 1024
 """Longer side, pixels. The time of a step grows with the area."""
 PYRAMID_CHANNELS = 64
@@ -49,8 +49,8 @@ PYRAMID_CHANNELS = 64
 
 
 def pyramid(found: Fingerprint, config: Config, *, free_input: bool = True) -> Choice | None:
-    """The feature pyramid of the base model, with few channels, if a quarter of the objects would be under `SMALL` even
-    at the largest input.
+    """The feature pyramid of the base model, with few channels, if a quarter of the objects would be under 16 pixels
+    even at the largest input.
 
     Args:
         free_input: False: the user named the size of the input.
@@ -59,7 +59,7 @@ def pyramid(found: Fingerprint, config: Config, *, free_input: bool = True) -> C
     named = image.longer_side if image.resize == "shorter_side" else max(image.width, image.height)
     largest = LARGEST_INPUT if free_input and image.resize == "shorter_side" else named
     reached = at(found.relative_size, 0.25) * min(largest, 2 * at(found.longer_side, 0.5))
-    if name not in base_model_names() or reached >= SMALL:
+    if name not in base_model_names() or reached >= SMALL_ON_PYRAMID:
         return None
     settings = {
         "base_model.name": name,
