@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory whose model detects all objects of the tiny data set."""
     folder = tmp_path_factory.mktemp("deploy")
     data = write_tiny(folder / "data")
-    return train(data, out=folder / "run", settings=parse_overrides(SETTINGS), offline=True).run_dir
+    return train(data, out=folder / "run", settings=parse_overrides(SETTINGS), plan=False, offline=True).run_dir
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from torchvision.models.resnet import Bottleneck
 
 from frcnn.config import make_config
 from frcnn.data.images import read_image
-from frcnn.data.transforms import frame, resize
+from frcnn.data.transforms import frame, read_resized
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import from_torchvision
 from frcnn.nn.weights import coco_url
@@ -97,7 +97,7 @@ def channels(out: Tensor) -> Tensor:
 def detect(model: FasterRCNN, photos: list[Image.Image]) -> DetectionTensors:
     settings = model.settings.detector.resizing
     sizes = [(photo.height, photo.width) for photo in photos]
-    return model(*map(torch.from_numpy, frame([resize(photo, settings) for photo in photos], sizes, settings)))
+    return model(*map(torch.from_numpy, frame([read_resized(photo, settings)[0] for photo in photos], sizes, settings)))
 
 
 @torch.no_grad()
@@ -129,7 +129,7 @@ def test_proposals_are_torchvisions(pair: tuple[nn.Module, FasterRCNN], photos: 
     """Hundreds of boxes: more than the detections, of which there are at most 100."""
     theirs, ours = pair
     settings = ours.settings.detector.resizing
-    arrays = frame([resize(photos[1], settings)], [(photos[1].height, photos[1].width)], settings)
+    arrays = frame([read_resized(photos[1], settings)[0]], [(photos[1].height, photos[1].width)], settings)
     inputs = map(torch.from_numpy, arrays)
     actual, _ = ours.propose_and_classify(*inputs)
     images, _ = theirs.transform([tensor(photos[1])])
