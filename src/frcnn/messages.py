@@ -10,9 +10,11 @@ def plural(count: int, noun: str, nouns: str | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time, rounded, e.g. "40 s", "12 min", "3.5 h"."""
+    """A time, rounded, e.g. "40 s", "2.5 min", "12 min", "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
+    if seconds < 600:
+        return f"{seconds / 60:.1f} min"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

@@ -90,7 +90,7 @@ def _summary(start: StartReport) -> Iterator[str]:
         )
         yield f"data: {counts}; {DATA_REPORT_FILE} lists each"
     else:
-        yield f"`frcnn check {config.data.path}` also finds duplicates, odd boxes, and anchors that do not fit"
+        yield f"`frcnn check {config.data.path}` also finds duplicates and odd boxes"
     if start.plan is not None and start.step == 0:
         yield from str(start.plan).split("\n")
         yield "change a choice: --set NAME=VALUE; use the defaults: --no-plan"
