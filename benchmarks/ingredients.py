@@ -8,14 +8,12 @@ with the settings of the row. Results are kept in ingredients.json beside this f
 again.
 """
 
-import argparse
-import json
 import statistics
 import tempfile
 from pathlib import Path
 
 from compare.machine import machine
-from small_sets import SETS
+from small_sets import SETS, Result, Results, run_missing
 
 import frcnn
 from frcnn.config import parse_overrides
@@ -58,33 +56,16 @@ the pyramid for tiny objects (screws; on hituav it was worse, and we do not know
 (0.056 less on grocery), EMA (nothing beside the cosine schedule), the pyramid for larger objects (0.057 less on
 grocery, and slower). These are single runs on few test images: differences under 0.02 say nothing.
 """
-Results = dict[str, dict[str, dict[str, dict[str, float]]]]
-"""Row -> set -> seed -> result."""
 
 
 def main() -> None:
-    frcnn.tune_malloc()  # as the commands do
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("datasets", type=Path)
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    options = parser.parse_args()
-    store = HERE / "ingredients.json"
-    results: Results = json.loads(store.read_text()) if store.is_file() else {}
-    for seed in options.seeds:
-        for name in options.sets:
-            for row in options.rows:
-                runs = results.setdefault(row, {}).setdefault(name, {})
-                if str(seed) in runs:
-                    continue
-                runs[str(seed)] = train(options.datasets / name, {**SETS[name], **parse_overrides(ROWS[row])}, seed)
-                print(name, row, seed, runs[str(seed)], flush=True)
-                store.write_text(json.dumps(results, indent=1) + "\n")
-                (HERE / "ingredients.md").write_text(report(results))
+    def run(row: str, data: Path, name: str, seed: int, results: Results) -> Result:
+        return train(data, {**SETS[name], **parse_overrides(ROWS[row])}, seed)
+
+    run_missing(__doc__, HERE / "ingredients.json", list(ROWS), list(ROWS), run, report)
 
 
-def train(data: Path, settings: dict, seed: int) -> dict[str, float]:
+def train(data: Path, settings: dict, seed: int) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         metrics = frcnn.train(data, seed=seed, settings=settings, plan=False, out=run, progress=False).metrics
@@ -112,7 +93,7 @@ def report(results: Results) -> str:
     )
 
 
-def _cell(runs: list[dict[str, float]]) -> str:
+def _cell(runs: list[Result]) -> str:
     return " / ".join(f"{statistics.fmean(run[key] for run in runs):.3f}" for key in ("map50", "map")) if runs else "-"
 
 

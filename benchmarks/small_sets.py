@@ -99,14 +99,33 @@ ROWS: dict[str, Callable[[Path, dict[str, Any], int, dict[str, Result]], Result]
 
 
 def main() -> None:
+    def run(row: str, data: Path, name: str, seed: int, results: Results) -> Result:
+        others = {each: seeds[name][str(seed)] for each, seeds in results.items() if str(seed) in seeds.get(name, {})}
+        return ROWS[row](data, SETS[name], seed, others)
+
+    run_missing(__doc__, HERE / "small_sets.json", list(ROWS), ["frcnn"], run, report)
+
+
+def run_missing(
+    about: str | None,
+    store: Path,
+    rows: list[str],
+    default_rows: list[str],
+    run: Callable[[str, Path, str, int, Results], Result],
+    report: Callable[[Results], str],
+) -> None:
+    """Read the command line, run what is not in the store yet, and write the report beside it after each run.
+
+    Args:
+        run: of a row, the folder of a set, its name, a seed and all results so far.
+    """
     frcnn.tune_malloc()  # as the commands do
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", type=Path)
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=["frcnn"])
+    parser.add_argument("--rows", nargs="+", choices=rows, default=default_rows)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     options = parser.parse_args()
-    store = HERE / "small_sets.json"
     results: Results = json.loads(store.read_text()) if store.is_file() else {}
     for seed in options.seeds:
         for name in options.sets:
@@ -114,13 +133,10 @@ def main() -> None:
                 runs = results.setdefault(row, {}).setdefault(name, {})
                 if str(seed) in runs:
                     continue
-                others = {
-                    each: seeds[name][str(seed)] for each, seeds in results.items() if str(seed) in seeds.get(name, {})
-                }
-                runs[str(seed)] = ROWS[row](options.datasets / name, SETS[name], seed, others)
+                runs[str(seed)] = run(row, options.datasets / name, name, seed, results)
                 print(name, row, seed, runs[str(seed)], flush=True)
                 store.write_text(json.dumps(results, indent=1) + "\n")
-                (HERE / "small_sets.md").write_text(report(results))
+                store.with_suffix(".md").write_text(report(results))
 
 
 def report(results: Results) -> str:

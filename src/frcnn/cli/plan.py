@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
         print(result)
         if options.out is None:
             print("`frcnn train` with the same options uses these settings; to edit them first: --out plan.yaml")
-        if options.out is not None:
+        else:
             write_text(options.out, result.to_yaml())
             print(f"{options.out}: the plan; frcnn train {options.data} --config {options.out} uses it")
     if options.json is not None:

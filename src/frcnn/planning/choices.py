@@ -190,8 +190,8 @@ def cache(size: int, epochs: int, machine: Machine) -> Choice | None:
     """
     if epochs < 2:
         return None
-    where = "memory" if size <= machine.cache_memory else "disk" if size <= machine.cache_disk else "memory"
-    part = "" if where == "disk" or size <= machine.cache_memory else "; a part fits"
+    where = "disk" if machine.cache_memory < size <= machine.cache_disk else "memory"
+    part = "; a part fits" if size > max(machine.cache_memory, machine.cache_disk) else ""
     return Choice({"data.cache": where}, f"the decoded training images take {max(size // 10**6, 1):,} MB{part}")
 
 
