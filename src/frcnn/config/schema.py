@@ -259,7 +259,9 @@ class DrawSettings(Settings):
     save: bool = _set(True, "save the test images with their detections after training")
     score_threshold: Fraction = _set(0.5, "boxes of lower score are not drawn, 0..1")
     background: bool = _set(False, "also draw background boxes")
-    unregressed: bool = _set(False, "also draw the RoIs before box regression")
+    unregressed: bool = _set(
+        False, "also draw the RoIs before box regression; of a cascade, before that of its last stage"
+    )
 
     def _idle(self) -> dict[str, str]:
         names = ("score_threshold", "background", "unregressed")
