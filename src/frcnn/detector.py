@@ -158,7 +158,8 @@ class Detector:
             threshold: least confidence of a detection, 0..1. The NMS threshold belongs to the model
                 (`detector.results.nms_threshold`).
             tile: side of a tile in pixels, e.g. 1024. A larger image is predicted in tiles and as a whole, and the
-                detections are merged, so that small objects are found. None: never.
+                detections are merged, so that small objects are found. None: as in training (`detector.image.tile`),
+                where whole images are the default; 0: never.
             overlap: least fraction of a tile that it shares with its neighbor, 0..0.9.
             channels: order of an array's channels, "rgb" or "bgr" (OpenCV).
             allow_urls: also take http(s) addresses, and download them (at most 100 MB each).

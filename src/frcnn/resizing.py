@@ -21,6 +21,9 @@ class Resizing(NamedTuple):
     """With "shorter_side", the frame's sides are multiples of it."""
     antialias: bool = True
     """False: bilinear without antialiasing, between four pixels, not rounded."""
+    tile: int = 0
+    """Larger images are cut into tiles of at most this side, pixels of the image; 0: they are not. Each tile is then
+    resized like an image."""
 
 
 def input_size(original: tuple[int, int], settings: Resizing) -> tuple[int, int]:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from PIL import Image
 
-from frcnn.data.augment import MIN_VISIBLE, Augmentation, View, random_augmentation, read_augmented, to_view
+from frcnn.data.augment import Augmentation, View, random_augmentation, read_augmented, to_view
 from frcnn.data.loader import load_batch
-from frcnn.data.records import Record
+from frcnn.data.records import Record, make_record
+from frcnn.data.tiles import MIN_VISIBLE
 from frcnn.data.transforms import prepare_images
 from frcnn.resizing import Resizing
 
@@ -82,7 +83,7 @@ def test_an_object_that_is_mostly_outside_is_ignored_and_one_that_is_not_seen_is
 ) -> None:
     boxes = [(0, 0, 40, 30), (130, 90, 160, 120), (60, 40, 110, 80), (0, 100, 20, 120)]
     record = bright_in(tmp_path_factory.mktemp("images") / "a.png", (120, 160), *boxes)
-    _, view = read_augmented(record.image, SHORTER, change)
+    _, view = read_augmented(record, SHORTER, change)
     _, visible = to_view(record.boxes, view)
     target = load_batch([record], CLASSES, SHORTER, augmentations=[change]).targets[0]
     assert target.ignore.tolist() == [bool(part < MIN_VISIBLE) for part in visible if part > 0]
@@ -93,7 +94,7 @@ def test_an_object_that_is_mostly_outside_is_ignored_and_one_that_is_not_seen_is
 def test_no_augmentation_changes_nothing(shared: Path, settings: Resizing) -> None:
     """A training image has the same pixels, to the bit, as one that is predicted on."""
     photo = next((shared / "datasets" / "grocery" / "positive").glob("*.jpg"))
-    pixels, view = read_augmented(photo, settings, Augmentation())
+    pixels, view = read_augmented(make_record(photo, []), settings, Augmentation())
     expected = prepare_images([photo], settings)
     np.testing.assert_array_equal(
         pixels.transpose(2, 0, 1), expected.images[0][:, : pixels.shape[0], : pixels.shape[1]]
@@ -104,8 +105,8 @@ def test_no_augmentation_changes_nothing(shared: Path, settings: Resizing) -> No
 def test_a_mirror_image_is_exact(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
-    plain, _ = read_augmented(tmp_path / "a.png", FIT, Augmentation())
-    mirrored, view = read_augmented(tmp_path / "a.png", FIT, Augmentation(flip=True))
+    plain, _ = read_augmented(make_record(tmp_path / "a.png", []), FIT, Augmentation())
+    mirrored, view = read_augmented(make_record(tmp_path / "a.png", []), FIT, Augmentation(flip=True))
     np.testing.assert_array_equal(mirrored, plain[:, ::-1])
     boxes = np.array([[0, 5, 10, 15], [45, 5, 50, 15], [20, 1, 30, 2]], np.float32)
     expected = 3 * np.array([[40, 5, 50, 15], [0, 5, 5, 15], [20, 1, 30, 2]])
@@ -147,10 +148,10 @@ def test_scales_are_as_often_smaller_as_larger_and_colors_change() -> None:
 
 def test_colors_change_but_not_the_type(tmp_path: Path) -> None:
     Image.fromarray(np.full((20, 30, 3), (100, 150, 50), np.uint8)).save(tmp_path / "a.png")
-    pixels, _ = read_augmented(tmp_path / "a.png", FIT, Augmentation(brightness=1.2))
+    pixels, _ = read_augmented(make_record(tmp_path / "a.png", []), FIT, Augmentation(brightness=1.2))
     assert pixels.dtype == np.uint8
     np.testing.assert_allclose(pixels[0, 0], [120, 180, 60], atol=1)
-    gray, _ = read_augmented(tmp_path / "a.png", FIT, Augmentation(saturation=0.0))
+    gray, _ = read_augmented(make_record(tmp_path / "a.png", []), FIT, Augmentation(saturation=0.0))
     assert np.ptp(gray[0, 0]) == 0
-    floats, _ = read_augmented(tmp_path / "a.png", POINT, Augmentation(contrast=0.5))
+    floats, _ = read_augmented(make_record(tmp_path / "a.png", []), POINT, Augmentation(contrast=0.5))
     assert floats.dtype == np.float32

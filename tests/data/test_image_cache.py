@@ -10,6 +10,7 @@ from PIL import Image
 from frcnn.data import image_cache
 from frcnn.data.image_cache import ImageCache
 from frcnn.data.images import read_to_resize
+from frcnn.data.records import Window
 from frcnn.resizing import Resizing
 
 SMALL = Resizing("shorter_side", shorter_side=30, longer_side=40)
@@ -30,9 +31,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that were decoded."""
     names: list[str] = []
 
-    def noted(path: Path, resizing: Resizing) -> tuple[Image.Image, tuple[int, int]]:
+    def noted(path: Path, resizing: Resizing, window: Window | None) -> tuple[Image.Image, tuple[int, int]]:
         names.append(path.name)
-        return read_to_resize(path, resizing)
+        return read_to_resize(path, resizing, window)
 
     monkeypatch.setattr(image_cache, "read_to_resize", noted)
     return names

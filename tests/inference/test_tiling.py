@@ -1,8 +1,6 @@
-"""Windows cover the photo; what was found in them is told once."""
+"""What was found in the tiles of a photo is told once."""
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,14 +8,10 @@ import strategies  # noqa: F401  (its profile)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frcnn.inference.tiling import MIN_TILE, WindowDetections, cut_into_windows, merge_windows
+from frcnn.inference.tiling import WindowDetections, merge_windows
 
 SIZE = (300, 500)
 LEFT, RIGHT, WHOLE = (0, 0, 300, 300), (200, 0, 500, 300), (0, 0, 500, 300)
-
-sides = st.integers(1, 700)
-tiles = st.integers(MIN_TILE, 300)
-overlaps = st.floats(0, 0.9)
 
 
 @st.composite
@@ -48,72 +42,6 @@ def merged(*rows: tuple[tuple[float, ...], tuple[float, ...], int, float]) -> li
     """Boxes and scores."""
     boxes, scores, _, _ = merge_windows(found(rows), SIZE)
     return list(zip(boxes.tolist(), scores.tolist(), strict=True))
-
-
-# -------------------------------------------------------------------------------------------------------------- windows
-
-
-@given(sides, sides, tiles, overlaps)
-def test_windows_cover_the_photo_and_none_is_larger_than_a_tile(
-    height: int, width: int, tile: int, overlap: float
-) -> None:
-    covered = np.zeros((height, width), bool)
-    windows = cut_into_windows((height, width), tile, overlap)
-    for x1, y1, x2, y2 in windows:
-        assert 0 <= x1 < x2 <= width
-        assert 0 <= y1 < y2 <= height
-        assert (x2 - x1, y2 - y1) == (min(tile, width), min(tile, height))
-        covered[y1:y2, x1:x2] = True
-    assert covered.all()
-    assert len(set(windows)) == len(windows)
-
-
-@given(sides, sides, tiles, overlaps, st.data())
-def test_a_box_not_larger_than_the_overlap_lies_whole_in_a_window(
-    height: int, width: int, tile: int, overlap: float, data: st.DataObject
-) -> None:
-    box_width, box_height = (data.draw(st.integers(0, min(side, int(overlap * tile)))) for side in (width, height))
-    x, y = data.draw(st.integers(0, width - box_width)), data.draw(st.integers(0, height - box_height))
-    assert any(
-        x1 <= x and y1 <= y and x + box_width <= x2 and y + box_height <= y2
-        for x1, y1, x2, y2 in cut_into_windows((height, width), tile, overlap)
-    )
-
-
-@given(sides, tiles, overlaps)
-def test_neighbors_overlap_by_what_was_asked_and_no_tile_is_too_many(length: int, tile: int, overlap: float) -> None:
-    windows = cut_into_windows((1, length), tile, overlap)
-    assert all(left[2] - right[0] >= overlap * tile for left, right in pairwise(windows))
-    step = tile - math.ceil(overlap * tile)
-    assert len(windows) == 1 or tile + (len(windows) - 2) * step < length  # as far as one less would reach
-
-
-def test_a_photo_of_108_megapixels() -> None:
-    windows = cut_into_windows((9000, 12000), 1024, 0.2)
-    assert len(windows) == 11 * 15
-    assert windows[0] == (0, 0, 1024, 1024)
-    assert windows[-1] == (12000 - 1024, 9000 - 1024, 12000, 9000)
-
-
-def test_a_photo_not_larger_than_a_tile_is_one_window() -> None:
-    assert cut_into_windows((1024, 700), 1024, 0.2) == [(0, 0, 700, 1024)]
-    assert len(cut_into_windows((1024, 1025), 1024, 0.2)) == 2
-
-
-@pytest.mark.parametrize(
-    ("tile", "overlap", "message"),
-    [
-        (63, 0.2, "tile: 63 pixels must be at least 64"),
-        (0, 0.2, "tile: 0 "),
-        (-1024, 0.2, "tile: -1024 "),
-        (1024, -0.1, r"overlap: -0\.1 must be a fraction of a tile, 0 to 0\.9"),
-        (1024, 0.91, r"overlap: 0\.91 "),
-        (1024, float("nan"), "overlap: nan "),
-    ],
-)
-def test_a_tile_or_an_overlap_that_leads_nowhere_is_an_error(tile: int, overlap: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        cut_into_windows((10, 10), tile, overlap)
 
 
 # -------------------------------------------------------------------------------------------------------------- merging

@@ -215,8 +215,8 @@ def test_boxes_are_taken_at_the_training_size() -> None:
 def test_anchors_for_few_objects_also_fit_objects_of_other_sizes() -> None:
     """Four of one size, far from the anchors: those around it are reached too."""
     config = make_config()
-    records = [make_record(Path("a.png"), [((10, 10, 310, 60), "a")])] * 4
-    choice = fitted_anchors(records, [(480, 640)] * 4, config)
+    records = [make_record(Path("a.png"), [((10, 10, 310, 60), "a")], (480, 640))] * 4
+    choice = fitted_anchors(records, config)
     assert choice is not None
     fitted = with_settings(config, choice.settings)
     levels = feature_levels(config)
@@ -226,4 +226,4 @@ def test_anchors_for_few_objects_also_fit_objects_of_other_sizes() -> None:
         anchors = used.detector.anchors
         best = best_iou(boxes, list(product(anchors.aspect_ratios, anchors.scales)), levels, used).max(axis=1)
         assert (best > 0.5).all() == reached, best
-    assert fitted_anchors([], [], config) is None
+    assert fitted_anchors([], config) is None

@@ -60,19 +60,39 @@ def test_small_objects_get_a_larger_input(
     assert (None if choice is None else tuple(choice.settings.values())) == size
 
 
-@pytest.mark.parametrize(
-    ("relative", "longer_side", "chosen"),
-    [(0.05, 4000, False), (17 / 1024, 4000, False), (15 / 1024, 4000, True), (0.025, 300, True)],
-)
-def test_objects_that_stay_small_get_finer_feature_maps(
-    relative: float, longer_side: float, chosen: bool, config: Config
-) -> None:
-    data = found(relative_size=all_equal(relative), longer_side=all_equal(longer_side))
-    choice = choices.pyramid(data, config)
+@pytest.mark.parametrize(("reached", "chosen"), [(1.0, False), (0.8, False), (0.79, True), (0.0, True)])
+def test_objects_that_anchors_cannot_reach_get_finer_feature_maps(reached: float, chosen: bool, config: Config) -> None:
+    choice = choices.pyramid(config, reached)
     assert (None if choice is None else choice.settings["base_model.name"]) == (
         "efficientnet_lite0-fpn" if chosen else None
     )
-    assert choices.pyramid(data, make_config(base_model="efficientnet_lite0-fpn")) is None  # it has one
+    assert choices.pyramid(make_config(base_model="efficientnet_lite0-fpn"), reached) is None  # it has one
+
+
+@pytest.mark.parametrize(
+    ("longer_side", "size", "tile"),
+    [
+        (3840, 20, 640),
+        (20_000, 40, 640),  # strips
+        (4000, 8, 320),  # no pixel is enlarged more than twice
+        (1000, 6, 320),
+        (400, 6, None),  # enlarged as a whole
+        (3840, 300, None),
+        (3840, 50, None),
+    ],
+)
+def test_tiny_objects_in_large_images_get_tiles(
+    longer_side: int, size: float, tile: int | None, config: Config
+) -> None:
+    choice = choices.tile(found(longer_side=all_equal(longer_side), size=all_equal(size)), config)
+    assert (None if choice is None else choice.settings["detector.image.tile"]) == tile
+
+
+def test_a_tile_holds_nearly_all_objects_in_its_overlap(config: Config) -> None:
+    sizes = (10, 10, 20, 30, 60, 200, 900)
+    choice = choices.tile(found(longer_side=all_equal(5000), size=sizes), config)
+    assert choice is not None
+    assert choice.settings["detector.image.tile"] == 1024  # a fifth of it is 200 or more
 
 
 def test_a_pyramid_needs_a_smaller_input() -> None:
@@ -113,6 +133,13 @@ def test_numbers_for_crowded_images(most: int, detections: int, proposals: int, 
 @pytest.mark.parametrize(("images", "epochs"), [(1, 40), (20, 40), (200, 30), (300, 20), (5000, 12)])
 def test_epochs_give_enough_steps_and_no_more(images: int, epochs: int, config: Config) -> None:
     assert choices.schedule(found(images=images), config).settings["train.epochs"] == epochs
+
+
+def test_many_tiles_show_the_same_objects_so_their_epochs_are_fewer() -> None:
+    tiled = make_config(overrides={"detector.image.tile": 640})
+    choice = choices.schedule(found(images=2000), tiled)
+    assert choice.settings["train.epochs"] == 4
+    assert choice.reason.startswith("2000 tiles")
 
 
 def test_longer_steps_are_fewer(config: Config) -> None:
@@ -173,10 +200,13 @@ def test_a_budget_scales_the_epochs_of_the_scheme() -> None:
 
 
 def test_warnings_about_the_data(config: Config) -> None:
-    assert list(choices.warnings(found(), config)) == []
+    assert list(choices.warnings(found(), found(), config)) == []
     classes = {"cat": ClassFingerprint(100, 90, all_equal(100)), "dog": ClassFingerprint(1, 1, all_equal(100))}
-    few = list(choices.warnings(found(images=12, empty_images=9, classes=classes), config))
+    rare = found(images=12, empty_images=9, classes=classes)
+    few = list(choices.warnings(rare, rare, config))
     assert few[0] == "few training images have objects (3): label at least 10"
     assert few[1].startswith("fewer than 5 training objects of dog")
     strips = found(shorter_side=all_equal(300), longer_side=all_equal(20_000), size=all_equal(60))
-    assert next(choices.warnings(strips, config)).startswith("a quarter of the objects are smaller than 2 pixels")
+    assert next(choices.warnings(strips, strips, config)).startswith(
+        "a quarter of the objects are smaller than 2 pixels"
+    )

@@ -14,13 +14,18 @@ from frcnn.planning.fingerprint import QUANTILES, _overlapping, fingerprint, mir
 SQUARE = (10.0, 10.0, 30.0, 30.0)
 
 
-def record(*objects: tuple[tuple[float, float, float, float], str]) -> Record:
-    return make_record(Path("a.png"), list(objects))
+def record(*objects: tuple[tuple[float, float, float, float], str], size: tuple[int, int] = (100, 100)) -> Record:
+    return make_record(Path("a.png"), list(objects), size)
 
 
 def test_counts_and_quantiles() -> None:
-    records = [record((SQUARE, "cat"), ((0, 0, 80, 20), "dog")), record(), record((SQUARE, "cat"))]
-    found = fingerprint(records, [(100, 200), (50, 50), (100, 200)])
+    wide = (100, 200)
+    records = [
+        record((SQUARE, "cat"), ((0, 0, 80, 20), "dog"), size=wide),
+        record(size=(50, 50)),
+        record((SQUARE, "cat"), size=wide),
+    ]
+    found = fingerprint(records)
     assert (found.images, found.empty_images, found.objects) == (3, 1, 3)
     middle = QUANTILES.index(0.5)
     assert (found.shorter_side[0], found.longer_side[-1], found.shape[middle]) == (50, 200, 2)
@@ -35,19 +40,19 @@ def test_counts_and_quantiles() -> None:
 
 def test_ignored_objects_do_not_count() -> None:
     crowd = record((SQUARE, "cat"), ((0, 0, 5, 5), "cat"))._replace(ignore=np.array([False, True]))
-    found = fingerprint([crowd], [(100, 100)])
+    found = fingerprint([crowd])
     assert (found.objects, found.size[0]) == (1, 20)
 
 
 def test_there_must_be_an_object() -> None:
     with pytest.raises(ValueError, match="no training image has an object"):
-        fingerprint([record()], [(100, 100)])
+        fingerprint([record()])
 
 
 def test_objects_that_overlap() -> None:
     twice = record((SQUARE, "cat"), ((15, 10, 35, 30), "cat"), ((60, 60, 70, 70), "cat"), ((12, 10, 32, 30), "dog"))
     alone = record((SQUARE, "cat"))
-    assert fingerprint([twice, alone], [(100, 100)] * 2).overlapping == pytest.approx(2 / 5)
+    assert fingerprint([twice, alone]).overlapping == pytest.approx(2 / 5)
 
 
 @given(

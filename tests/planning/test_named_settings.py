@@ -8,24 +8,23 @@ import torch
 from safetensors.torch import save_file
 
 from frcnn.config import Config, ModelSettings, make_config, set_names
-from frcnn.data.records import make_record
+from frcnn.data.records import Records, make_record
 from frcnn.nn.build import build_model
 from frcnn.nn.model_file import detector_settings, save_model
 from frcnn.nn.weights import DETECTOR_KEY
 from frcnn.planning.fingerprint import fingerprint
 from frcnn.planning.plan import Plan, make_plan
 
-SIZES = [(3000, 4000)] * 20
-
 
 def plan_for_small_objects(
     overrides: dict[str, Any], base_model: str | None = None, detector: ModelSettings | None = None
 ) -> Plan:
-    """Objects of 40 pixels in images of 4000: without a choice of the user, a pyramid and a larger input."""
-    records = [make_record(Path("a.png"), [((x, 100, x + 40, 140), "a") for x in (100, 900)])] * len(SIZES)
+    """Objects of 25 pixels in images of 1600: without a choice of the user, a pyramid and a larger input."""
+    objects = [((x, 100, x + 25, 125), "a") for x in (100, 900)]
+    records = [make_record(Path("a.png"), objects, (1200, 1600))] * 20
     config = make_config(base_model=base_model, overrides=overrides)
     named = set_names(None, overrides, base_model)
-    return make_plan("x", fingerprint(records, SIZES), records, SIZES, config, named, detector=detector)
+    return make_plan("x", fingerprint(records), Records.of(records), config, named, detector=detector)
 
 
 def test_nothing_named() -> None:

@@ -15,22 +15,20 @@ from tiny import SETTINGS, write_tiny
 import frcnn
 from frcnn.cli import main
 from frcnn.config import make_config, set_names
-from frcnn.data.records import Record, make_record
+from frcnn.data.records import Record, Records, make_record
 from frcnn.planning.fingerprint import fingerprint
 from frcnn.planning.plan import Plan, make_plan
 
-Data = tuple[list[Record], list[tuple[int, int]]]
 
-
-def plan_of(data: Data, **options: Any) -> Plan:
-    return make_plan("x", fingerprint(*data), *data, CONFIG, **options)
+def plan_of(records: list[Record], **options: Any) -> Plan:
+    return make_plan("x", fingerprint(records), Records.of(records), CONFIG, **options)
 
 
 CONFIG = make_config()
 
 
 @st.composite
-def data_sets(draw: st.DrawFn) -> Data:
+def data_sets(draw: st.DrawFn) -> list[Record]:
     """Few or many images of any size, objects from a pixel to the whole image, also none in an image."""
     random = np.random.default_rng(draw(st.integers(0, 10_000)))
     side = st.sampled_from((10, 33, 300, 640, 4000, 20_000))
@@ -43,22 +41,23 @@ def data_sets(draw: st.DrawFn) -> Data:
         sides = np.maximum(random.uniform(least, 1, (count, 2)) ** 3 * (width, height), 1)
         corners = random.uniform(0, 1, (count, 2)) * ((width, height) - sides)
         boxes = np.concatenate((corners, corners + sides), axis=1).tolist()
-        records.append(make_record(Path("a.png"), [(box, random.choice(["left", "right", "cat"])) for box in boxes]))
-    return records, sizes
+        objects = [(box, random.choice(["left", "right", "cat"])) for box in boxes]
+        records.append(make_record(Path("a.png"), objects, (height, width)))
+    return records
 
 
 @settings(max_examples=30)
 @given(data=data_sets())
-def test_every_plan_validates_and_repeats_itself(data: Data) -> None:
+def test_every_plan_validates_and_repeats_itself(data: list[Record]) -> None:
     plan = plan_of(data)
     assert plan_of(data) == plan
-    assert json.loads(plan.to_json())["fingerprint"]["objects"] == sum(len(record.boxes) for record in data[0])
+    assert json.loads(plan.to_json())["fingerprint"]["objects"] == sum(len(record.boxes) for record in data)
     assert len(str(plan).split("\n")) == 1 + len(plan.settings) + len(plan.warnings)
 
 
 @settings(max_examples=10)
 @given(data=data_sets())
-def test_a_plan_is_a_config_file(data: Data, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_plan_is_a_config_file(data: list[Record], tmp_path_factory: pytest.TempPathFactory) -> None:
     plan, file = plan_of(data), tmp_path_factory.mktemp("plan") / "plan.yaml"
     file.write_text(plan.to_yaml())
     assert make_config(file=file) == plan.config
@@ -66,8 +65,10 @@ def test_a_plan_is_a_config_file(data: Data, tmp_path_factory: pytest.TempPathFa
 
 
 def test_settings_that_the_user_names_stay() -> None:
-    records = [make_record(Path("a.png"), [((10, 10, 18, 18), "left"), ((50, 50, 60, 60), "right")])] * 3
-    plan = plan_of((records, [(100, 100)] * 3), named={"train.flip", "detector.test_proposals.min_size"})
+    objects = [((10, 10, 18, 18), "left"), ((50, 50, 60, 60), "right")]
+    plan = plan_of(
+        [make_record(Path("a.png"), objects, (100, 100))] * 3, named={"train.flip", "detector.test_proposals.min_size"}
+    )
     assert not {"train.flip", "detector.test_proposals.min_size"} & set(plan.settings)
     assert plan.settings["detector.train_proposals.min_size"] == 4
 

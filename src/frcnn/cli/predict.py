@@ -40,7 +40,8 @@ def register(commands: Commands) -> None:
         "--tile",
         type=int,
         metavar="N",
-        help="also predict tiles of N x N pixels in images larger than that, to detect small objects (e.g. 1024)",
+        help="also predict tiles of N x N pixels in images larger than that, to detect small objects (e.g. 1024; "
+        "default: as in training; 0: never)",
     )
     parser.add_argument(
         "--overlap",

@@ -16,6 +16,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+TileSide = Annotated[int, Field(ge=64)]
 Rgb = tuple[float, float, float]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -197,6 +198,9 @@ class ImageSettings(Settings):
     height: Count = _set(850, "pixels")
     shorter_side: Count = _set(480, "pixels, unless the longer side would exceed longer_side")
     longer_side: Count = _set(640, "pixels, at most")
+    tile: TileSide | None = _set(
+        None, "cut larger images into overlapping tiles of this side, pixels, to see small objects; null: never"
+    )
 
     def _idle(self) -> dict[str, str]:
         if self.resize == "fit":
@@ -291,7 +295,8 @@ class DetectorSettings(Settings):
     @property
     def resizing(self) -> Resizing:
         """How an image becomes the model's input."""
-        return Resizing(**dict(self.image), divisor=self.details.divisor, antialias=self.details.antialias)
+        image = {**dict(self.image), "tile": self.image.tile or 0}
+        return Resizing(**image, divisor=self.details.divisor, antialias=self.details.antialias)
 
 
 class DataSettings(Settings):

@@ -6,7 +6,6 @@ position, so that no step takes longer than without augmentation.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +13,10 @@ from PIL import Image, ImageEnhance
 
 from frcnn.data.image_cache import ImageReader
 from frcnn.data.images import read_to_resize
+from frcnn.data.records import Record
+from frcnn.data.tiles import clipped
 from frcnn.data.transforms import resize
 from frcnn.resizing import Resizing, input_size
-
-MIN_VISIBLE = 0.5
-"""An object is ignored, neither object nor background, if a smaller fraction of its area is visible."""
 
 _SCALES_EACH_SIDE = 4
 """They are few, because PyTorch prepares its kernels anew for each size of image."""
@@ -72,10 +70,10 @@ def random_augmentation(
 
 
 def read_augmented(
-    path: Path, resizing: Resizing, change: Augmentation, read: ImageReader = read_to_resize
+    record: Record, resizing: Resizing, change: Augmentation, read: ImageReader = read_to_resize
 ) -> tuple[np.ndarray, View]:
-    """The pixels of an image file for training, and which part of the image they show; errors as `read_image`."""
-    image, original = read(path, resizing)  # large enough also where `change` enlarges it
+    """The pixels of an image or tile for training, and which part of it they show; errors as `read_image`."""
+    image, original = read(record.image, resizing, record.window)  # large enough also where `change` enlarges it
     zoomed = _zoomed(resizing, change.scale)
     whole, usual = input_size(original, zoomed), input_size(original, resizing)
     size = min(whole[0], usual[0]), min(whole[1], usual[1])
@@ -123,13 +121,10 @@ def to_view(boxes: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (G, 4) xyxy, input pixels, clipped; and (G,), 0..1.
     """
-    window = np.array(view.window, np.float32)
-    height, width = view.size
-    low, high = boxes[:, :2].clip(window[:2], window[2:]), boxes[:, 2:].clip(window[:2], window[2:])
-    area, seen = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1), (high - low).prod(axis=1)
-    visible = np.divide(seen, area, out=np.zeros_like(area), where=area > 0)
+    window, (height, width) = np.array(view.window, np.float32), view.size
+    inside, visible = clipped(boxes, view.window)
     factors = np.array((width, height), np.float32) / (window[2:] - window[:2])
-    low, high = (low - window[:2]) * factors, (high - window[:2]) * factors
+    low, high = (inside[:, :2] - window[:2]) * factors, (inside[:, 2:] - window[:2]) * factors
     if view.flip:
         low[:, 0], high[:, 0] = width - high[:, 0], width - low[:, 0]
     return np.concatenate((low, high), axis=1), visible

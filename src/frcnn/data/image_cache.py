@@ -14,11 +14,14 @@ import psutil
 from PIL import Image
 
 from frcnn.data.images import read_to_resize
+from frcnn.data.records import Window
 from frcnn.resizing import Resizing
 
-ImageReader = Callable[[Path, Resizing], tuple[Image.Image, tuple[int, int]]]
-"""As `read_to_resize`: an image that will be resized, and its original (height, width)."""
+ImageReader = Callable[[Path, Resizing, Window | None], tuple[Image.Image, tuple[int, int]]]
+"""As `read_to_resize`: an image or a window of one that will be resized, and its original (height, width)."""
 
+
+_Key = tuple[Path, Resizing, Window | None]
 
 _CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says how much memory a container may use."""
@@ -53,17 +56,17 @@ class ImageCache:
         self._free = limit
         self._folder = folder
         self._lock = threading.Lock()
-        self._kept: dict[tuple[Path, Resizing], tuple[np.ndarray | Path, tuple[int, int]]] = {}
+        self._kept: dict[_Key, tuple[np.ndarray | Path, tuple[int, int]]] = {}
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
             folder.mkdir(parents=True)
 
-    def read(self, path: Path, resizing: Resizing) -> tuple[Image.Image, tuple[int, int]]:
+    def read(self, path: Path, resizing: Resizing, window: Window | None = None) -> tuple[Image.Image, tuple[int, int]]:
         """`read_to_resize`, from the cache if the image is there. Errors are the same too."""
-        kept = self._kept.get((path, resizing))
+        kept = self._kept.get((path, resizing, window))
         if kept is None:
-            image, original = read_to_resize(path, resizing)
-            self._keep((path, resizing), image, original)
+            image, original = read_to_resize(path, resizing, window)
+            self._keep((path, resizing, window), image, original)
             return image, original
         pixels, original = kept
         return Image.fromarray(np.load(pixels) if isinstance(pixels, Path) else pixels), original
@@ -76,7 +79,7 @@ class ImageCache:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _keep(self, key: tuple[Path, Resizing], image: Image.Image, original: tuple[int, int]) -> None:
+    def _keep(self, key: _Key, image: Image.Image, original: tuple[int, int]) -> None:
         pixels = np.asarray(image)
         with self._lock:
             if pixels.nbytes > self._free or key in self._kept:

@@ -158,7 +158,11 @@ def read_image(path: Path, *, any_size: bool = False) -> Image.Image:
 
 
 def read_to_resize(
-    path: Path, resizing: Resizing | None, *, any_size: bool = False
+    path: Path,
+    resizing: Resizing | None,
+    window: tuple[int, int, int, int] | None = None,
+    *,
+    any_size: bool = False,
 ) -> tuple[Image.Image, tuple[int, int]]:
     """An image that will be resized, and its original (height, width); errors as `read_image`.
 
@@ -167,9 +171,12 @@ def read_to_resize(
 
     Args:
         resizing: how it will be resized; None: not at all.
+        window: the part of the image to read, x1, y1, x2, y2, which counts as the image; None: all of it.
         any_size: see `open_image`.
     """
     with _clear_errors(path), open_image(path, any_size=any_size) as image:
+        if window is not None:
+            return cropped(to_rgb(turn_upright(image)), window), (window[3] - window[1], window[2] - window[0])
         original = _upright_size(image)
         # Without antialiasing the pixels are to be torchvision's, so nothing may be averaged before.
         if resizing is not None and resizing.antialias:

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from frcnn import distributed
-from frcnn.data.augment import MIN_VISIBLE, Augmentation, View, read_augmented, to_view
+from frcnn.data.augment import Augmentation, View, read_augmented, to_view
 from frcnn.data.image_cache import ImageReader
-from frcnn.data.images import image_size, read_to_resize
+from frcnn.data.images import read_to_resize
 from frcnn.data.prefetch import prefetch
 from frcnn.data.records import Record
+from frcnn.data.tiles import MIN_VISIBLE, size_of
 from frcnn.data.transforms import batches_by_shape, frame
 from frcnn.resizing import Resizing, input_size
 from frcnn.seeds import generator_of
@@ -45,7 +46,7 @@ def load_batch(
     augmentations = [Augmentation()] * len(records) if augmentations is None else augmentations
     pixels, views = zip(
         *(
-            read_augmented(record.image, settings, change, read)
+            read_augmented(record, settings, change, read)
             for record, change in zip(records, augmentations, strict=True)
         ),
         strict=True,
@@ -134,7 +135,7 @@ def batched_by_frame(records: Sequence[Record], size: int, settings: Resizing) -
     """The indices of at most `size` records in a row whose frames have the same size (see `batches_by_shape`)."""
 
     def frame_size(index: int) -> tuple[int, int] | None:
-        return None if settings.resize == "fit" else input_size(image_size(records[index].image), settings)
+        return None if settings.resize == "fit" else input_size(size_of(records[index]), settings)
 
     for batch in batches_by_shape(range(len(records)), frame_size, size):
         yield range(batch[0], batch[-1] + 1)

@@ -10,6 +10,9 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
+Window = tuple[int, int, int, int]
+"""x1, y1, x2, y2 in pixels of an image."""
+
 ONLY_CLASS = "object"
 """The class of every object where annotations have no classes."""
 
@@ -25,7 +28,10 @@ class Record(NamedTuple):
     ignore: np.ndarray
     """(G,) bool: objects that neither train the detector nor count in its evaluation."""
     size: tuple[int, int] | None = None
-    """(height, width) according to the annotation; None: it does not say."""
+    """(height, width). As it is read: according to the annotation, None: it does not say. After the image was verified
+    (`Dataset.records`): of the file."""
+    window: Window | None = None
+    """The part of the image that the record is about, whose pixels the boxes and the size are in; None: all of it."""
 
 
 class Annotation(NamedTuple):
@@ -58,6 +64,8 @@ class _Arrays(NamedTuple):
     class_names: tuple[str, ...]
     sizes: np.ndarray
     """(N, 2) int32, height and width according to the annotations; 0: they do not say."""
+    windows: np.ndarray
+    """(N, 4) int32; 0: the whole image."""
 
 
 class Records(Sequence[Record]):
@@ -72,7 +80,7 @@ class Records(Sequence[Record]):
         """Copy records into arrays; `Records` are returned as they are."""
         if isinstance(records, Records):
             return records
-        sizes = array("i")
+        sizes, windows = array("i"), array("i")
         paths, path_ends, box_ends = bytearray(), array("q", [0]), array("q", [0])
         boxes, labels, ignore = array("f"), array("i"), bytearray()
         names: dict[str, int] = {}
@@ -85,6 +93,7 @@ class Records(Sequence[Record]):
                 path_ends.append(len(paths))
                 box_ends.append(len(labels))
                 sizes.extend(record.size or (0, 0))
+                windows.extend(record.window or (0, 0, 0, 0))
         arrays = _Arrays(
             bytes(paths),
             np.array(path_ends),
@@ -94,6 +103,7 @@ class Records(Sequence[Record]):
             np.array(box_ends),
             tuple(names),
             np.array(sizes, np.int32).reshape(-1, 2),
+            np.array(windows, np.int32).reshape(-1, 4),
         )
         return cls(arrays, np.arange(len(box_ends) - 1))
 
@@ -133,6 +143,7 @@ class Records(Sequence[Record]):
             np.concatenate(([0], np.cumsum(counts))),
             tuple(class_names),
             sizes.astype(np.int32),
+            np.zeros((len(counts), 4), np.int32),
         )
         return cls(arrays, np.arange(len(counts)))
 
@@ -195,12 +206,14 @@ class Records(Sequence[Record]):
             return Records(self._arrays, self._chosen[index])
         arrays, number = self._arrays, self._chosen[index]
         own = slice(arrays.box_ends[number], arrays.box_ends[number + 1])
+        x1, y1, x2, y2 = arrays.windows[number].tolist()
         return Record(
             Path(self._path(number)),
             arrays.boxes[own].copy(),
             tuple(arrays.class_names[label] for label in arrays.labels[own]),
             arrays.ignore[own].copy(),
             (int(arrays.sizes[number, 0]), int(arrays.sizes[number, 1])) if arrays.sizes[number, 0] else None,
+            (x1, y1, x2, y2) if x2 else None,
         )
 
     def __iter__(self) -> Iterator[Record]:

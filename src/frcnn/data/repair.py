@@ -149,8 +149,8 @@ def repair_boxes(
         stored_size: (height, width) without it, if the image has an EXIF orientation.
 
     Returns:
-        The record; and one problem for each object that was changed or left out, "repaired" or "left out", and those
-        of the size.
+        The record, with the size of the file; and one problem for each object that was changed or left out, "repaired"
+        or "left out", and those of the size.
     """
     problems: list[Problem] = []
     scale = _scale(record, size)
@@ -165,6 +165,7 @@ def repair_boxes(
             f"drawn on another version of it? They are not scaled"
         )
         problems.append(Problem(ProblemKind.OTHER_SIZE, record.image, message, level="warning"))
+    record = record._replace(size=size)
     if scale is None and _is_good(boxes, record.class_names, size):
         return record, problems
     keep = np.ones(len(boxes), bool)
@@ -176,8 +177,7 @@ def repair_boxes(
             box = tuple(boxes[index].tolist()) if np.isfinite(boxes[index]).all() else None
             place = object_place(index, name)
             problems.append(Problem(kind, record.image, message, place, index, level=level, lost=lost, box=box))
-    new_size = size if scale is not None else record.size
-    return keep_objects(record._replace(boxes=boxes.astype(np.float32), size=new_size), keep), problems
+    return keep_objects(record._replace(boxes=boxes.astype(np.float32)), keep), problems
 
 
 def _is_good(boxes: np.ndarray, names: Sequence[str], size: tuple[int, int]) -> bool:

@@ -14,6 +14,7 @@ from frcnn.data.prefetch import prefetch
 from frcnn.data.records import Record, Records
 from frcnn.data.transforms import PaddedBatch, batches_by_shape, prepare_images
 from frcnn.evaluation.metrics import Metrics, compute_metrics, first_match, recall_at
+from frcnn.inference.predictor import predict_each
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Runtime
 from frcnn.messages import plural
@@ -75,6 +76,9 @@ def _detect(
 ) -> list[_Evaluated]:
     """The results of this process's part of the images."""
 
+    if runtime.resizing.tile:
+        return _detect_in_tiles(runtime, records, on_image)
+
     def read(index: int) -> tuple[int, PaddedBatch]:
         return index, prepare_images([records[index].image], runtime.resizing)
 
@@ -91,6 +95,24 @@ def _detect(
             matches = None if proposals is None else first_match(proposals[i], record)
             done.append(_Evaluated(index, replace(detections[i], path=str(record.image)), matches, seconds))
         on_image(min(len(done) * size, len(records)), len(records))
+    return done
+
+
+def _detect_in_tiles(
+    runtime: Runtime, records: Sequence[Record], on_image: Callable[[int, int], None]
+) -> list[_Evaluated]:
+    """`_detect` for a detector that was trained on tiles; without proposals, which are those of tiles."""
+    size = distributed.world_size()
+    own = range(distributed.rank(), len(records), size)
+    done: list[_Evaluated] = []
+    start = time.perf_counter()
+    detected = predict_each(runtime, (records[index].image for index in own), threshold=0.0)
+    for index, detections in zip(own, detected, strict=True):
+        now = time.perf_counter()
+        detections = replace(detections, path=str(records[index].image), image=None)
+        done.append(_Evaluated(index, detections, None, now - start))
+        on_image(min(len(done) * size, len(records)), len(records))
+        start = now
     return done
 
 

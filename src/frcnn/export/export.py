@@ -143,6 +143,11 @@ def export(
         else:
             _write(program, description, written, raw=raw)
 
+        if description.image.tile:
+            log(
+                f"the detector was trained on tiles of {description.image.tile} pixels: a program other than frcnn must "
+                f"cut larger images into such tiles"
+            )
         log(f"verifying {path.name} on {plural(len(photos), 'photo')}")
         file, expected = Exported(written, trust=True), TorchRuntime(in_precision(model, torch.float32))
         runs = verify.verification_runs(file, expected, photos, one_size=image_size is not None, on_image=on_image)

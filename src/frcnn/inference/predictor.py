@@ -15,11 +15,13 @@ from PIL import Image
 
 from frcnn.data.images import cropped, is_huge, is_large, read_image
 from frcnn.data.prefetch import prefetch
+from frcnn.data.records import Window
+from frcnn.data.tiles import OVERLAP, cut_into_windows
 from frcnn.data.transforms import PaddedBatch, batches_by_shape, prepare_images
 from frcnn.inference.inputs import ImageLike, InputImage, open_input
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Runtime
-from frcnn.inference.tiling import Window, WindowDetections, cut_into_windows, merge_windows
+from frcnn.inference.tiling import WindowDetections, merge_windows
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,7 +42,7 @@ def predict_each(
     *,
     threshold: float,
     tile: int | None = None,
-    overlap: float = 0.2,
+    overlap: float = OVERLAP,
     channels: str = "rgb",
     allow_urls: bool = False,
     on_error: Callable[[Exception], None] | None = None,
@@ -75,7 +77,7 @@ def predict_each(
     def open_(image: ImageLike) -> InputImage:
         return open_input(image, channels=channels, allow_urls=allow_urls)
 
-    inputs = prefetch(read, _pieces(images, open_, tile, overlap), workers=_READERS)
+    inputs = prefetch(read, _pieces(images, open_, _Tiling.of(runtime, tile, overlap)), workers=_READERS)
     batches = batches_by_shape(inputs, lambda item: _shape(item[1]), runtime.batch_size)
     parts: list[tuple[_Piece, Detections]] = []
     failed: Exception | None = None
@@ -155,31 +157,45 @@ class _Piece(NamedTuple):
         return cropped(image, self.window) if isinstance(image, Image.Image) and self.window else image
 
 
-def _pieces(
-    images: Iterable[ImageLike], open_: Callable[[ImageLike], InputImage], tile: int | None, overlap: float
-) -> Iterator[_Piece]:
+class _Tiling(NamedTuple):
+    """How images are cut."""
+
+    tile: int
+    """0: they are not."""
+    overlap: float
+    whole: bool
+    """Whether an image is also predicted as a whole, which shows objects that are larger than the overlap."""
+
+    @classmethod
+    def of(cls, runtime: Runtime, tile: int | None, overlap: float) -> _Tiling:
+        """As the caller asks for; None: as the detector was trained, which then has not seen whole images."""
+        tiling = cls(runtime.resizing.tile, overlap, False) if tile is None else cls(tile, overlap, True)
+        if tiling.tile:
+            cut_into_windows((1, 1), tiling.tile, overlap)  # an error of these concerns all images
+        return tiling
+
+
+def _pieces(images: Iterable[ImageLike], open_: Callable[[ImageLike], InputImage], tiling: _Tiling) -> Iterator[_Piece]:
     """The pieces of each image."""
-    if tile is not None:
-        cut_into_windows((1, 1), tile, overlap)  # an error of these concerns all images
     for image in images:
         try:
-            pieces = _cut(open_(image), tile, overlap)
+            pieces = _cut(open_(image), tiling)
         except _OF_IMAGE as error:
             pieces = [_Piece(error, (0, 0), None, last=True)]
         yield from pieces
 
 
-def _cut(source: InputImage, tile: int | None, overlap: float) -> list[_Piece]:
-    """The image as a whole, and its tiles if it is larger than one."""
+def _cut(source: InputImage, tiling: _Tiling) -> list[_Piece]:
+    """The tiles of the image if it is larger than one, and the image as a whole."""
     height, width = size = source.size()
-    if tile is None:
+    if not tiling.tile:
         if isinstance(source.image, Path) and is_huge(size):
             raise ValueError(
                 f"{source.path}: {width} x {height} pixels are more than frcnn reads at once; predict it in tiles "
                 f"(tile=1024, --tile 1024)"
             )
         return [_Piece(source, size, None, last=True)]
-    windows = cut_into_windows(size, tile, overlap)
+    windows = cut_into_windows(size, tiling.tile, tiling.overlap)
     if isinstance(source.image, Path) and (is_large(size) or len(windows) > 1):
         opened = source._replace(image=read_image(source.image, any_size=True))  # decoded once for all its windows
     else:
@@ -187,8 +203,7 @@ def _cut(source: InputImage, tile: int | None, overlap: float) -> list[_Piece]:
     if len(windows) == 1:
         return [_Piece(opened, size, None, last=True)]
     pieces = [_Piece(opened, size, window, last=False) for window in windows]
-    # The whole image shows objects that are larger than the overlap. A strip would be resized to a few pixels.
-    if max(size) <= _STRIP * min(size):
+    if tiling.whole and max(size) <= _STRIP * min(size):  # a strip would be resized to a few pixels
         pieces.append(_Piece(opened, size, None, last=False))
     return [*pieces[:-1], pieces[-1]._replace(last=True)]
 

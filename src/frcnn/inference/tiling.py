@@ -1,24 +1,17 @@
-"""Images much larger than the detector's input, in tiles: overlapping windows, whose detections are merged.
+"""The detections in the tiles of an image (see `frcnn.data.tiles`), merged.
 
 Letters: N boxes, M others. A window is x1, y1, x2, y2 in pixels of the image.
 """
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-MIN_TILE = 64
-"""Pixels. Smaller ones show no object whole, and there would be thousands."""
-MAX_OVERLAP = 0.9
-"""With more, the tiles of an image have a hundred times its pixels."""
 _SAME = 0.5
 """Two boxes with a larger IoU are of one object (Pascal VOC's threshold)."""
 _MARGIN = 0.02
 """A box that ends this near to a border of its window, as a fraction of the window's side, counts as cut by it."""
-
-Window = tuple[int, int, int, int]
 
 
 class WindowDetections(NamedTuple):
@@ -32,41 +25,6 @@ class WindowDetections(NamedTuple):
     """(N,) int."""
     windows: np.ndarray
     """(N, 4) float32."""
-
-
-def cut_into_windows(size: tuple[int, int], tile: int, overlap: float) -> list[Window]:
-    """Windows of at most `tile` x `tile` pixels that cover an image, row by row, evenly spaced.
-
-    Args:
-        size: (height, width) of the image.
-        tile: largest side of a window, pixels.
-        overlap: least fraction of a tile that neighbors share: a box with no side over `overlap * tile` lies whole in
-            one of them.
-
-    Returns:
-        One window, the image itself, if it is not larger than a tile.
-
-    Raises:
-        ValueError: the tile is too small, or the overlap is not in 0..0.9.
-    """
-    if tile < MIN_TILE:
-        raise ValueError(f"tile: {tile} pixels must be at least {MIN_TILE}, e.g. 1024")
-    if not 0 <= overlap <= MAX_OVERLAP:
-        raise ValueError(f"overlap: {overlap} must be a fraction of a tile, 0 to {MAX_OVERLAP}, e.g. 0.2")
-    height, width = size
-    step = tile - math.ceil(overlap * tile)
-    return [
-        (x, y, min(x + tile, width), min(y + tile, height))
-        for y in _starts(height, tile, step)
-        for x in _starts(width, tile, step)
-    ]
-
-
-def _starts(length: int, tile: int, step: int) -> list[int]:
-    """At most `step` apart."""
-    last = max(0, length - tile)
-    count = math.ceil(last / step)
-    return [0, *(last * number // count for number in range(1, count + 1))]
 
 
 def merge_windows(detections: WindowDetections, size: tuple[int, int]) -> WindowDetections:

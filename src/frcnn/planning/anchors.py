@@ -13,6 +13,7 @@ from frcnn.config import BaseModelSettings, Config, base_model_names
 from frcnn.config.presets import base_model_preset
 from frcnn.data.problems import has_area
 from frcnn.data.records import Record
+from frcnn.data.tiles import size_of
 from frcnn.planning.choices import Choice
 from frcnn.resizing import frame_size, input_size
 from frcnn.types import Level
@@ -20,6 +21,7 @@ from frcnn.types import Level
 IOU_LEVELS = (0.5, 0.7)
 _ENOUGH = 30  # boxes, for a suggestion
 _SPREAD = 0.3  # of the logarithm of the sides of boxes, where there are few
+_VARIANTS = 5  # of a box, where training changes the sizes of images
 _SAMPLE = 400  # boxes that the search for a suggestion looks at
 _GAIN = 0.02  # of the recall, that makes a suggestion worth it
 _CHUNK = 16384  # boxes
@@ -219,7 +221,8 @@ def suggest(boxes: Boxes, now: AnchorRecall, levels: Sequence[Level], config: Co
     """Search scales and aspect ratios, as many as there are, with a clearly higher recall.
 
     Each scale and each ratio is varied in small steps as long as the recall rises. The search starts from the present
-    anchors, and again from the quantiles of the boxes. No class may lose recall at the lower IoU.
+    anchors, and again from quantiles of the boxes. Classes count as much as objects do, so that a rare class, which
+    often is a small one, is not given up for the others.
 
     Returns:
         None: no better anchors were found, or there are too few boxes to tell. Values that become equal are merged.
@@ -227,13 +230,10 @@ def suggest(boxes: Boxes, now: AnchorRecall, levels: Sequence[Level], config: Co
     if len(boxes.xyxy) < _ENOUGH:
         return None
     some = boxes.take(np.random.default_rng(0).permutation(len(boxes.xyxy))[:_SAMPLE])
-    starts = (now.shapes, _quantiles(some, now.shapes, levels, config))
+    starts = (now.shapes, *_quantiles(some, now.shapes, levels, config))
     shapes, _ = max((_climb(some, start, levels, config) for start in starts), key=lambda result: result[1])
     shapes = Shapes(*(tuple(sorted({float(f"{value:.2g}") for value in values})) for values in shapes))
     better = anchor_recall(boxes, shapes, levels, config)
-    low = IOU_LEVELS[0]
-    if any(better.of_class[name][low] < recall[low] for name, recall in now.of_class.items()):
-        return None
     if _score(better) < _score(now) + _GAIN:
         return None
     settings = [
@@ -243,35 +243,54 @@ def suggest(boxes: Boxes, now: AnchorRecall, levels: Sequence[Level], config: Co
     return Suggestion(better, settings)
 
 
-def fitted_anchors(records: Sequence[Record], sizes: Sequence[tuple[int, int] | None], config: Config) -> Choice | None:
-    """Anchors that fit the training objects; None: the present ones do.
+def fitted_anchors(records: Sequence[Record], config: Config) -> Choice | None:
+    """Anchors that fit the training objects, in the sizes that training shows; None: the present ones do.
 
     If there are fewer than 30 objects, each is replaced by several of similar size and shape, so that the anchors also
     fit new objects.
 
     Args:
-        sizes: (height, width) of each image; None: it cannot be read.
+        records: verified images, or tiles.
     """
-    boxes, levels = _with_variants(at_training_size(records, sizes, config)), feature_levels(config)
+    boxes, levels = _boxes_of(records, config), feature_levels(config)
     present = Shapes(config.detector.anchors.scales, config.detector.anchors.aspect_ratios)
-    now = anchor_recall(boxes, present, levels, config)
-    better = suggest(boxes, now, levels, config)
+    varied = _with_variants(boxes, config.train.scale_jitter)
+    better = suggest(varied, anchor_recall(varied, present, levels, config), levels, config)
     if better is None:
         return None
-    low = IOU_LEVELS[0]
-    reason = f"anchor recall at IoU {low}: {better.anchor_recall.all[low]:.0%} instead of {now.all[low]:.0%}"
+    low, fitted = IOU_LEVELS[0], better.anchor_recall.shapes
+    before, after = (anchor_recall(boxes, shapes, levels, config).all[low] for shapes in (present, fitted))
     names = (f"detector.anchors.{name}" for name in Shapes._fields)
-    return Choice(dict(zip(names, map(list, better.anchor_recall.shapes), strict=True)), reason)
+    return Choice(
+        dict(zip(names, map(list, fitted), strict=True)),
+        f"anchor recall at IoU {low}: {after:.0%} instead of {before:.0%}",
+    )
 
 
-def _with_variants(boxes: Boxes) -> Boxes:
-    """Fewer than `_ENOUGH` boxes: each becomes several, around the same center, of sizes and shapes around its own."""
+def anchor_recall_of(records: Sequence[Record], config: Config) -> float:
+    """The fraction of the training objects that some anchor overlaps with an IoU of 0.5 or more; 0 without objects."""
+    anchors = config.detector.anchors
+    shapes, boxes = Shapes(anchors.scales, anchors.aspect_ratios), _boxes_of(records, config)
+    return anchor_recall(boxes, shapes, feature_levels(config), config).all[IOU_LEVELS[0]]
+
+
+def _boxes_of(records: Sequence[Record], config: Config) -> Boxes:
+    return at_training_size(records, [size_of(record) for record in records], config)
+
+
+def _with_variants(boxes: Boxes, scale_jitter: float) -> Boxes:
+    """Each box several times around the same center, in the sizes that `train.scale_jitter` gives it. Of fewer than
+    `_ENOUGH` boxes, the shapes vary too."""
     count = len(boxes.xyxy)
-    if not 0 < count < _ENOUGH:
+    few = 0 < count < _ENOUGH
+    if not few and scale_jitter == 1:
         return boxes
-    copies = boxes.take(np.arange(_ENOUGH * 4) % count)
+    random = np.random.default_rng(0)
+    copies = boxes.take(np.arange(max(_VARIANTS * count, 4 * _ENOUGH if few else 0)) % max(count, 1))
     center, sides = (copies.xyxy[:, :2] + copies.xyxy[:, 2:]) / 2, copies.xyxy[:, 2:] - copies.xyxy[:, :2]
-    sides *= np.exp(np.random.default_rng(0).normal(0, _SPREAD, sides.shape))
+    sides *= scale_jitter ** random.uniform(-1, 1, (len(sides), 1))
+    if few:
+        sides *= np.exp(random.normal(0, _SPREAD, sides.shape))
     return copies._replace(xyxy=np.concatenate((center - sides / 2, center + sides / 2), axis=1))
 
 
@@ -297,18 +316,26 @@ def _climb(boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config
 
 
 def _score(recall: AnchorRecall) -> float:
-    """The mean over classes, so that a rare class, which often is a small one, is not given up for the others."""
-    return sum(sum(each.values()) for each in recall.of_class.values()) / len(recall.of_class) / len(IOU_LEVELS)
+    """The mean of the recall of all objects and of the mean over classes."""
+    by_class = [sum(each.values()) for each in recall.of_class.values()]
+    return (sum(recall.all.values()) + sum(by_class) / len(by_class)) / 2 / len(IOU_LEVELS)
 
 
-def _quantiles(boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config) -> Shapes:
-    """Scales and aspect ratios at quantiles of the boxes; on a pyramid, the scales stay."""
+def _quantiles(boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config) -> list[Shapes]:
+    """Where a search can start: scales and aspect ratios at quantiles of the boxes.
+
+    The scales of a pyramid apply to all of its levels. One start has the scales as they are; another one makes the
+    anchors of the finest level as large as the small objects.
+    """
     sides = boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
-    ratios = np.quantile(sides[:, 1] / sides[:, 0], _middles(len(shapes.aspect_ratios)))
-    if config.detector.anchors.base_size is None or len(levels) > 1:
-        return Shapes(shapes.scales, tuple(ratios.tolist()))
-    sizes = np.quantile(np.sqrt(sides.prod(axis=1)), _middles(len(shapes.scales)))
-    return Shapes(tuple((sizes / config.detector.anchors.base_size).tolist()), tuple(ratios.tolist()))
+    ratios = tuple(np.quantile(sides[:, 1] / sides[:, 0], _middles(len(shapes.aspect_ratios))).tolist())
+    size = np.sqrt(sides.prod(axis=1))
+    if len(levels) == 1:
+        base = config.detector.anchors.base_size or levels[0].stride
+        return [Shapes(tuple((np.quantile(size, _middles(len(shapes.scales))) / base).tolist()), ratios)]
+    base = config.detector.anchors.base_size or min(level.stride for level in levels)
+    factor = float(np.quantile(size, 0.25)) / (base * min(shapes.scales))
+    return [Shapes(shapes.scales, ratios), Shapes(tuple(scale * factor for scale in shapes.scales), ratios)]
 
 
 def _middles(count: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from frcnn.config import Config, ModelSettings, TrainSettings, base_model_names, dump, flat
+from frcnn.data.tiles import OVERLAP
 from frcnn.messages import duration, plural
 from frcnn.planning.fingerprint import QUANTILES, Fingerprint, Quantiles
 from frcnn.resizing import input_size as input_size_of
@@ -19,6 +20,8 @@ EPOCHS = {"end_to_end": ("epochs",), "alternating": ("rpn_epochs", "roi_epochs")
 STEPS = 6000
 """Steps of one image that a training should have."""
 MIN_EPOCHS, MAX_EPOCHS = 12, 40
+MIN_EPOCHS_OF_TILES = 4
+"""Several tiles show the same object."""
 
 
 class Machine(NamedTuple):
@@ -41,32 +44,55 @@ class Choice(NamedTuple):
 
 SMALL, SMALL_ON_PYRAMID = 32.0, 16.0
 """Pixels at the input that the size of most objects should reach: two cells of a feature map of stride 16; four of the
-finest map of a pyramid. Objects under one cell of a single map (16 pixels) need a pyramid."""
+finest map of a pyramid."""
+TINY = 12.0
+"""Pixels at the largest input: where a quarter of the objects are smaller, images are cut into tiles."""
+MAX_TILE = 0.75
+"""Of the longer side of an image: larger tiles would not enlarge the objects much."""
 LARGEST_INPUT = 1024
 """Longer side, pixels. The time of a step grows with the area."""
 PYRAMID_CHANNELS = 64
 """A quarter of the paper's, for CPUs."""
+ENOUGH_REACHED = 0.8
+"""Fraction of the objects that the anchors of a single feature map should reach. Where they cannot, its cells are too
+far apart for the objects."""
 
 
-def pyramid(found: Fingerprint, config: Config, *, free_input: bool = True) -> Choice | None:
-    """The feature pyramid of the base model, with few channels, if a quarter of the objects would be under 16 pixels
-    even at the largest input.
+def pyramid(config: Config, reached: float) -> Choice | None:
+    """The feature pyramid of the base model, with few channels, if a single feature map is too coarse.
 
     Args:
-        free_input: False: the user named the size of the input.
+        reached: the fraction of the training objects that anchors of the single map reach, after they were fitted.
     """
-    name, image = f"{config.base_model.name}-fpn", config.detector.image
-    named = image.longer_side if image.resize == "shorter_side" else max(image.width, image.height)
-    largest = LARGEST_INPUT if free_input and image.resize == "shorter_side" else named
-    reached = at(found.relative_size, 0.25) * min(largest, 2 * at(found.longer_side, 0.5))
-    if name not in base_model_names() or reached >= SMALL_ON_PYRAMID:
+    name = f"{config.base_model.name}-fpn"
+    if name not in base_model_names() or reached >= ENOUGH_REACHED:
         return None
     settings = {
         "base_model.name": name,
         "base_model.fpn_channels": PYRAMID_CHANNELS,
         "base_model.rpn_channels": PYRAMID_CHANNELS,
     }
-    return Choice(settings, "many objects are small: finer feature maps show them better")
+    return Choice(settings, f"finer feature maps: the anchors of a single one would reach {reached:.0%} of the objects")
+
+
+def tile(found: Fingerprint, config: Config) -> Choice | None:
+    """Tiles, where objects would be tiny even at the largest input.
+
+    In a tile, three quarters of the objects have `SMALL_ON_PYRAMID` pixels or more at the input, nearly all objects fit
+    into the overlap of two tiles, and no pixel is enlarged more than twice.
+    """
+    image = config.detector.image
+    longer, small = at(found.longer_side, 0.5), at(found.size, 0.25)
+    if image.resize != "shorter_side" or small * min(LARGEST_INPUT / longer, 2) >= TINY:
+        return None
+    input_side = image.longer_side
+    enlarged = max(input_side * min(small / SMALL_ON_PYRAMID, 1), input_side / 2)
+    side = _round_up(max(enlarged, at(found.size, 0.95) / OVERLAP), 32)
+    if side > MAX_TILE * longer:
+        return None
+    settings = {"detector.image.tile": side, "detector.image.shorter_side": input_side}
+    reason = f"a quarter of the objects are smaller than {small:.0f} pixels, in images of {longer:.0f} pixels"
+    return Choice(settings, reason)
 
 
 def input_size(found: Fingerprint, config: Config) -> Choice | None:
@@ -155,17 +181,23 @@ def roi_head(config: Config) -> Choice | None:
     return Choice(settings, "a second RoI head refines the boxes of the first")
 
 
-def schedule(found: Fingerprint, config: Config) -> Choice:
+def schedule(seen: Fingerprint, config: Config) -> Choice:
     """Epochs, so that training has about `STEPS` steps of one image, fewer if a step takes long, within `MIN_EPOCHS`
-    and `MAX_EPOCHS`. Those of alternating training change in proportion."""
-    steps = STEPS / math.sqrt(max(_cost(found, config), 1.0))
-    epochs = min(max(round(steps / found.images), MIN_EPOCHS), MAX_EPOCHS)
+    and `MAX_EPOCHS`. Those of alternating training change in proportion.
+
+    Args:
+        seen: the fingerprint of the tiles; of the images if there are none.
+    """
+    steps = STEPS / math.sqrt(max(_cost(seen, config), 1.0))
+    least = MIN_EPOCHS if config.detector.image.tile is None else MIN_EPOCHS_OF_TILES
+    epochs = min(max(round(steps / seen.images), least), MAX_EPOCHS)
     usual = TrainSettings()
     settings = {
         f"train.{name}": round(getattr(usual, name) * epochs / usual.epochs) for name in EPOCHS[config.train.scheme]
     }
     slow = "; a step takes longer than usual" if steps < STEPS else ""
-    return Choice(settings, f"{plural(found.images, 'training image')}{slow}")
+    what = "training image" if config.detector.image.tile is None else "tile"
+    return Choice(settings, f"{plural(seen.images, what)}{slow}")
 
 
 def _cost(found: Fingerprint, config: Config) -> float:
@@ -216,10 +248,11 @@ def within_budget(train: TrainSettings, seconds: float, spent: float = 0) -> Cho
     return Choice(epochs, reason)
 
 
-def warnings(found: Fingerprint, config: Config) -> Iterator[str]:
+def warnings(found: Fingerprint, seen: Fingerprint, config: Config) -> Iterator[str]:
     """Problems of the data that no setting solves, one sentence each.
 
     Args:
+        seen: the fingerprint of the tiles; of the images if there are none.
         config: with the choices.
     """
     if found.images - found.empty_images < FEW_IMAGES:
@@ -230,12 +263,12 @@ def warnings(found: Fingerprint, config: Config) -> Iterator[str]:
         yield f"fewer than {FEW_OBJECTS} training objects of {names}: the detector may miss them; label more"
     image = config.detector.image
     if image.resize == "shorter_side":
-        scale = min(image.shorter_side / at(found.shorter_side, 0.5), image.longer_side / at(found.longer_side, 0.5))
-        pixels = scale * at(found.size, 0.25)
+        scale = min(image.shorter_side / at(seen.shorter_side, 0.5), image.longer_side / at(seen.longer_side, 0.5))
+        pixels = scale * at(seen.size, 0.25)
         if pixels < TOO_SMALL:
             yield (
-                f"a quarter of the objects are smaller than {max(pixels, 1):.0f} pixels at the input, where the longer "
-                f"side of an image has at most {image.longer_side} pixels: cut the images into tiles"
+                f"a quarter of the objects are smaller than {max(pixels, 1):.0f} pixels at the input of the detector: "
+                f"they will be hard to find"
             )
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from frcnn.data.records import Record
+from frcnn.data.tiles import size_of
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _SIDE_WORDS = {"left": "right", "right": "left", "l": "r", "r": "l"}
@@ -64,14 +65,11 @@ class Fingerprint(NamedTuple):
     """By name, sorted."""
 
 
-def fingerprint(
-    records: Sequence[Record], sizes: Sequence[tuple[int, int]], mirrored_by_looks: Collection[str] = ()
-) -> Fingerprint:
+def fingerprint(records: Sequence[Record], mirrored_by_looks: Collection[str] = ()) -> Fingerprint:
     """The fingerprint of training images.
 
     Args:
-        records: the images, after their boxes were repaired.
-        sizes: (height, width) of each image.
+        records: verified images, or tiles.
         mirrored_by_looks: see `frcnn.planning.mirror.mirrored_by_looks`, which reads the images.
 
     Raises:
@@ -84,7 +82,7 @@ def fingerprint(
     per_image = np.array([int(keep.sum()) for keep in counted])
     image = np.repeat(np.arange(len(records)), per_image)
     names = np.array([name for r, keep in zip(records, counted, strict=True) for name in np.array(r.class_names)[keep]])
-    height_width = np.array(sizes, float).reshape(-1, 2)
+    height_width = np.array([size_of(record) for record in records], float).reshape(-1, 2)
     sides = boxes[:, 2:] - boxes[:, :2]
     size = np.sqrt(sides.prod(axis=1))
     longer = height_width.max(axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,17 +22,20 @@ from frcnn.config import (
 )
 from frcnn.data.dataset import Dataset
 from frcnn.data.image_cache import disk_limit, memory_limit
-from frcnn.data.images import decoded_bytes, image_size
-from frcnn.data.records import Record
+from frcnn.data.images import decoded_bytes
+from frcnn.data.records import Records
+from frcnn.data.tiles import in_tiles, size_of
 from frcnn.messages import plural
 from frcnn.nn.model_file import detector_settings
 from frcnn.planning import choices
-from frcnn.planning.anchors import fitted_anchors
+from frcnn.planning.anchors import anchor_recall_of, fitted_anchors
 from frcnn.planning.choices import Choice, Machine, at
 from frcnn.planning.fingerprint import Fingerprint, Quantiles, fingerprint
 from frcnn.planning.mirror import mirrored_by_looks
 
-_IMAGE_SIZE = {f"detector.image.{name}" for name in ("resize", "width", "height", "shorter_side", "longer_side")}
+_IMAGE_SIZE = {
+    f"detector.image.{name}" for name in ("resize", "width", "height", "shorter_side", "longer_side", "tile")
+}
 _ROI_HEAD = {"base_model.cascade", "base_model.box_per_class"}
 """Settings that only fit together: if one is named, none is chosen."""
 
@@ -62,9 +65,10 @@ class Plan(NamedTuple):
         return self._replace(choices=(*others, choice), config=with_settings(self.config, choice.settings))
 
     def __str__(self) -> str:
+        order = list(flat(dump(self.config)))
         rows = [
             (name, _value(value), choice.reason if index == 0 else "")
-            for choice in self.choices
+            for choice in sorted(self.choices, key=lambda choice: order.index(next(iter(choice.settings))))
             for index, (name, value) in enumerate(choice.settings.items())
         ]
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)] if rows else []
@@ -131,18 +135,15 @@ def plan_for(dataset: Dataset, config: Config, named: Collection[str] = (), *, w
         ValueError: there is no object.
     """
     detector = detector_settings(config.model, config.base_model.weights if weights in (None, "auto") else weights)
-    paths = [Path(path) for path in dataset.train.paths]
-    sizes = [image_size(path) for path in paths]
-    found = fingerprint(dataset.train, sizes, mirrored_by_looks(dataset.train))
-    result = make_plan(dataset.name, found, dataset.train, sizes, config, named, detector=detector)
-    return _for_machine(result, paths, sizes, named)
+    found = fingerprint(dataset.train, mirrored_by_looks(dataset.train))
+    result = make_plan(dataset.name, found, dataset.train, config, named, detector=detector)
+    return _for_machine(result, dataset.train, named)
 
 
 def make_plan(
     data: str,
     found: Fingerprint,
-    records: Sequence[Record],
-    sizes: Sequence[tuple[int, int]],
+    records: Records,
     config: Config,
     named: Collection[str] = (),
     *,
@@ -154,35 +155,74 @@ def make_plan(
         data: name of the data set.
         found: the fingerprint of the images.
         records: the images, after their boxes were repaired.
-        sizes: (height, width) of each image.
         config, named: see `plan_for`.
         detector: the settings of the detector that training starts from; None: it starts from a base model.
     """
     made = _Choices(config, named)
-    free_image = _IMAGE_SIZE.isdisjoint(named)
-    if detector is None:
-        if not any(name.startswith(("base_model.", "detector.anchors.")) for name in named):
-            made.add(choices.pyramid(found, config, free_input=free_image), with_preset=True)
-        if free_image:
-            made.add(choices.input_size(found, made.config))
-        if _ROI_HEAD.isdisjoint(named):
-            made.add(choices.roi_head(made.config))
-        made.add(fitted_anchors(records, sizes, made.config))
-    elif "base_model.name" not in named or detector.base_model.name == config.base_model.name:
+    if detector is not None and ("base_model.name" not in named or detector.base_model.name == config.base_model.name):
         made.add(choices.initial_detector(detector, config))
-    for choose in (choices.min_proposal_size, choices.max_detections, choices.proposals, choices.roi_samples):
-        made.add(choose(found, made.config))
-    made.add(choices.schedule(found, made.config))
     made.add(choices.mirror(found), always=True)
     made.add(choices.augmentation())
-    warnings = tuple(choices.warnings(found, made.config))
+    images = _Images(records, found)
+    if detector is None:
+        made = _with_layout(made, images)
+    _, seen = images.seen(made.config)
+    for choose in (choices.min_proposal_size, choices.max_detections, choices.proposals, choices.roi_samples):
+        made.add(choose(seen, made.config))
+    made.add(choices.schedule(seen, made.config))
+    warnings = tuple(choices.warnings(found, seen, made.config))
     return Plan(data, found, tuple(made.choices), made.config, tuple(sorted(named)), warnings)
 
 
-def _for_machine(plan: Plan, paths: Sequence[Path], sizes: Sequence[tuple[int, int]], named: Collection[str]) -> Plan:
+def _with_layout(made: _Choices, images: _Images) -> _Choices:
+    """Tiles, input size, layers and anchors.
+
+    The single feature map is tried first: if its anchors cannot reach the objects, even after they were fitted, a
+    pyramid takes its place.
+    """
+    if _ROI_HEAD.isdisjoint(made.named):
+        made.add(choices.roi_head(made.config))
+    single = _fitted(made.copy(), images)
+    if any(name.startswith(("base_model.", "detector.anchors.")) for name in made.named):
+        return single
+    reached = anchor_recall_of(images.seen(single.config)[0], single.config)
+    made.add(choices.pyramid(made.config, reached), with_preset=True)
+    return single if made.config.base_model == single.config.base_model else _fitted(made, images)
+
+
+def _fitted(made: _Choices, images: _Images) -> _Choices:
+    """With the size of the input, and with anchors, that fit the objects."""
+    if _IMAGE_SIZE.isdisjoint(made.named):
+        made.add(choices.tile(images.whole, made.config))
+        made.add(choices.input_size(images.seen(made.config)[1], made.config))
+    made.add(fitted_anchors(images.seen(made.config)[0], made.config))
+    return made
+
+
+class _Images:
+    """The training images, whole and in tiles.
+
+    Args:
+        whole: the fingerprint of the whole images.
+    """
+
+    def __init__(self, records: Records, whole: Fingerprint) -> None:
+        self.whole = whole
+        self._seen = {0: (records, whole)}
+
+    def seen(self, config: Config) -> tuple[Records, Fingerprint]:
+        """What training sees with these settings: tiles or whole images, and their fingerprint."""
+        resizing = config.detector.resizing
+        if resizing.tile not in self._seen:
+            tiles = in_tiles(self._seen[0][0], resizing)
+            self._seen[resizing.tile] = tiles, fingerprint(tiles, self.whole.mirrored_classes)
+        return self._seen[resizing.tile]
+
+
+def _for_machine(plan: Plan, records: Records, named: Collection[str]) -> Plan:
     """Add the choices that depend on this computer."""
     resizing = plan.config.detector.resizing
-    size = sum(decoded_bytes(path, size, resizing) for path, size in zip(paths, sizes, strict=True))
+    size = sum(decoded_bytes(record.image, size_of(record), resizing) for record in in_tiles(records, resizing))
     machine = Machine(os.cpu_count() or 1, memory_limit(), disk_limit(Path()))
     made = _Choices(plan.config, named)
     made.add(choices.cache(size, choices.total_epochs(plan.config.train), machine))
@@ -196,7 +236,13 @@ class _Choices:
     def __init__(self, config: Config, named: Collection[str]) -> None:
         self.config = config
         self.choices: list[Choice] = []
-        self._named = frozenset(named)
+        self.named = frozenset(named)
+
+    def copy(self) -> _Choices:
+        """Further choices of the copy do not change this one."""
+        other = _Choices(self.config, self.named)
+        other.choices = list(self.choices)
+        return other
 
     def add(self, choice: Choice | None, *, always: bool = False, with_preset: bool = False) -> None:
         """Add a choice, less the settings that the user named.
@@ -205,14 +251,23 @@ class _Choices:
             always: keep the choice even if it changes nothing.
             with_preset: it names a base model, whose preset is added too.
         """
-        settings = {} if choice is None else {n: v for n, v in choice.settings.items() if n not in self._named}
+        settings = {} if choice is None else {n: v for n, v in choice.settings.items() if n not in self.named}
         changed = self.config
         if with_preset and settings:
-            changed = with_base_model(changed, settings["base_model.name"], self._named)
+            changed = with_base_model(changed, settings["base_model.name"], self.named)
         changed = with_settings(changed, settings)
         if choice is not None and settings and (always or changed != self.config):
             self.config = changed
+            self._remove(settings)
             self.choices.append(choice._replace(settings=settings))
+
+    def _remove(self, settings: Collection[str]) -> None:
+        """Settings that an earlier choice made, and that are chosen anew."""
+        rest = (
+            each._replace(settings={n: v for n, v in each.settings.items() if n not in settings})
+            for each in self.choices
+        )
+        self.choices = [each for each in rest if each.settings]
 
 
 def _summary(found: Fingerprint) -> str:

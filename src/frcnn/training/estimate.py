@@ -11,8 +11,8 @@ import torch
 
 from frcnn import distributed
 from frcnn.config import TrainSettings
-from frcnn.data.images import image_size
 from frcnn.data.records import Records
+from frcnn.data.tiles import size_of
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.resizing import input_size
 from frcnn.training.callbacks import Callback
@@ -74,6 +74,6 @@ def _of_all_sizes(records: Records, model: FasterRCNN, count: int) -> Sequence[i
     """The indices of so many images, taken evenly from all in order of their size at the input; one may be taken
     several times."""
     resizing = model.settings.detector.resizing
-    sizes = [input_size(image_size(Path(path)), resizing) for path in records.paths]
+    sizes = [input_size(size_of(record), resizing) for record in records]
     order = sorted(range(len(sizes)), key=lambda index: sizes[index][0] * sizes[index][1])
     return [order[(2 * number + 1) * len(order) // (2 * count)] for number in range(count)]

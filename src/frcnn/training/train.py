@@ -26,6 +26,8 @@ from frcnn.config.merge import OF_THE_DATA, hint_for, similar_settings
 from frcnn.data.dataset import Dataset, open_dataset
 from frcnn.data.image_cache import ImageCache, disk_limit, memory_limit
 from frcnn.data.loader import load_batch
+from frcnn.data.records import Records
+from frcnn.data.tiles import in_tiles
 from frcnn.detector import Detector
 from frcnn.evaluation.evaluate import evaluate
 from frcnn.evaluation.metrics import Metrics
@@ -295,14 +297,15 @@ def _train(
     device, precision = _check(config)
     source = None if weights is None else str(weights)
     model, initial = initial_model(config, dataset.classes, source, offline=offline)
-    config, plan, seconds = _timed(config, plan, model.to(device), dataset, run_dir, precision)
+    train = in_tiles(dataset.train, config.detector.resizing)
+    config, plan, seconds = _timed(config, plan, model.to(device), train, run_dir, precision)
     settings, graphs, phases = config.train, list[Path](), phases_of(config.train)
 
     with claimed(run_dir, config), _deterministic(settings.deterministic):
         if settings.draw_graph and distributed.is_main_process():
-            example = load_batch(dataset.train[:1], model.classes, config.detector.resizing)
+            example = load_batch(train[:1], model.classes, config.detector.resizing)
             graphs = draw_graphs(model, settings, phases, example, run_dir, settings.graph_type)
-        steps_per_epoch = -(-len(dataset.train) // images_per_step(settings))
+        steps_per_epoch = -(-len(train) // images_per_step(settings))
         state = TrainingState(model, settings, phases, steps_per_epoch, precision)
         checkpoint = Checkpoint(run_dir, state, data=dataset.fingerprint())
         checkpoint.restore()
@@ -322,7 +325,7 @@ def _train(
                 callback.on_start(start, state)
             fit(
                 state,
-                dataset.train,
+                train,
                 dataset.val,
                 run_dir=run_dir,
                 callbacks=callbacks,
@@ -347,13 +350,13 @@ def _image_cache(where: str, run_dir: Path) -> ImageCache:
 
 
 def _timed(
-    config: Config, plan: Plan | None, model: FasterRCNN, dataset: Dataset, run_dir: Path, precision: torch.dtype
+    config: Config, plan: Plan | None, model: FasterRCNN, train: Records, run_dir: Path, precision: torch.dtype
 ) -> tuple[Config, Plan | None, float | None]:
     """The settings and the plan with as many epochs as `train.budget` allows, and how long training will take, seconds;
     None: it is short, or it resumes. A training that resumes keeps its epochs."""
     settings, start = config.train, time.monotonic()
     names = EPOCHS[settings.scheme]
-    steps = sum(phase.epochs for phase in phases_of(settings)) * len(dataset.train) / images_per_step(settings)
+    steps = sum(phase.epochs for phase in phases_of(settings)) * len(train) / images_per_step(settings)
     choice, seconds = None, None
     if is_unfinished(run_dir):
         if settings.budget is not None:
@@ -361,7 +364,7 @@ def _timed(
             choice = Choice({f"train.{name}": getattr(there, name) for name in names}, "kept when training resumes")
     elif not settings.smoke_test and (steps >= _SHORT or settings.budget is not None):
         try:
-            seconds = estimate_seconds(model, settings, dataset.train, precision, workers=config.data.workers)
+            seconds = estimate_seconds(model, settings, train, precision, workers=config.data.workers)
         except NonFiniteLossError:
             return config, plan, None  # training will say so
         if settings.budget is not None:

@@ -8,6 +8,7 @@ from frcnn import distributed
 from frcnn.config import TrainSettings
 from frcnn.data.loader import batch_to, sharded_batches
 from frcnn.data.records import Record
+from frcnn.data.tiles import in_tiles
 from frcnn.evaluation.evaluate import evaluate
 from frcnn.fast.optimize import optimize
 from frcnn.inference.runtimes import TorchRuntime
@@ -47,6 +48,7 @@ def mean_losses(
     device, image = next(model.parameters()).device, model.settings.detector.resizing
     step = TrainingStep(optimize(model), settings)
     sums = torch.zeros(len(LOSSES), device=device)
+    records = in_tiles(records, image)
     batches = sharded_batches(records, model.classes, image, batch_size=settings.batch_size, workers=workers)
     for own, batch in batches:
         losses = step(batch_to(batch, device), [generator_of(settings.seed, index) for index in own])
