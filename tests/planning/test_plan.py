@@ -52,7 +52,7 @@ def test_every_plan_validates_and_repeats_itself(data: list[Record]) -> None:
     plan = plan_of(data)
     assert plan_of(data) == plan
     assert json.loads(plan.to_json())["fingerprint"]["objects"] == sum(len(record.boxes) for record in data)
-    assert len(str(plan).split("\n")) == 1 + len(plan.settings) + len(plan.warnings)
+    assert len(str(plan).split("\n")) == 2 + len(plan.settings) + len(plan.warnings)
 
 
 @settings(max_examples=10)

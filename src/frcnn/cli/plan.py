@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> None:
     with text_beside_json(options.json):
         print(result)
         if options.out is None:
-            print("`frcnn train` with the same options uses these settings; to edit them first: --out plan.yaml")
+            print("`frcnn train` with the same options uses these settings")
+            print("choose one yourself: --set SETTING=VALUE; edit them all: --out plan.yaml")
         else:
             write_text(options.out, result.to_yaml())
             print(f"{options.out}: the plan; frcnn train {options.data} --config {options.out} uses it")

@@ -145,8 +145,8 @@ def export(
 
         if description.image.tile:
             log(
-                f"the detector was trained on tiles of {description.image.tile} pixels: a program other than frcnn must "
-                f"cut larger images into such tiles"
+                f"the detector was trained on tiles of {description.image.tile} pixels: programs other than frcnn "
+                f"must cut larger images into such tiles"
             )
         log(f"verifying {path.name} on {plural(len(photos), 'photo')}")
         file, expected = Exported(written, trust=True), TorchRuntime(in_precision(model, torch.float32))

@@ -65,15 +65,18 @@ class Plan(NamedTuple):
         return self._replace(choices=(*others, choice), config=with_settings(self.config, choice.settings))
 
     def __str__(self) -> str:
-        order = list(flat(dump(self.config)))
+        defaults = flat(dump(make_config()))
+        order = list(defaults)
         rows = [
-            (name, _value(value), choice.reason if index == 0 else "")
+            (name, _value(value), _value(defaults[name]), choice.reason if index == 0 else "")
             for choice in sorted(self.choices, key=lambda choice: order.index(next(iter(choice.settings))))
             for index, (name, value) in enumerate(choice.settings.items())
         ]
-        widths = [max(len(row[column]) for row in rows) for column in (0, 1)] if rows else []
-        lines = [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in rows]
-        lines = lines or ["nothing to choose: all of these settings are named"]
+        lines = ["nothing to choose: all of these settings are named"]
+        if rows:
+            rows = [("setting", "value", "default", "because"), *rows]
+            widths = [max(len(row[column]) for row in rows) for column in range(3)]
+            lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d}".rstrip() for a, b, c, d in rows]
         lines += [f"warning: {each}" for each in self.warnings]
         return "\n".join([f"plan for {self.data}: {_summary(self.fingerprint)}", *(f"  {line}" for line in lines)])
 
