@@ -48,7 +48,7 @@ def digest(data: Path, run: Path, *arguments: str | Path, export: bool) -> dict[
     frcnn("train", data, "--out", run, "--seed", "1", "--device", "cpu", "--precision", "fp32", *arguments)
     with safe_open(run / "model.safetensors", framework="np") as file:
         weights = hashlib.sha256(b"".join(file.get_tensor(name).tobytes() for name in sorted(file.keys())))
-    metrics = json.loads((run / "evaluation.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text())
     result = {"weights": weights.hexdigest(), "map50": metrics["map50"], "map": metrics["map"]}
     if export:
         frcnn("export", run)

@@ -248,7 +248,7 @@ def test_train_evaluate_predict(tmp_path: Path, photo: Path, capsys: pytest.Capt
     )
     assert f"model in {run}" in output.out
     assert is_table(output.out)
-    evaluation = json.loads((run / "evaluation.json").read_text())
+    evaluation = json.loads((run / "metrics.json").read_text())
     assert set(evaluation["recall"]) == {"50", "100", "300"}
     assert {"map50", "map", "per_class", "confusion_matrix", "metric", "images", "seconds_per_image"} <= set(evaluation)
     assert set(evaluation["per_class"]) == set(CLASSES)
@@ -257,10 +257,10 @@ def test_train_evaluate_predict(tmp_path: Path, photo: Path, capsys: pytest.Capt
     assert {path.name for path in (run / "images").iterdir()} == {"4-detections.jpg", "5-detections.jpg"}
 
     for options in ([], ["--precision", "fp32"]):  # which is what it is without
-        (run / "evaluation.json").unlink()
+        (run / "metrics.json").unlink()
         assert main(["evaluate", str(run), *options]) == 0
         assert is_table(capsys.readouterr().out)
-        again = json.loads((run / "evaluation.json").read_text())
+        again = json.loads((run / "metrics.json").read_text())
         assert again["per_class"] == evaluation["per_class"]
 
     assert main(["predict", str(run), str(photo), "--threshold", "0"]) == 0
@@ -271,6 +271,24 @@ def test_train_evaluate_predict(tmp_path: Path, photo: Path, capsys: pytest.Capt
         assert picture.size == (128, 96)
 
 
+def test_a_report_and_the_threshold_that_it_stores(
+    tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(run), "--store-threshold", "0.02", "--out", str(tmp_path / "a.html")]) == 0
+    assert f"report in {tmp_path / 'a.html'}" in capsys.readouterr().out
+    assert '"threshold":0.02' in (tmp_path / "a.html").read_text()
+    assert main(["predict", str(run), str(photo), "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)[0]["detections"]
+    assert found == load(run).predict(photo, threshold=0.02).to_dict()["detections"]
+    assert len(found) > len(load(run).predict(photo, threshold=0.5))
+    exported = load(run).export("onnx", tmp_path / "model.onnx").files[0]
+    assert len(load(exported).predict(photo)) == len(found)
+    assert main(["report", str(run), "--compare", str(tmp_path)]) == 2
+    assert "`frcnn evaluate" in capsys.readouterr().err
+    assert main(["report", str(exported), "--data", str(tmp_path)]) == 2
+    assert "name the file to write" in capsys.readouterr().err
+
+
 def test_data_without_test_images_trains_and_says_that_nothing_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,7 +296,7 @@ def test_data_without_test_images_trains_and_says_that_nothing_is_measured(
     shutil.rmtree(data / "testImages")
     assert main(["train", str(data), "--out", str(run), *TRAIN]) == 0
     assert "no test images, so there is no evaluation" in capsys.readouterr().out
-    assert not (run / "evaluation.json").exists()
+    assert not (run / "metrics.json").exists()
 
 
 def test_pictures_can_be_turned_off_or_hold_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

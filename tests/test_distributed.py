@@ -90,7 +90,7 @@ def test_two_processes_of_one_image_are_one_process_of_two(folder: Path, data: s
     assert steps == [(line["step"], line["images"]) for line in read_metrics(one)]
 
     # The evaluation is shared out, and merged to what one process finds.
-    merged, alone = json.loads((two / "evaluation.json").read_text()), Detector(load_model(two), path=two).evaluate()
+    merged, alone = json.loads((two / "metrics.json").read_text()), Detector(load_model(two), path=two).evaluate()
     assert merged["images"] == alone.images == (2 if data == "tiny" else 5)
     assert merged["map50"] == pytest.approx(alone.map50, abs=1e-6)
     assert merged["map"] == pytest.approx(alone.map, abs=1e-6)

@@ -66,7 +66,7 @@ def test_only_one_file_of_a_run_directory_names_this_machine(folder: Path) -> No
         "config.yaml",
         "metrics.jsonl",
         "curves.png",
-        "evaluation.json",
+        "metrics.json",
         "model.safetensors",
         "last.safetensors",
     }

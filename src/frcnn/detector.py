@@ -70,7 +70,7 @@ def load(path: str | Path, *, device: str = "auto", trust: bool = False) -> Dete
 
 
 class _PredictOptions(TypedDict, total=False):
-    threshold: float
+    threshold: float | None
     tile: int | None
     overlap: float
     channels: str
@@ -140,7 +140,7 @@ class Detector:
         self,
         images: ImageLike | Iterable[ImageLike],
         *,
-        threshold: float = 0.5,
+        threshold: float | None = None,
         tile: int | None = None,
         overlap: float = 0.2,
         channels: str = "rgb",
@@ -155,7 +155,8 @@ class Detector:
                 applied), an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), a torch tensor (H, W) or (C, H, W), the
                 bytes of a file or an open file. Arrays and tensors hold uint8, or floats in 0..1. A folder stands for
                 its images in natural order, without hidden files and subfolders.
-            threshold: least confidence of a detection, 0..1. The NMS threshold belongs to the model
+            threshold: least confidence of a detection, 0..1; None: the detector's own
+                (`detector.results.predict_threshold`, 0.5 if nobody changed it). The NMS threshold belongs to the model
                 (`detector.results.nms_threshold`).
             tile: side of a tile in pixels, e.g. 1024. A larger image is predicted in tiles and as a whole, and the
                 detections are merged, so that small objects are found. None: as in training (`detector.image.tile`),
@@ -193,7 +194,7 @@ class Detector:
         self,
         images: ImageLike | Iterable[ImageLike],
         *,
-        threshold: float = 0.5,
+        threshold: float | None = None,
         tile: int | None = None,
         overlap: float = 0.2,
         channels: str = "rgb",
@@ -206,6 +207,7 @@ class Detector:
         for name in unknown:
             hint = f"; use {_OTHER_ARGUMENTS[name]}" if name in _OTHER_ARGUMENTS else ""
             raise TypeError(f"predict() got an unexpected keyword argument '{name}'{hint}")
+        threshold = self.runtime.result_settings.predict_threshold if threshold is None else threshold
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: {threshold} must be between 0 and 1")
         if on_error not in ("raise", "skip"):

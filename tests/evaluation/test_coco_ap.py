@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from tiny import detections_of
 
 from frcnn.data.records import Record
-from frcnn.evaluation.average_precision import coco_ap
+from frcnn.evaluation.average_precision import SIZES, ap_of, ar_of, coco_ap, matched_by_coco, mean_ap
 from frcnn.inference.results import Detections
 
 CLASSES = ("cat", "dog", "emu")
@@ -36,6 +36,16 @@ def prediction(*detections: tuple[str, Sequence[float], float]) -> Detections:
 
 
 def oracle(predictions: list[Detections], records: list[Record]) -> dict[str, float]:
+    precision = evaluated(predictions, records).eval["precision"][:, :, :, 0, 2]  # (IoU, recall, class), all sizes
+    return {
+        name: float("nan") if (precision[:, :, i] < 0).all() else float(precision[:, :, i].mean())
+        for i, name in enumerate(CLASSES)
+    }
+
+
+def evaluated(predictions: list[Detections], records: list[Record]) -> COCOeval:
+    """By pycocotools."""
+
     def xywh(box: np.ndarray) -> list[float]:
         x1, y1, x2, y2 = (float(value) for value in box)
         return [x1, y1, x2 - x1, y2 - y1]
@@ -69,11 +79,8 @@ def oracle(predictions: list[Detections], records: list[Record]) -> dict[str, fl
         evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][:, :, :, 0, 2]  # (IoU, recall, class), all sizes, 100 detections
-    return {
-        name: float("nan") if (precision[:, :, i] < 0).all() else float(precision[:, :, i].mean())
-        for i, name in enumerate(CLASSES)
-    }
+        evaluation.summarize()
+    return evaluation
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -101,6 +108,19 @@ def test_it_equals_pycocotools(seed: int) -> None:
     np.testing.assert_allclose(
         list(coco_ap(predictions, records, CLASSES).values()), list(expected.values()), atol=1e-9
     )
+
+
+@given(strategies.evaluations())
+def test_sizes_and_average_recall_equal_pycocotools(images: tuple[list[Detections], list[Record]]) -> None:
+    assume(images[0])
+    stats = evaluated(*images).stats  # -1: no objects
+    found = {
+        name: mean_ap({m.name: ap_of(m) for m in matched_by_coco(*images, CLASSES, area=area)})
+        for name, area in SIZES.items()
+    }
+    recall = mean_ap({m.name: ar_of(m) for m in matched_by_coco(*images, CLASSES)})
+    expected = [math.nan if value < 0 else value for value in (*stats[3:6], stats[8])]
+    np.testing.assert_allclose([*found.values(), recall], expected, atol=1e-9)
 
 
 @given(strategies.evaluations())

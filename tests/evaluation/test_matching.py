@@ -19,7 +19,7 @@ from frcnn.inference.results import Detections
 def test_pairs_are_those_of_one_image_and_class_that_overlap(
     images: tuple[list[Detections], list[Record]], at_least: float
 ) -> None:
-    found, objects, ignore = arrange(*images, strategies.CLASSES)
+    found, objects, ignore, _ = arrange(*images, strategies.CLASSES)
     expected = {
         (d, o): overlap
         for d, box in enumerate(found.boxes.tolist())
@@ -35,7 +35,7 @@ def test_detections_stand_by_class_then_score_and_objects_by_image(
     images: tuple[list[Detections], list[Record]],
 ) -> None:
     predictions, records = images
-    found, objects, ignore = arrange(predictions, records, strategies.CLASSES)
+    found, objects, ignore, _ = arrange(predictions, records, strategies.CLASSES)
     lines = [
         (strategies.CLASSES.index(name), -score, image, number)
         for image, prediction in enumerate(predictions)
@@ -57,7 +57,7 @@ def test_detections_stand_by_class_then_score_and_objects_by_image(
 
 def test_a_crowd_overlaps_by_the_share_of_the_detection_in_it() -> None:
     record = Record(Path("photo.jpg"), np.array([[5, 0, 100, 100]], np.float32), ("cat",), np.array([True]))
-    found, objects, crowd = arrange([detections_of(("cat", 1, (0, 0, 10, 10)))], [record], ["cat"])
+    found, objects, crowd, _ = arrange([detections_of(("cat", 1, (0, 0, 10, 10)))], [record], ["cat"])
     assert overlapping(found, objects, at_least=0.25, crowd=crowd)[2] == pytest.approx([0.5])
     assert len(overlapping(found, objects, at_least=0.25, crowd=~crowd)[2]) == 0
 

@@ -99,10 +99,9 @@ def test_text_json_and_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert repr(replace(metrics, split=None)) == "<Metrics: map50 1.0000, map 1.0000, 1 image>"
     plain = json.loads(metrics.to_json())
     assert (plain["map50"], plain["map"], plain["recall"]) == (1.0, 1.0, {"50": 0.5})
-    assert plain["per_class"] == {
-        "cat": {"ap50": 1.0, "ap": 1.0, "objects": 1},
-        "dog": {"ap50": None, "ap": None, "objects": 0},
-    }
+    cat, dog = plain["per_class"]["cat"], plain["per_class"]["dog"]
+    assert (cat["ap50"], cat["ap"], cat["objects"], cat["best_threshold"]) == (1.0, 1.0, 1, 0.45)
+    assert (dog["ap50"], dog["ap"], dog["objects"], dog["best_threshold"]) == (None, None, 0, None)
     assert plain["confusion_matrix"] == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
     monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))  # type: ignore[arg-type]
     assert metrics.to_dataframe()[0] == {"class_name": "cat", "ap50": 1.0, "ap": 1.0, "objects": 1}
@@ -117,3 +116,46 @@ def test_what_cannot_be_evaluated_is_named() -> None:
         evaluate(runtime, [], split="val")
     with pytest.raises(ValueError, match=r"knows none of the classes of these images \(cat\); it knows: blue, red"):
         evaluate(runtime, [record(("cat", A))])
+
+
+# ------------------------------------------------------------------------------------------- what is computed on demand
+
+
+def two_images() -> tuple[list[Detections], list[Record]]:
+    """The cats are found, one dog is taken for background, and there is a false cat."""
+    records = [record(("cat", A), ("dog", B)), record(("cat", C))]
+    return [detections_of(("cat", 0.9, A), ("cat", 0.4, (70, 70, 80, 80))), detections_of(("cat", 0.7, C))], records
+
+
+def test_counts_and_thresholds() -> None:
+    metrics = compute_metrics(*two_images(), ("cat", "dog"))
+    assert metrics.counts() == (2, 0, 1)
+    assert metrics.counts(0.4) == (2, 1, 1)
+    assert metrics.best_threshold() == pytest.approx(0.55)
+    assert metrics.best_threshold("dog") is None
+    assert metrics.best_threshold("cat", recall=0.5) == pytest.approx(0.8)
+
+
+def test_everything_is_in_the_file() -> None:
+    metrics = compute_metrics(*two_images(), ("cat", "dog"))
+    content = json.loads(metrics.to_json())
+    assert content["ar"] == metrics.ar == pytest.approx(0.5)
+    assert content["by_size"] == {"small": pytest.approx(0.5), "medium": None, "large": None}
+    assert set(content["intervals"]) == {"map50", "map", "ar", "small", "medium", "large"}
+    low, high = content["intervals"]["map50"]
+    assert 0 <= low <= metrics.map50 <= high <= 1
+    assert content["errors"]["background"] == {"count": 1, "cost": 0.0}
+    assert content["errors"]["missed"]["cost"] == pytest.approx(0.5)
+    assert content["per_class"]["cat"]["precision"] == 1
+    assert content["per_class"]["dog"]["recall"] == 0
+    assert content["best_threshold"] == pytest.approx(0.55)
+
+
+def test_figures(tmp_path: Path) -> None:
+    metrics = compute_metrics(*two_images(), ("cat", "dog"))
+    metrics.plot_pr().savefig(tmp_path / "pr.png")
+    figure = metrics.plot_confusion_matrix()
+    figure.savefig(tmp_path / "confusion.png")
+    cells = {text.get_text() for text in figure.axes[0].texts}
+    assert cells == {"2", "1"}
+    assert min((tmp_path / name).stat().st_size for name in ("pr.png", "confusion.png")) > 5000

@@ -67,7 +67,7 @@ def test_train_and_evaluate_with_a_split_and_a_format(
     assert len(calls) == 2 * 5  # training, evaluation and pictures hash and verify each image once in all
     assert set(calls.values()) == {1}
     assert "the validation images are not used" in text
-    assert json.loads((run / "evaluation.json").read_text())["images"] == 1
+    assert json.loads((run / "metrics.json").read_text())["images"] == 1
     assert main(["evaluate", str(run), "--data", str(data), "--split", "train", "--format", "csv", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 3  # the split of the training
     assert main(["evaluate", str(run), "--data", str(data), "--format", "coco"]) == 2
@@ -83,7 +83,7 @@ def test_all_copies_give_the_same_numbers(tmp_path: Path, form: str) -> None:
         run = tmp_path / f"run-{name}"
         assert main(["train", str(tmp_path / name), "--out", str(run), *TRAIN]) == 0
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        measured = json.loads((run / "evaluation.json").read_text())
+        measured = json.loads((run / "metrics.json").read_text())
         results.append(([line["losses"] for line in lines], measured["per_class"], measured["map"], measured["recall"]))
     assert results[0] == results[1]
 

@@ -150,7 +150,7 @@ def test_a_trained_run_is_kept_if_asked(data: Path) -> None:
     before = {name: (run / name).stat().st_mtime_ns for name in files(run)}
     result = train_tiny(data, run, *fast)
     assert (result.run_dir, result.trained) == (run, False)
-    assert {name for name in files(run) if (run / name).stat().st_mtime_ns != before[name]} == {"evaluation.json"}
+    assert {name for name in files(run) if (run / name).stat().st_mtime_ns != before[name]} == {"metrics.json"}
     torch.testing.assert_close(result.detector.model.state_dict(), load_model(run).state_dict(), rtol=0, atol=0)
 
 

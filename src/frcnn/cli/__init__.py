@@ -29,6 +29,7 @@ from frcnn.cli import (
     layers,
     plan,
     predict,
+    report,
     train,
 )
 from frcnn.fast.malloc import tune_malloc
@@ -44,6 +45,7 @@ _COMMANDS = (
         train,
         crossval,
         evaluate,
+        report,
         predict,
         export,
         bench,

@@ -55,12 +55,44 @@ def print_evaluation(metrics: "Metrics") -> None:
 
 
 def evaluate_run(detector: "Detector", run_dir: Path) -> "Metrics":
-    """Evaluate on the test images of a run; print the table, write evaluation.json and pictures in images/."""
+    """Evaluate on the test images of a run; print the table, write metrics.json, report.html and pictures in
+    images/."""
     metrics = evaluate_and_print(detector, None)
     if distributed.is_main_process():
-        write_text(run_dir / "evaluation.json", metrics.to_json())
+        write_text(run_dir / "metrics.json", metrics.to_json())
     save_pictures(detector.model, metrics, run_dir)
+    write_run_report(detector, metrics, run_dir)
     return metrics
+
+
+def write_run_report(
+    detector: "Detector", metrics: "Metrics", model: Path, file: Path | None = None, compare: Sequence[Path] = ()
+) -> None:
+    """Write the report of an evaluation.
+
+    Args:
+        model: run directory, model file or exported file.
+        file: to write; None: report.html in the run directory.
+        compare: run directories whose metrics are shown beside these.
+    """
+    from frcnn.inference.runtimes import TorchRuntime
+    from frcnn.report.write import REPORT_FILE, write_report
+
+    if not distributed.is_main_process():
+        return
+    file = file or model / REPORT_FILE
+    with CountProgress("report", "picture") as progress:
+        write_report(
+            metrics,
+            file,
+            name=model.resolve().name,
+            threshold=detector.runtime.result_settings.predict_threshold,
+            model=detector.model if isinstance(detector.runtime, TorchRuntime) else None,
+            run_dir=model if model.is_dir() else None,
+            compare=compare,
+            on_picture=progress,
+        )
+    print(f"report in {file}")
 
 
 def save_pictures(model: "FasterRCNN", metrics: "Metrics", run_dir: Path) -> None:

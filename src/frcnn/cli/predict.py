@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     if options.overlap is not None and options.tile is None:
         raise ValueError(f"overlap: {options.overlap} is a fraction of a tile; set the tile too, e.g. --tile 1024")
     detector = open_detector(options)
+    threshold = detector.runtime.result_settings.predict_threshold if options.threshold is None else options.threshold
     images = [Path(str(image)) for image in list_images([path for text in options.images for path in _expand(text)])]
     folder: Path | None = options.out
     if folder is None and options.model.is_dir():
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
 
     def detect() -> "Iterator[tuple[Detections, Path]]":
         overlap = 0.2 if options.overlap is None else options.overlap
-        rules = {"threshold": options.threshold, "tile": options.tile, "overlap": overlap}
+        rules = {"threshold": threshold, "tile": options.tile, "overlap": overlap}
         for detections in predict_each(detector.runtime, images, on_error=on_error, **rules):
             file = files[len(results)]
             results.append({} if options.json is None else detections.to_dict())
@@ -91,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     def draw(detected: "tuple[Detections, Path]") -> "Detections":
         detections, file = detected
         if folder is not None:
-            write_picture(None, detections, file, score_threshold=options.threshold)
+            write_picture(None, detections, file, score_threshold=threshold)
         return detections
 
     with text_beside_json(options.json), CountProgress("detecting", "image") as progress:

@@ -12,7 +12,7 @@ from frcnn.cli.options import (
     data_settings,
     time_span,
 )
-from frcnn.cli.output import print_evaluation, save_pictures
+from frcnn.cli.output import print_evaluation, save_pictures, write_run_report
 
 _VALUES = ("budget", "epochs", "batch_size", "lr", "device", "seed", "scheme", "precision", "logger")
 _SWITCHES = ("deterministic", "smoke_test", "skip_existing")
@@ -118,3 +118,4 @@ def run(options: argparse.Namespace) -> None:
         return
     print_evaluation(result.metrics)
     save_pictures(result.detector.model, result.metrics, run_dir)
+    write_run_report(result.detector, result.metrics, run_dir)

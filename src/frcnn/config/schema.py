@@ -251,6 +251,9 @@ class ResultSettings(Settings):
     nms_threshold: Fraction = _set(0.5, "IoU above which NMS drops the detection of lower score; within a class")
     score_threshold: Fraction = _set(0.0, "detections of lower score are dropped, 0..1")
     max_detections: Count = _set(100, "per image, at most")
+    predict_threshold: Fraction = _set(
+        0.5, "least score of a detection that predict reports; `frcnn report --store-threshold` changes it"
+    )
     ap_iou: Annotated[float, Field(gt=0, le=1)] = _set(
         0.5, "evaluation: IoU with an object from which a detection is correct"
     )

@@ -36,7 +36,7 @@ def evaluate(
     records: Sequence[Record],
     *,
     split: str | None = "test",
-    threshold: float = 0.5,
+    threshold: float | None = None,
     workers: int = 1,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> Metrics:
@@ -44,7 +44,8 @@ def evaluate(
 
     Args:
         split: which images these are, for the metrics; None: all of data without splits.
-        threshold: the confidence from which detections are in the confusion matrix.
+        threshold: the confidence from which detections are in the confusion matrix; None: the detector's own
+            (`detector.results.predict_threshold`).
         workers: threads that read images; 0: none.
         on_image: called with the numbers of images done and in total.
 
@@ -64,7 +65,7 @@ def evaluate(
         runtime.classes,
         iou_threshold=settings.ap_iou,
         use_07_metric=settings.use_07_metric,
-        threshold=threshold,
+        threshold=settings.predict_threshold if threshold is None else threshold,
         recall=recall_at([match for image in matches for match in image]) if matches else None,
         split=split,
         seconds_per_image=statistics.median(each.seconds for each in results),

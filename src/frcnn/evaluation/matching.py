@@ -34,15 +34,15 @@ class Boxes(NamedTuple):
 
 def arrange(
     detections: Sequence[Detections], records: Sequence[Record], classes: Sequence[str]
-) -> tuple[Boxes, Boxes, np.ndarray]:
+) -> tuple[Boxes, Boxes, np.ndarray, np.ndarray]:
     """Detections and objects of all images in a few arrays.
 
     Args:
         detections, records: of the same images, in the same order.
 
     Returns:
-        The detections, sorted by class, then by falling confidence, then by image; the objects, image by image; and
-        which objects are to be ignored, (O,) bool.
+        The detections, sorted by class, then by falling confidence, then by image; the objects, image by image; which
+        objects are to be ignored, (O,) bool; and the confidence of each detection, (D,).
 
     Raises:
         ValueError: the numbers of detections and records differ.
@@ -55,7 +55,8 @@ def arrange(
     objects = _in_arrays([(record.boxes, record.class_names) for record in records], classes)
     scores = np.concatenate([np.zeros(0, np.float32), *(each.confidence for each in detections)])
     ignore = np.concatenate([np.zeros(0, bool), *(record.ignore for record in records)])
-    return arranged.take(np.lexsort((-scores, arranged.labels))), objects, ignore
+    order = np.lexsort((-scores, arranged.labels))
+    return arranged.take(order), objects, ignore, scores[order]
 
 
 def match_voc(
@@ -85,8 +86,14 @@ def match_voc(
 
 
 def match_coco(
-    detections: Boxes, objects: Boxes, crowd: np.ndarray, *, iou_thresholds: np.ndarray, max_detections: int
-) -> tuple[Boxes, np.ndarray, np.ndarray]:
+    detections: Boxes,
+    objects: Boxes,
+    crowd: np.ndarray,
+    *,
+    iou_thresholds: np.ndarray,
+    max_detections: int,
+    ignore: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Match by COCO's rule, at several thresholds.
 
     By falling confidence, each detection takes the object of its image and class that it overlaps most and that is
@@ -96,21 +103,23 @@ def match_coco(
     Args:
         iou_thresholds: (T,), rising.
         max_detections: of an image and class; the others are dropped.
+        ignore: (O,) bool, objects that count neither for nor against, crowds included; None: the crowds.
 
     Returns:
-        The detections that are left, and for each threshold and detection, (T, D) bool:
+        The indices of the detections that are left, and for each threshold and detection of these, (T, D) bool:
         true: it has an object or a crowd.
-        ignored: it has a crowd.
+        ignored: it has an ignored object or a crowd.
 
     Source:
         Lin et al. 2014, arXiv:1405.0312; pycocotools' COCOeval. Differs from Pascal VOC: a detection takes the best
         free object, not the best of all.
     """
+    ignore = crowd if ignore is None else ignore
     rank = _rank_in(detections.groups)
     best = np.flatnonzero(rank < max_detections)
     detections, rank = detections.take(best), rank[best]
     d, o, overlap = overlapping(detections, objects, at_least=iou_thresholds[0], crowd=crowd)
-    order = np.lexsort((-o, -overlap, crowd[o], d))  # a crowd after single objects; of equal ones the last, as COCOeval
+    order = np.lexsort((-o, -overlap, ignore[o], d))  # ignored ones last; of equal ones the last, as COCOeval
     d, o, overlap = d[order], o[order], overlap[order]
     # A round holds one detection of each image and class, each with one candidate: no two pairs of a round share a
     # detection or an object, so a whole round is decided at once.
@@ -123,9 +132,9 @@ def match_coco(
         mine, theirs = d[pairs], o[pairs]
         takes = reaches[:, pairs] & free[:, theirs] & ~true[:, mine]
         true[:, mine] |= takes
-        ignored[:, mine] |= takes & crowd[theirs]
+        ignored[:, mine] |= takes & ignore[theirs]
         free[:, theirs] &= ~takes | crowd[theirs]
-    return detections, true, ignored
+    return best, true, ignored
 
 
 def overlapping(
@@ -161,6 +170,12 @@ def iou_matrix(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(N, M) float64: IoU of every box with every other box."""
     rows, columns = np.repeat(boxes, len(others), axis=0), np.tile(others, (len(boxes), 1))
     return _overlap(rows, columns, np.zeros(len(rows), bool)).reshape(len(boxes), len(others))
+
+
+def overlap_matrix(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """(N, M) float64: the fraction of every box that is inside every region."""
+    rows, columns = np.repeat(boxes, len(regions), axis=0), np.tile(regions, (len(boxes), 1))
+    return _overlap(rows, columns, np.ones(len(rows), bool)).reshape(len(boxes), len(regions))
 
 
 def _in_arrays(images: Sequence[tuple[np.ndarray, Sequence[str]]], classes: Sequence[str]) -> Boxes:

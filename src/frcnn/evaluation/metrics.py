@@ -1,19 +1,39 @@
 """How good detections are: average precision, confusion matrix, recall of proposals."""
 
+from __future__ import annotations
+
 import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from frcnn.data.records import Record
-from frcnn.evaluation.average_precision import coco_ap, mean_ap, voc_ap
+from frcnn.evaluation import figures, intervals
+from frcnn.evaluation.average_precision import (
+    SIZES,
+    Matched,
+    ap_of,
+    ar_of,
+    coco_ap,
+    matched_by_coco,
+    matched_by_voc,
+    mean_ap,
+    voc_ap,
+)
+from frcnn.evaluation.errors import ErrorKind, ErrorReport, find_errors
+from frcnn.evaluation.intervals import Interval
 from frcnn.evaluation.matching import iou_matrix
+from frcnn.evaluation.thresholds import Counts, Curve, curves, together
 from frcnn.inference.results import Detections, missing_attribute
 from frcnn.messages import plural
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RECALL_AT = (50, 100, 300)
 _MATCH_IOU = 0.5
@@ -60,6 +80,8 @@ class Metrics:
     exported file, which does not give its proposals."""
     metric: str
     """What `map50` is, in words."""
+    ap_iou: float
+    """The IoU of `map50`."""
     split: str | None
     """The name of the split; None: the data has no splits, and these are all images."""
     images: int
@@ -67,6 +89,75 @@ class Metrics:
     """Of detection alone, without reading the image; the median."""
     detections: list[Detections] = field(default_factory=list)
     """Of each image, without threshold."""
+    records: Sequence[Record] = ()
+    """The images and their objects."""
+
+    @cached_property
+    def curves(self) -> dict[str, Curve]:
+        """Class name -> its detections, matched at IoU 0.5: precision, recall and F1 at any threshold."""
+        return curves(self.detections, self.records, tuple(self.per_class))
+
+    def counts(self, threshold: float | None = None) -> Counts:
+        """Correct detections, false ones and missed objects of all classes.
+
+        Args:
+            threshold: least confidence of a detection; None: `confusion_threshold`.
+        """
+        return together(self.curves).at(self.confusion_threshold if threshold is None else threshold)
+
+    def best_threshold(
+        self, class_name: str | None = None, *, precision: float | None = None, recall: float | None = None
+    ) -> float | None:
+        """The confidence threshold with the highest F1; arguments as for `Curve.best_threshold`.
+
+        Args:
+            class_name: of this class; None: of all classes together.
+        """
+        curve = together(self.curves) if class_name is None else self.curves[class_name]
+        return curve.best_threshold(precision=precision, recall=recall)
+
+    @cached_property
+    def ar(self) -> float:
+        """COCO's average recall with 100 detections per image: the mean over IoU 0.50:0.95 and the classes."""
+        return mean_ap({each.name: ar_of(each) for each in self._by_coco})
+
+    @cached_property
+    def by_size(self) -> dict[str, float]:
+        """ "small", "medium", "large" -> COCO's AP of objects of this size: under 32 x 32 pixels, up to 96 x 96, and
+        over; NaN without such objects."""
+        return {name: mean_ap({each.name: ap_of(each) for each in self._of_size(name)}) for name in SIZES}
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval | None]:
+        """ "map50", "map", "ar", "small", "medium", "large" -> how far this metric depends on which images were drawn:
+        95% interval, by the bootstrap over images. None: fewer than two images, or no objects."""
+        by_voc = matched_by_voc(self.detections, self.records, tuple(self.per_class), iou_threshold=self.ap_iou)
+        return {
+            "map50": intervals.interval(by_voc, intervals.voc_ap),
+            "map": intervals.interval(self._by_coco, intervals.coco_ap),
+            "ar": intervals.interval(self._by_coco, intervals.recall),
+            **{name: intervals.interval(self._of_size(name), intervals.coco_ap) for name in SIZES},
+        }
+
+    @cached_property
+    def errors(self) -> ErrorReport:
+        """The errors of the detector by kind, and what each kind costs, as in TIDE."""
+        return find_errors(self.detections, self.records, tuple(self.per_class))
+
+    def plot_confusion_matrix(self) -> Figure:
+        """The confusion matrix as a matplotlib figure. A notebook shows it; `figure.savefig(path)` saves it."""
+        return figures.plot_confusion_matrix(self)
+
+    def plot_pr(self) -> Figure:
+        """Precision over recall of each class, at IoU 0.5, as a matplotlib figure."""
+        return figures.plot_pr(self)
+
+    @cached_property
+    def _by_coco(self) -> list[Matched]:
+        return matched_by_coco(self.detections, self.records, tuple(self.per_class))
+
+    def _of_size(self, name: str) -> list[Matched]:
+        return matched_by_coco(self.detections, self.records, tuple(self.per_class), area=SIZES[name])
 
     if not TYPE_CHECKING:  # else every name would be an attribute
 
@@ -98,12 +189,29 @@ class Metrics:
             "map50": _number(self.map50),
             "map": _number(self.map),
             "per_class": {
-                name: {"ap50": _number(own.ap50), "ap": _number(own.ap), "objects": own.objects}
+                name: {
+                    "ap50": _number(own.ap50),
+                    "ap": _number(own.ap),
+                    "objects": own.objects,
+                    "best_threshold": self.best_threshold(name),
+                    **_at_threshold(self.curves[name].at(self.confusion_threshold)),
+                }
                 for name, own in self.per_class.items()
             },
             "recall": {str(count): _number(value) for count, value in self.recall.items()},
             "confusion_matrix": self.confusion_matrix.tolist(),
             "confusion_threshold": self.confusion_threshold,
+            "ar": _number(self.ar),
+            "by_size": {name: _number(value) for name, value in self.by_size.items()},
+            "intervals": {name: None if each is None else list(each) for name, each in self.intervals.items()},
+            "errors": {
+                kind.value: {
+                    "count": sum(error.kind == kind for error in self.errors.errors),
+                    "cost": self.errors.cost[kind],
+                }
+                for kind in ErrorKind
+            },
+            "best_threshold": self.best_threshold(),
             "metric": self.metric,
             "split": self.split,
             "images": self.images,
@@ -111,7 +219,7 @@ class Metrics:
         }
 
     def to_json(self) -> str:
-        """`to_dict` as JSON text, as in evaluation.json."""
+        """`to_dict` as JSON text, as in metrics.json."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
     def to_dataframe(self) -> Any:
@@ -162,11 +270,13 @@ def compute_metrics(
         confusion_matrix=confusion_matrix(detections, records, classes, threshold=threshold),
         confusion_threshold=threshold,
         recall=recall or {},
+        ap_iou=iou_threshold,
         metric=f"Pascal VOC average precision ({form}) at IoU {iou_threshold:g}",
         split=split,
         images=len(records),
         seconds_per_image=seconds_per_image,
         detections=list(detections),
+        records=records,
     )
 
 
@@ -228,6 +338,11 @@ def recall_at(first_matches: Sequence[int], counts: Sequence[int] = RECALL_AT) -
     """
     total = len(first_matches)
     return {n: sum(0 <= match < n for match in first_matches) / total if total else math.nan for n in counts}
+
+
+def _at_threshold(counts: Counts) -> dict[str, float | None]:
+    """Plain data."""
+    return {"precision": _number(counts.precision), "recall": _number(counts.recall), "f1": _number(counts.f1)}
 
 
 def _number(value: float) -> float | None:

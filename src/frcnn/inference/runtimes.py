@@ -149,6 +149,7 @@ class ResultRules:
     max_detections: int
     ap_iou: float
     use_07_metric: bool
+    predict_threshold: float = 0.5
 
 
 class Description(NamedTuple):

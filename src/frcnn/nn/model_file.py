@@ -118,6 +118,25 @@ def detector_settings(settings: ModelSettings, weights: str | None) -> ModelSett
         return None  # loading the weights gives the error
 
 
+def store_threshold(run: str | Path, threshold: float) -> None:
+    """Change the threshold of a stored model (`detector.results.predict_threshold`).
+
+    Args:
+        run: a run directory or a model file.
+        threshold: 0..1, the least score of a detection that `predict` reports.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_model`.
+    """
+    path = Path(run) / MODEL_FILE if Path(run).is_dir() else Path(run)
+    model = load_model(path, device="cpu")
+    detector = model.settings.detector
+    results = detector.results.model_copy(update={"predict_threshold": threshold})
+    changed = detector.model_copy(update={"results": results})
+    model.settings = model.settings.model_copy(update={"detector": changed})
+    save_model(model, path)
+
+
 def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:
     """Load a model, in evaluation mode.
 

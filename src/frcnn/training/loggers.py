@@ -3,12 +3,11 @@
 import itertools
 import json
 import math
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from frcnn.evaluation.figures import new_figure
 from frcnn.files import atomic_write, write_all
 from frcnn.training.callbacks import Callback
 from frcnn.training.reports import ProposalReport, StartReport, StepReport, ValidationReport
@@ -106,21 +105,10 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 def draw_curves(run_dir: Path) -> None:
     """Plot losses, learning rate and validation AP to curves.png."""
-    # A notebook gives the programs that it starts its MPLBACKEND, with which matplotlib cannot be imported where that
-    # backend is not installed. A Figure needs no backend.
-    backend = os.environ.pop("MPLBACKEND", None)
-    import matplotlib  # takes half a second
-    from matplotlib.figure import Figure
-
-    if backend is not None:
-        os.environ["MPLBACKEND"] = backend
-        with suppress(ValueError):
-            matplotlib.rcParams["backend"] = backend
-
     lines = read_metrics(run_dir)
     steps = [line for line in lines if line["event"] == "step"]
     validations = [line for line in lines if line["event"] == "validation"]
-    figure = Figure(figsize=(9, 8), layout="constrained")
+    figure = new_figure(figsize=(9, 8))
     losses, rate, *rest = figure.subplots(3 if validations else 2, 1, sharex=True)
     names = list(dict.fromkeys(name for step in steps for name in step["losses"]))
     for name in names:

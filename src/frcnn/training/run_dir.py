@@ -15,7 +15,7 @@ from frcnn.files import remove_partial, write_text
 from frcnn.nn.weights import MODEL_FILE
 
 METRICS_FILE = "metrics.jsonl"
-EVALUATION_FILE = "evaluation.json"
+EVALUATION_FILE = "metrics.json"
 PLAN_FILE = "plan.yaml"
 DATA_REPORT_FILE = "data_report.json"
 CHECKPOINT_FILE = "checkpoint.pt"

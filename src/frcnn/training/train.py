@@ -451,7 +451,7 @@ def _store(state: TrainingState, run_dir: Path) -> FasterRCNN:
 def _evaluate(
     model: FasterRCNN, dataset: Dataset, run_dir: Path, callbacks: Sequence[Callback], workers: int
 ) -> Metrics | None:
-    """Metrics on the test images, which evaluation.json stores; None if there are no test images."""
+    """Metrics on the test images, which metrics.json stores; None if there are no test images."""
 
     def on_image(images: int, total: int) -> None:
         for callback in callbacks:

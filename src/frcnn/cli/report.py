@@ -1,0 +1,45 @@
+"""`frcnn report`: make the report of a run anew."""
+
+import argparse
+from pathlib import Path
+
+from frcnn.cli.options import MODEL_HELP, Commands, add_command, add_format, add_trust, fraction
+from frcnn.cli.output import evaluate_and_print, write_run_report
+
+
+def register(commands: Commands) -> None:
+    about = "write a report of how good a detector is, and of its errors, as one HTML file"
+    parser = add_command(commands, "report", run, about, "frcnn report runs/demo/run --compare runs/other")
+    parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("--data", type=Path, metavar="DATA", help="data set (default: the one it was trained on)")
+    add_format(parser, "annotation format of --data")
+    about = "which images (default: test, or all images of --data without splits)"
+    parser.add_argument("--split", choices=("train", "val", "test"), help=about)
+    parser.add_argument(
+        "--compare", type=Path, nargs="+", default=[], metavar="RUN_DIR", help="other runs, shown beside this one"
+    )
+    parser.add_argument(
+        "--store-threshold",
+        type=fraction,
+        metavar="X",
+        help="store X in the model as its confidence threshold: predict and export then use it",
+    )
+    add_trust(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the HTML file (default: report.html in the run directory)"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from frcnn.detector import load
+    from frcnn.nn.model_file import store_threshold
+    from frcnn.report.write import REPORT_FILE
+
+    if options.out is None and not options.model.is_dir():
+        raise ValueError(f"{options.model}: is not a run directory; name the file to write, e.g. --out {REPORT_FILE}")
+    if options.store_threshold is not None:
+        store_threshold(options.model, options.store_threshold)
+        print(f"{options.model}: its threshold is {options.store_threshold:g} now")
+    detector = load(options.model, trust=options.trust_file)
+    metrics = evaluate_and_print(detector, options.data, options.split, options.format)
+    write_run_report(detector, metrics, options.model, options.out, compare=options.compare)

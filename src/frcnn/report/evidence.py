@@ -1,0 +1,358 @@
+"""What a report shows of single images: all detections and objects, and pictures of those that matter most."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from frcnn.colors import class_color, contrast_color
+from frcnn.data.images import cropped, read_image
+from frcnn.data.tiles import cut_into_windows
+from frcnn.evaluation.errors import ErrorKind
+from frcnn.evaluation.matching import iou_matrix
+from frcnn.evaluation.thresholds import LEAST_SCORE, calibration, together
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from frcnn.data.records import Record, Window
+    from frcnn.evaluation.metrics import Metrics
+    from frcnn.evaluation.missed import Explanation
+    from frcnn.nn.faster_rcnn import FasterRCNN
+
+_MOST_DETECTIONS = 100_000
+_MANY = 20_000
+_MOST_PICTURES = 60
+"""Of each kind of error."""
+_PICTURE_BYTES = 4_000_000
+"""Of all pictures: the page should be one that can be sent."""
+_PICTURE_SIDE = 360
+_CONTEXT = 3.0
+"""A picture shows so many times the size of its object."""
+_LEAST_WINDOW = 96
+"""Pixels of the image that a picture shows, at least."""
+CORRECT, IGNORED = "correct", "ignored"
+KINDS = (CORRECT, *(kind.value for kind in ErrorKind), IGNORED)
+
+
+class Picture(NamedTuple):
+    """A part of an image, with one error in it."""
+
+    kind: str
+    """One of `KINDS`."""
+    number: int
+    """Of the detection; of the object if it is missed."""
+    window: tuple[int, int, int, int]
+    """Which part, pixels of the image."""
+    jpeg: bytes
+    why: str
+    """Why the object was missed, in words."""
+
+
+class Evidence(NamedTuple):
+    """The content of the page's JSON. D detections, O objects."""
+
+    classes: Sequence[str]
+    threshold: float
+    images: list[str]
+    """Names of the files."""
+    detections: dict[str, list[Any]]
+    """`image`, `label`, `score`, `box`, `kind` (index of `KINDS`) and `object` (-1: none), (D,) each, best first."""
+    objects: dict[str, list[Any]]
+    """`image`, `label`, `box`, `ignore` and `detection` (of it; -1: none), (O,) each."""
+    pairs: dict[str, list[Any]]
+    """`detection`, `object`: those with an IoU of 0.5 or more, whatever their classes, best first."""
+    calibration: list[tuple[float, float, int]]
+    pictures: list[Picture]
+    left_out: int
+    """Detections that the page does not have: of low confidence, or too many."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        colors = [class_color(name) for name in self.classes]
+        return {
+            **self._asdict(),
+            "kinds": KINDS,
+            "colors": [_css(color) for color in colors],
+            "texts": [_css(contrast_color(color)) for color in colors],
+            "pictures": [
+                {**each._asdict(), "jpeg": base64.b64encode(each.jpeg).decode(), "kind": KINDS.index(each.kind)}
+                for each in self.pictures
+            ],
+        }
+
+
+def collect(
+    metrics: Metrics,
+    *,
+    threshold: float,
+    model: FasterRCNN | None = None,
+    on_picture: Callable[[int, int], None] = lambda done, total: None,
+) -> Evidence:
+    """What the page shows of the images of an evaluation.
+
+    Args:
+        threshold: the least confidence of a detection, to begin with.
+        model: says why objects were missed; None: it is not known.
+        on_picture: called with the numbers of pictures done and in total.
+    """
+    classes = tuple(metrics.per_class)
+    detections, number_of = _detections(metrics, classes)
+    objects, object_of = _objects(metrics, classes)
+    _add_kinds(metrics, detections, objects, number_of, object_of)
+    wanted = _most_important(metrics, detections, objects, threshold)
+    pictures = list(_pictures(wanted, metrics, detections, objects, model, threshold, on_picture))
+    total = sum(len(each) for each in metrics.detections)
+    return Evidence(
+        classes,
+        threshold,
+        _names(metrics.records),
+        detections,
+        objects,
+        _pairs(metrics, number_of, object_of),
+        calibration(together(metrics.curves)),
+        pictures,
+        total - len(detections["score"]),
+    )
+
+
+def _names(records: Sequence[Record]) -> list[str]:
+    """File names; where two are equal, paths inside the folder that holds all. Never a whole path, which is private."""
+    paths = [str(record.image) for record in records]
+    names = [os.path.basename(path) for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    root = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return [Path(os.path.relpath(path, root)).as_posix() for path in paths]
+
+
+def _detections(metrics: Metrics, classes: Sequence[str]) -> tuple[dict[str, list[Any]], dict[tuple[int, int], int]]:
+    """The detections of all images, best first; and (image, index in it) -> number."""
+    rows = [
+        (float(score), image, index)
+        for image, own in enumerate(metrics.detections)
+        for index, score in enumerate(own.confidence.tolist())
+        if score >= LEAST_SCORE
+    ]
+    rows = sorted(rows, key=lambda row: -row[0])[:_MOST_DETECTIONS]
+    number_of = {(image, index): number for number, (_, image, index) in enumerate(rows)}
+    label_of = {name: label for label, name in enumerate(classes)}
+    own = [metrics.detections[image] for _, image, _ in rows]
+    return {
+        "image": [image for _, image, _ in rows],
+        "label": [label_of[each.classes[each.class_id[row[2]]]] for row, each in zip(rows, own, strict=True)],
+        "score": [round(score, 4) for score, _, _ in rows],
+        "box": [_rounded(each.xyxy[row[2]], many=len(rows) > _MANY) for row, each in zip(rows, own, strict=True)],
+        "kind": [0] * len(rows),
+        "object": [-1] * len(rows),
+    }, number_of
+
+
+def _objects(metrics: Metrics, classes: Sequence[str]) -> tuple[dict[str, list[Any]], dict[tuple[int, int], int]]:
+    """The objects of all images; and (image, index in it) -> number."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    content: dict[str, list[Any]] = {"image": [], "label": [], "box": [], "ignore": [], "detection": []}
+    number_of = {}
+    for image, record in enumerate(metrics.records):
+        for index, (box, name, ignore) in enumerate(zip(record.boxes, record.class_names, record.ignore, strict=True)):
+            number_of[image, index] = len(content["image"])
+            for key, value in zip(content, (image, label_of[name], _rounded(box), int(ignore), -1), strict=True):
+                content[key].append(value)
+    return content, number_of
+
+
+def _add_kinds(
+    metrics: Metrics,
+    detections: dict[str, list[Any]],
+    objects: dict[str, list[Any]],
+    number_of: dict[tuple[int, int], int],
+    object_of: dict[tuple[int, int], int],
+) -> None:
+    """Which detections are correct and which are errors, and what they are about."""
+    for error in metrics.errors.errors:
+        number = number_of.get((error.image, -1 if error.detection is None else error.detection))
+        if number is not None:
+            detections["kind"][number] = KINDS.index(error.kind.value)
+            if error.object is not None:
+                detections["object"][number] = object_of[error.image, error.object]
+    for image, matches in enumerate(metrics.errors.matches):
+        for index, target in enumerate(matches.tolist()):
+            number = number_of.get((image, index))
+            if number is None:
+                continue
+            if target >= 0:
+                detections["object"][number] = object_of[image, target]
+                objects["detection"][object_of[image, target]] = number
+            elif target == -2:
+                detections["kind"][number] = KINDS.index(IGNORED)
+
+
+def _pairs(
+    metrics: Metrics, number_of: dict[tuple[int, int], int], object_of: dict[tuple[int, int], int]
+) -> dict[str, list[Any]]:
+    rows = []
+    for image, (own, record) in enumerate(zip(metrics.detections, metrics.records, strict=True)):
+        iou = iou_matrix(own.xyxy, record.boxes)
+        for index, target in np.argwhere(iou >= 0.5).tolist():
+            number = number_of.get((image, index))
+            if number is not None:
+                rows.append((-float(iou[index, target]), number, object_of[image, target]))
+    rows.sort()
+    return {"detection": [row[1] for row in rows], "object": [row[2] for row in rows]}
+
+
+class _Wanted(NamedTuple):
+    """A picture to be made."""
+
+    weight: float
+    kind: str
+    number: int
+    image: int
+    box: list[float]
+
+
+def _most_important(
+    metrics: Metrics, detections: dict[str, list[Any]], objects: dict[str, list[Any]], threshold: float
+) -> list[_Wanted]:
+    """The errors to show, some of each kind: false detections of high confidence, and missed objects that are large or
+    far from being detected."""
+    of_kind: dict[str, list[_Wanted]] = defaultdict(list)
+    for number, kind in enumerate(detections["kind"]):
+        if KINDS[kind] not in (CORRECT, IGNORED):
+            image, box = detections["image"][number], detections["box"][number]
+            of_kind[KINDS[kind]].append(_Wanted(detections["score"][number], KINDS[kind], number, image, box))
+    sizes = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in objects["box"]]
+    largest = max(sizes, default=1) or 1
+    for number, detection in enumerate(objects["detection"]):
+        score = detections["score"][detection] if detection >= 0 else 0.0
+        if score < max(threshold, 0.9) and not objects["ignore"][number]:
+            weight = (1 - score) + 0.5 * (sizes[number] / largest) ** 0.5 + (score < threshold)
+            image, box = objects["image"][number], objects["box"][number]
+            of_kind["missed"].append(_Wanted(weight, "missed", number, image, box))
+    chosen = [each for own in of_kind.values() for each in sorted(own, key=lambda w: -w.weight)[:_MOST_PICTURES]]
+    return sorted(chosen, key=lambda each: -each.weight)
+
+
+def _pictures(
+    wanted: Sequence[_Wanted],
+    metrics: Metrics,
+    detections: dict[str, list[Any]],
+    objects: dict[str, list[Any]],
+    model: FasterRCNN | None,
+    threshold: float,
+    on_picture: Callable[[int, int], None],
+) -> Iterator[Picture]:
+    """The pictures, in the order of `wanted`; fewer if they would be too large together."""
+    by_image: dict[int, list[int]] = defaultdict(list)
+    for order, each in enumerate(wanted):
+        by_image[each.image].append(order)
+    made: dict[int, Picture] = {}
+    for image_number, orders in by_image.items():
+        try:
+            image = read_image(Path(metrics.records[image_number].image), any_size=True)
+        except (OSError, ValueError):
+            continue  # it was there when it was evaluated
+        missed = [wanted[order].number for order in orders if wanted[order].kind == "missed"]
+        why = _explained(model, image, missed, objects, tuple(metrics.per_class), threshold) if model else {}
+        for order in orders:
+            each = wanted[order]
+            window = _window(each.box, image.size)
+            text = why.get(each.number, "") if each.kind == "missed" else ""
+            made[order] = Picture(each.kind, each.number, window, _jpeg(cropped(image, window)), text)
+            on_picture(len(made), len(wanted))
+    left = _PICTURE_BYTES
+    for order in sorted(made):
+        left -= len(made[order].jpeg) * 4 // 3
+        if left < 0:
+            return
+        yield made[order]
+
+
+def _explained(
+    model: FasterRCNN,
+    image: Image.Image,
+    missed: Sequence[int],
+    objects: dict[str, list[Any]],
+    classes: Sequence[str],
+    threshold: float,
+) -> dict[int, str]:
+    """Why objects of an image were missed: number of the object -> words. With tiles, of the tile that shows most of
+    the object."""
+    from frcnn.evaluation.missed import why_missed
+
+    size, tile = (image.height, image.width), model.settings.detector.resizing.tile
+    windows = cut_into_windows(size, tile) if tile else [(0, 0, image.width, image.height)]
+    in_window: dict[Window, list[int]] = defaultdict(list)
+    for number in missed:
+        box = objects["box"][number]
+        in_window[max(windows, key=lambda window: _shared(box, window))].append(number)
+    words = {}
+    for window, numbers in in_window.items():
+        boxes = np.array([objects["box"][number] for number in numbers], np.float32)
+        boxes -= np.tile(np.array(window[:2], np.float32), 2)
+        part = image if len(windows) == 1 else cropped(image, window)
+        names = [classes[objects["label"][number]] for number in numbers]
+        for number, each in zip(numbers, why_missed(model, part, boxes, names, threshold=threshold), strict=True):
+            words[number] = in_words(each)
+    return words
+
+
+def in_words(why: Explanation) -> str:
+    """Why an object was missed, with the figures."""
+    from frcnn.evaluation.missed import Reason
+
+    return {
+        Reason.ANCHOR: f"no anchor fits it: the best overlaps it by an IoU of {why.anchor_iou:.2f}",
+        Reason.PROPOSAL: f"the RPN did not propose it: the best proposal has an IoU of {why.proposal_iou:.2f}",
+        Reason.LOCATION: f"it was proposed (IoU {why.proposal_iou:.2f}), but no refined box has an IoU of 0.5",
+        Reason.OTHER_CLASS: f"taken for {why.other_class} ({why.other_score:.2f}); its own class has {why.score:.2f}",
+        Reason.BACKGROUND: f"taken for background ({why.background:.2f}); its class has {why.score:.2f}",
+        Reason.LOW_SCORE: f"its class is the most probable one, but with a confidence of only {why.score:.2f}",
+        Reason.NMS: f"its box had a confidence of {why.score:.2f}, but NMS removed it in favor of one near it",
+    }[why.reason]
+
+
+def _shared(box: Sequence[float], window: Window) -> float:
+    width = min(box[2], window[2]) - max(box[0], window[0])
+    height = min(box[3], window[3]) - max(box[1], window[1])
+    return max(width, 0) * max(height, 0)
+
+
+def _window(box: Sequence[float], size: tuple[int, int]) -> Window:
+    """The square part of an image around a box, moved inside the image.
+
+    Args:
+        size: (width, height).
+    """
+    side = max(_CONTEXT * max(box[2] - box[0], box[3] - box[1]), _LEAST_WINDOW)
+    starts, ends = [], []
+    for low, high, length in zip(box[:2], box[2:], size, strict=True):
+        extent = min(side, length)
+        start = min(max((low + high - extent) / 2, 0), length - extent)
+        starts.append(int(start))
+        ends.append(min(int(np.ceil(start + extent)), length))
+    return starts[0], starts[1], max(ends[0], starts[0] + 1), max(ends[1], starts[1] + 1)
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    picture = image.copy()
+    picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG", quality=75)
+    return buffer.getvalue()
+
+
+def _rounded(box: np.ndarray, *, many: bool = False) -> list[float]:
+    """In tenths of a pixel; in whole pixels if there are many boxes, because the page would be too large."""
+    return [round(float(value)) if many else round(float(value), 1) for value in box]
+
+
+def _css(color: tuple[int, int, int]) -> str:
+    return "#" + "".join(f"{value:02x}" for value in color)

@@ -1,0 +1,135 @@
+"""Writing the report of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frcnn.config import dump, flat, make_config, read_run_config
+from frcnn.files import CONFIG_FILE, write_text
+from frcnn.messages import duration, plural
+from frcnn.report.evidence import collect
+from frcnn.report.page import Background, render
+
+if TYPE_CHECKING:
+    from frcnn.data.records import Record
+    from frcnn.evaluation.metrics import Metrics
+    from frcnn.nn.faster_rcnn import FasterRCNN
+
+REPORT_FILE = "report.html"
+METRICS_FILE = "metrics.json"
+"""What `Metrics.to_json` gives."""
+_PACKAGES = ("frcnn", "torch", "torchvision", "timm")
+_PRIVATE = ("data.path", "base_model.weights")
+"""Settings that are paths."""
+
+
+def write_report(
+    metrics: Metrics,
+    file: Path,
+    *,
+    name: str,
+    threshold: float,
+    model: FasterRCNN | None = None,
+    run_dir: Path | None = None,
+    compare: Sequence[Path] = (),
+    on_picture: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write the report of an evaluation, one HTML file.
+
+    Args:
+        metrics: with detections and records.
+        name: the title.
+        threshold: the least confidence of a detection, to begin with.
+        model: says why objects were missed; None: it is not known.
+        run_dir: of the training, whose settings and curves are shown; None: there is none.
+        compare: other run directories, whose metrics are shown beside these.
+        on_picture: called with the numbers of pictures done and in total.
+
+    Raises:
+        FileNotFoundError: a run directory to compare with has no metrics.json.
+    """
+    evidence = collect(metrics, threshold=threshold, model=model, on_picture=on_picture)
+    background = Background(
+        name=name,
+        about=list(_about(metrics.records, run_dir)),
+        others=[(other.resolve().name, _metrics_of(other)) for other in compare],
+        **({} if run_dir is None else _of_run(run_dir)),
+    )
+    write_text(file, render(metrics, evidence, background))
+
+
+def _metrics_of(run_dir: Path) -> dict[str, Any]:
+    file = run_dir / METRICS_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: there is none; `frcnn evaluate {run_dir}` writes it")
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content
+
+
+def _of_run(run_dir: Path) -> dict[str, Any]:
+    """The parts that a run directory has."""
+    content: dict[str, Any] = {"store_command": "frcnn report RUN_DIR --store-threshold"}
+    if (run_dir / CONFIG_FILE).is_file():
+        values, defaults = flat(dump(read_run_config(run_dir))), flat(dump(make_config()))
+        content["settings"] = [
+            (setting, str(value), str(defaults.get(setting)))
+            for setting, value in values.items()
+            if value != defaults.get(setting) and setting not in _PRIVATE
+        ]
+    if (run_dir / "plan.yaml").is_file():
+        content["plan"] = (run_dir / "plan.yaml").read_text(encoding="utf-8")
+    if (run_dir / "curves.png").is_file():
+        content["curves"] = (run_dir / "curves.png").read_bytes()
+    if (run_dir / "data_report.json").is_file():
+        report = json.loads((run_dir / "data_report.json").read_text(encoding="utf-8"))
+        content["data"] = [
+            f"{each['kind']} ({each['level']}): {plural(each['count'], 'case')}" for each in report["counts"]
+        ]
+    return content
+
+
+def _about(records: Sequence[Record], run_dir: Path | None) -> Iterator[tuple[str, str]]:
+    """Versions, machine, time, and what identifies data and model."""
+    yield "evaluated images (SHA-256 of names and boxes)", _data_hash(records)
+    if run_dir is not None and (run_dir / "model.safetensors").is_file():
+        digest = hashlib.sha256((run_dir / "model.safetensors").read_bytes()).hexdigest()
+        yield "model.safetensors (SHA-256)", digest[:16]
+    if run_dir is not None and (seconds := _training_seconds(run_dir / "metrics.jsonl")):
+        yield "time of the training steps", duration(seconds)
+    yield "versions", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    yield (
+        "machine of the evaluation",
+        f"{plural(os.cpu_count() or 1, 'core')}, {platform.machine()}, {platform.system()}, "
+        f"Python {platform.python_version()}",
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from its source
+        return "?"
+
+
+def _data_hash(records: Sequence[Record]) -> str:
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(f"{Path(record.image).name}\0{record.class_names}".encode("utf-8", "surrogateescape"))
+        digest.update(record.boxes.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _training_seconds(file: Path) -> float:
+    """The sum of all steps in a metrics.jsonl; 0 without one."""
+    if not file.is_file():
+        return 0.0
+    steps = re.finditer(r'"event": "step".*?"seconds": ([\d.e+-]+)', file.read_text(encoding="utf-8"))
+    return sum(float(step[1]) for step in steps)

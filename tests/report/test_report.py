@@ -1,0 +1,271 @@
+"""The report: one page, whose numbers are those of the metrics, and which shows what went wrong."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+from tiny import detections_of, draw_image, tiny_model
+
+from frcnn.data.records import Record, make_record
+from frcnn.evaluation.errors import ErrorKind
+from frcnn.evaluation.metrics import Metrics, compute_metrics
+from frcnn.files import write_text
+from frcnn.inference.results import Detections
+from frcnn.report.evidence import KINDS, Evidence, collect
+from frcnn.report.page import Background, render, verdict, warnings
+
+CLASSES = ("cat", "dog </script><b>x", "émeu")
+HOSTILE = "<img src=x onerror=alert(1)>.png"
+BOXES = [(10.0, 10.0, 50.0, 50.0), (60.0, 10.0, 100.0, 50.0), (10.0, 60.0, 50.0, 90.0)]
+
+
+def write_data(folder: Path) -> tuple[list[Detections], list[Record]]:
+    """Three images: everything right; a missed object and a duplicate; a wrong class and a badly placed box."""
+    records, detections = [], []
+    for number, name in enumerate(("a.png", HOSTILE, "c.png")):
+        draw_image([], seed=number, size=(100, 120)).save(folder / name)
+        records.append(make_record(folder / name, list(zip(BOXES, CLASSES, strict=True)), (100, 120)))
+    cat, dog, emu = CLASSES
+    detections.append(detections_of((cat, 0.9, BOXES[0]), (dog, 0.8, BOXES[1]), (emu, 0.7, BOXES[2])))
+    detections.append(detections_of((cat, 0.95, BOXES[0]), (cat, 0.6, (11, 10, 50, 50)), (emu, 0.3, BOXES[2])))
+    detections.append(
+        detections_of(
+            (cat, 0.85, BOXES[1]), (cat, 0.75, BOXES[0]), (emu, 0.65, (10, 75, 50, 105)), (emu, 0.1, (90, 60, 110, 80))
+        )
+    )
+    classes = [each.__class__ for each in detections]
+    assert classes
+    return [_with_classes(each) for each in detections], records
+
+
+def _with_classes(found: Detections) -> Detections:
+    """`detections_of` knows only the classes that it is given."""
+    ids = np.array([CLASSES.index(name) for name in found.class_name.tolist()], np.int64)
+    return Detections(found.xyxy, found.confidence, ids, CLASSES, path=found.path)
+
+
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
+    return compute_metrics(*write_data(tmp_path_factory.mktemp("data")), CLASSES, seconds_per_image=0.1)
+
+
+@pytest.fixture(scope="module")
+def evidence(metrics: Metrics) -> Evidence:
+    return collect(metrics, threshold=0.5)
+
+
+@pytest.fixture(scope="module")
+def file(metrics: Metrics, evidence: Evidence, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    other = ("other <b>run", metrics.to_dict())
+    background = Background("my <i>run", data=["<u>found"], others=[other], store_command="frcnn report RUN_DIR")
+    write_text(path, render(metrics, evidence, background))
+    return path
+
+
+@pytest.fixture
+def tab(browser: Browser, file: Path) -> Iterator[Page]:
+    """The page, at the size of a laptop. A script that fails, a message in the console or a request fails the test."""
+    with browser.new_context(viewport={"width": 1366, "height": 768}) as context:
+        page, wrong = context.new_page(), list[str]()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("request", lambda request: None if request.url[:5] in ("file:", "data:") else wrong.append(request.url))
+        page.goto(file.as_uri())
+        yield page
+        assert not wrong
+
+
+def set_threshold(page: Page, value: float) -> None:
+    page.evaluate(
+        "value => { const slider = document.getElementById('slider'); slider.value = value;"
+        "slider.dispatchEvent(new Event('input')); }",
+        value,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ evidence
+
+
+def test_each_detection_and_object_has_its_kind(metrics: Metrics, evidence: Evidence) -> None:
+    kinds = [KINDS[kind] for kind in evidence.detections["kind"]]
+    assert evidence.detections["score"] == sorted(evidence.detections["score"], reverse=True)
+    by_score = dict(zip(evidence.detections["score"], kinds, strict=True))
+    assert by_score[0.95] == "correct"
+    assert by_score[0.6] == "duplicate"
+    assert by_score[0.85] == "class"
+    assert by_score[0.65] == "location"
+    assert by_score[0.1] == "background"
+    assert len(kinds) == sum(len(each) for each in metrics.detections)
+    assert evidence.left_out == 0
+    found = [detection for detection in evidence.objects["detection"] if detection >= 0]
+    assert len(found) == len(set(found)) == kinds.count("correct") == 6
+
+
+def test_pictures_show_the_errors(evidence: Evidence) -> None:
+    shown = {(KINDS.index(each.kind), each.number) for each in evidence.pictures}
+    for number, kind in enumerate(evidence.detections["kind"]):
+        assert ((kind, number) in shown) == (KINDS[kind] not in ("correct", "ignored"))
+    missed = [each for each in evidence.pictures if each.kind == "missed"]
+    assert {each.number for each in missed} >= {n for n, d in enumerate(evidence.objects["detection"]) if d < 0}
+    for each in evidence.pictures:
+        x1, y1, x2, y2 = each.window
+        box = (evidence.objects if each.kind == "missed" else evidence.detections)["box"][each.number]
+        assert 0 <= x1 < x2 <= 120
+        assert 0 <= y1 < y2 <= 100
+        assert x1 <= box[0]
+        assert x2 >= min(box[2], 120)
+        with Image.open(BytesIO(each.jpeg)) as picture:
+            assert picture.width / picture.height == pytest.approx((x2 - x1) / (y2 - y1), rel=0.05)
+
+
+def test_a_model_says_why_objects_were_missed(metrics: Metrics) -> None:
+    model = tiny_model(classes=CLASSES)
+    found = collect(metrics, threshold=0.5, model=model)
+    reasons = [each.why for each in found.pictures if each.kind == "missed"]
+    assert all(reasons)
+    assert all(not each.why for each in found.pictures if each.kind != "missed")
+
+
+# ------------------------------------------------------------------------------------------------------------ sentences
+
+
+def test_the_verdict(metrics: Metrics) -> None:
+    assert verdict(metrics, 0.5) == (
+        "The detector finds 56 of 100 objects, and 62 of 100 detections are correct, at a confidence of 0.50 or more."
+    )
+    assert verdict(metrics, 1.0) == "The detector finds none of the 9 objects."
+    nothing = compute_metrics([Detections.empty(CLASSES)], [make_record(Path("a.png"), [])], CLASSES)
+    assert "nothing can be said" in verdict(nothing, 0.5)
+
+
+def test_few_images_are_said_to_be_few(metrics: Metrics) -> None:
+    found = list(warnings(metrics))
+    assert found[0].startswith("There are only 3 images with 9 objects")
+    assert found[1].startswith("These classes have fewer than 10 objects")
+
+
+# ----------------------------------------------------------------------------------------------------------------- page
+
+
+def test_names_and_files_stay_text(tab: Page, file: Path) -> None:
+    assert tab.locator("i, u, #comparison b, b, img").count() == 0
+    expect(tab.locator("h1")).to_have_text("my <i>run")
+    expect(tab.locator("#class-table tbody tr th").nth(1)).to_have_text(CLASSES[1])
+    expect(tab.locator("#pictures .file").filter(has_text=HOSTILE).first).to_be_visible()
+    text = file.read_text(encoding="utf-8")
+    assert text.count("</script>") == 2
+    assert str(file.parent) not in text
+    assert "/tmp" not in re.sub(r'"jpeg":"[^"]*"', "", text)
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.5, 0.72, 0.9])
+def test_the_slider_changes_every_number(tab: Page, metrics: Metrics, threshold: float) -> None:
+    set_threshold(tab, threshold)
+    counts = metrics.counts(threshold)
+    expect(tab.locator("#value")).to_have_text(f"{threshold:.2f}")
+    for name, value in (("right", counts.right), ("false", counts.false), ("missed", counts.missed)):
+        expect(tab.locator(f"#{name}")).to_have_text(str(value))
+    expect(tab.locator("#shown-precision")).to_have_text(f"{100 * counts.precision:.1f}%")
+    expect(tab.locator("#f1")).to_have_text(f"{100 * counts.f1:.1f}%")
+    for label, name in enumerate(CLASSES):
+        own = metrics.curves[name].at(threshold)
+        row = tab.locator(f"#class-table tr[data-class='{label}']")
+        expect(row.locator(".recall")).to_have_text(f"{100 * own.recall:.1f}%")
+    expected = compute_metrics(metrics.detections, metrics.records, CLASSES, threshold=threshold).confusion_matrix
+    rows = tab.locator("#confusion tbody tr").all()
+    shown = [[cell.inner_text() for cell in row.locator("td").all()] for row in rows]
+    assert [[int(cell or 0) for cell in row] for row in shown] == expected.tolist()
+    expect(tab.locator("#command")).to_have_text(f"frcnn report RUN_DIR {threshold:.2f}")
+    boxes = tab.locator("#pictures li").first.locator("rect").count()
+    set_threshold(tab, 0.99)
+    assert tab.locator("#pictures li").count() > 0
+    assert boxes > 0
+
+
+def test_errors_are_counted_at_the_threshold(tab: Page, metrics: Metrics) -> None:
+    set_threshold(tab, 0.05)
+    for kind in ErrorKind:
+        count = sum(error.kind == kind for error in metrics.errors.errors)
+        expect(tab.locator(f"#error-table tr[data-kind='{kind.value}'] .count")).to_have_text(str(count))
+
+
+def test_the_buttons_find_thresholds(tab: Page, metrics: Metrics) -> None:
+    for button, option in (("#best-f1", {}), ("#by-precision", {"precision": 0.9}), ("#by-recall", {"recall": 0.6})):
+        for name, value in option.items():
+            tab.locator(f"#{name}").fill(str(round(100 * value)))
+        tab.locator(button).click()
+        found = metrics.best_threshold(**option)
+        assert found is not None
+        assert float(tab.locator("#value").inner_text()) == pytest.approx(found, abs=0.006)
+    tab.locator("#recall").fill("100")
+    tab.locator("#by-recall").click()
+    expect(tab.locator("#message")).to_have_text("No threshold reaches this recall.")
+
+
+def test_filters_by_kind_and_class_with_the_keyboard_alone(tab: Page) -> None:
+    set_threshold(tab, 0.05)
+    everything = tab.locator("#pictures li").count()
+    tab.locator("#kind").focus()
+    tab.keyboard.press("ArrowDown")  # missed
+    descriptions = tab.locator("#pictures li p:first-of-type").all_inner_texts()
+    assert 0 < len(descriptions) < everything
+    assert all("missed" in text for text in descriptions)
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("ArrowDown")  # cat
+    assert all(text.startswith("cat") for text in tab.locator("#pictures li p:first-of-type").all_inner_texts())
+    tab.locator("#slider").focus()
+    before = float(tab.locator("#value").inner_text())
+    tab.keyboard.press("ArrowRight")
+    assert float(tab.locator("#value").inner_text()) == pytest.approx(before + 0.01)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1366, "light")])
+def test_it_fits_a_phone_and_a_laptop(browser: Browser, file: Path, width: int, scheme: str) -> None:
+    with browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme) as context:  # type: ignore[arg-type]
+        page = context.new_page()
+        page.goto(file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        back, front = page.evaluate(
+            "(() => { const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]; })()"
+        )
+        dark = sum(map(int, re.findall(r"\d+", back)[:3])) < sum(map(int, re.findall(r"\d+", front)[:3]))
+        assert dark == (scheme == "dark")
+
+
+def test_thousands_of_images_make_a_page_that_can_be_sent(tmp_path: Path) -> None:
+    """5,000 images and 100,000 detections: under 60 s, 2 GB and 10 MB."""
+    rng = np.random.default_rng(0)
+    draw_image([], size=(480, 640)).save(tmp_path / "a.png")
+    records, detections = [], []
+    for number in range(5000):
+        (tmp_path / f"{number}.png").hardlink_to(tmp_path / "a.png")
+        corner = rng.uniform(0, 500, (5, 2)).clip(max=(560, 400))
+        boxes = np.concatenate((corner, corner + rng.uniform(20, 80, (5, 2))), axis=1)
+        names = rng.integers(0, 3, 5)
+        records.append(
+            make_record(
+                tmp_path / f"{number}.png", [(b, CLASSES[n]) for b, n in zip(boxes.tolist(), names, strict=True)]
+            )
+        )
+        around = np.repeat(boxes, 4, axis=0) + rng.normal(0, 12, (20, 4))
+        scores = np.sort(rng.uniform(0.06, 1, 20))[::-1].astype(np.float32)
+        ids = np.where(rng.random(20) < 0.8, np.repeat(names, 4), rng.integers(0, 3, 20))
+        detections.append(Detections(around.astype(np.float32), scores, ids, CLASSES))
+    start, before = time.perf_counter(), psutil.Process().memory_info().rss
+    metrics = compute_metrics(detections, records, CLASSES, seconds_per_image=0.1)
+    page = render(metrics, collect(metrics, threshold=0.5), Background("large"))
+    assert psutil.Process().memory_info().rss - before < 1e9
+    assert len(page.encode()) < 10e6
+    assert time.perf_counter() - start < 180  # 20 s on a quiet machine
+    content = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[0])
+    assert len(content["detections"]["score"]) == 100_000
+    assert len(content["pictures"]) > 100
