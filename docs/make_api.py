@@ -7,12 +7,16 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from functools import cached_property
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import frcnn
+from frcnn.evaluation.errors import DetectionError, ErrorReport
+from frcnn.evaluation.intervals import Interval
 from frcnn.evaluation.metrics import ClassMetrics
+from frcnn.evaluation.thresholds import Counts, Curve
 from frcnn.export.export import Export, export
 from frcnn.inference.results import Detection
 from frcnn.planning.choices import Choice
@@ -26,6 +30,7 @@ from frcnn.training.state import Best, TrainingState
 FILE = Path(__file__).parent / "api.md"
 PASSED: tuple[Any, ...] = (
     *(export, Export, CheckReport, Conversion, ClassMetrics, Detection, FoldResult, Estimate),
+    *(Curve, Counts, Interval, ErrorReport, DetectionError),
     *(Fingerprint, ClassFingerprint, Choice),
     *(TrainingState, Best, StartReport, InitialWeights, StepReport, ProposalReport, ValidationReport),
 )
@@ -68,7 +73,7 @@ def _of(name: str, value: Any, *, level: int) -> Iterator[str]:
     for key, member in vars(value).items():
         if key.startswith("_"):
             continue
-        if isinstance(member, property):
+        if isinstance(member, property | cached_property):
             yield f"{'#' * (level + 1)} {name}.{key}"
             yield _markdown(inspect.getdoc(member) or "")
         elif (inspect.isfunction(member) or isinstance(member, classmethod)) and member.__doc__:  # not inherited
