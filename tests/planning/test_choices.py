@@ -66,6 +66,7 @@ def test_objects_that_anchors_cannot_reach_get_finer_feature_maps(reached: float
     assert (None if choice is None else choice.settings["base_model.name"]) == (
         "efficientnet_lite0-fpn" if chosen else None
     )
+    assert choice is None or choice.settings["base_model.freeze_before"] == config.base_model.freeze_before
     assert choices.pyramid(make_config(base_model="efficientnet_lite0-fpn"), reached) is None  # it has one
 
 

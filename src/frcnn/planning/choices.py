@@ -59,7 +59,8 @@ far apart for the objects."""
 
 
 def pyramid(config: Config, reached: float) -> Choice | None:
-    """The feature pyramid of the base model, with few channels, if a single feature map is too coarse.
+    """The feature pyramid of the base model, with few channels, if a single feature map is too coarse. The layers that
+    the single map's base model freezes stay frozen: a step takes less time, and AP was the same.
 
     Args:
         reached: the fraction of the training objects that anchors of the single map reach, after they were fitted.
@@ -69,6 +70,7 @@ def pyramid(config: Config, reached: float) -> Choice | None:
         return None
     settings = {
         "base_model.name": name,
+        "base_model.freeze_before": config.base_model.freeze_before,
         "base_model.fpn_channels": PYRAMID_CHANNELS,
         "base_model.rpn_channels": PYRAMID_CHANNELS,
     }
