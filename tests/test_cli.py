@@ -271,6 +271,18 @@ def test_train_evaluate_predict(tmp_path: Path, photo: Path, capsys: pytest.Capt
         assert picture.size == (128, 96)
 
 
+def test_check_finds_suspicious_labels(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, sheets, file = write_tiny(tmp_path / "data"), tmp_path / "sheets", tmp_path / "check.json"
+    assert main(["check", str(data), "--model", str(run), "--pictures", str(sheets), "--json", str(file)]) == 0
+    content = json.loads(file.read_text())
+    assert content["suspects"]  # the detector has hardly learned anything, so it disagrees
+    assert {each["image"].partition("/")[0] for each in content["suspects"]} <= {"positive", "negative", "testImages"}
+    assert f"suspicious labels: {len(content['suspects'])}" in capsys.readouterr().out
+    assert (sheets / "suspects-1.jpg").is_file()
+    assert main(["check", str(data), "--model", str(run), "--crossval"]) == 2
+    assert "choose one of them" in capsys.readouterr().err
+
+
 def test_a_report_and_the_threshold_that_it_stores(
     tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

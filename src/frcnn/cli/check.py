@@ -1,14 +1,22 @@
 """`frcnn check`: report errors and warnings about a data set."""
 
 import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from frcnn.cli.options import Commands, add_command, add_data_settings, add_json, add_settings, data_settings
 from frcnn.cli.output import text_beside_json, write_json
 from frcnn.cli.progress import CountProgress
 from frcnn.messages import plural
 
+if TYPE_CHECKING:
+    from frcnn.config import Config
+    from frcnn.evaluation.suspects import Suspect
+
 _SHOWN = 20  # changes
+_FOLDS = 4
 
 
 def register(commands: Commands) -> None:
@@ -20,6 +28,15 @@ def register(commands: Commands) -> None:
     add_json(parser, "the whole report")
     parser.add_argument("--strict", action="store_true", help="also exit with status 1 for warnings and repairs")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw contact sheets: a sample, and each problem")
+    parser.add_argument(
+        "--model", type=Path, metavar="RUN_DIR", help="also find labels that this detector takes for wrong ones"
+    )
+    parser.add_argument(
+        "--crossval",
+        action="store_true",
+        help="also find labels that are probably wrong: four detectors are trained, each without a quarter of the "
+        "training images, and judge that quarter",
+    )
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy, and a list of the changes")
 
 
@@ -28,7 +45,10 @@ def run(options: argparse.Namespace) -> int:
     from frcnn.tools.check.check import check_dataset
     from frcnn.tools.check.fix import CHANGES_FILE, fix
     from frcnn.tools.check.pictures import write_pictures
+    from frcnn.tools.check.suspects import in_words, write_suspects
 
+    if options.model is not None and options.crossval:
+        raise ValueError("--model and --crossval: choose one of them")
     config = make_config(
         base_model=options.base_model, recipe=options.recipe, file=options.config, overrides=data_settings(options)
     )
@@ -36,8 +56,11 @@ def run(options: argparse.Namespace) -> int:
         report = check_dataset(options.data, config, on_image=progress)
     with text_beside_json(options.json):
         print(report)
+        suspects = _suspects(options, config)
+        if suspects is not None:
+            print(f"\n{in_words(suspects)}")
         if options.pictures is not None:
-            files = write_pictures(report, options.pictures)
+            files = write_pictures(report, options.pictures) + write_suspects(suspects or (), options.pictures)
             print(f"\n{plural(len(files), 'contact sheet')} in {options.pictures}")
         if options.fix is not None:
             fixed = fix(report, options.fix)
@@ -48,7 +71,43 @@ def run(options: argparse.Namespace) -> int:
                 print(f"  ... and {len(fixed.changes) - _SHOWN} more")
         print(f"\n{report.counts() if report.problems else 'no problems'}")
     if options.json is not None:
-        write_json(options.json, report.to_json())
+        content = json.loads(report.to_json())
+        if suspects is not None:
+            content["suspects"] = [each.to_dict(report.discovery.tree.root) for each in suspects]
+        write_json(options.json, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     if report.errors:
         return 2
     return 1 if options.strict and report.problems else 0
+
+
+def _suspects(options: argparse.Namespace, config: "Config") -> "Sequence[Suspect] | None":
+    """The suspicious labels; None: nobody asked for them."""
+    from frcnn.config import parse_overrides
+    from frcnn.data.dataset import Dataset
+    from frcnn.detector import load
+    from frcnn.evaluation.evaluate import evaluate
+    from frcnn.evaluation.suspects import find_suspects
+
+    if options.model is not None:
+        detector, dataset = load(options.model), Dataset(options.data, config.data)
+        records = [record for split in ("train", "val", "test") for record in dataset.records(split)]
+        with CountProgress("judging", "image") as progress:
+            judged = [evaluate(detector.runtime, records, split=None, on_image=progress)]
+    elif options.crossval:
+        from frcnn.training.crossval import crossval
+
+        print(f"\n{_FOLDS} trainings; the same command resumes if it is interrupted", flush=True)
+        result = crossval(
+            options.data,
+            folds=_FOLDS,
+            base_model=options.base_model,
+            recipe=options.recipe,
+            settings=parse_overrides(data_settings(options)),
+            config=options.config,
+        )
+        judged = [load(fold.run_dir).evaluate() for fold in result.results]
+    else:
+        return None
+    detections = [each for metrics in judged for each in metrics.detections]
+    images = [record for metrics in judged for record in metrics.records]
+    return find_suspects(detections, images)

@@ -17,7 +17,7 @@ from frcnn.inference.plot import legible
 from frcnn.tools.check.boxes import kept_objects
 from frcnn.tools.check.check import CheckReport
 
-_CELL = (400, 300)  # width, height
+CELL = (400, 300)  # width, height
 _COLUMNS = 4
 _ROWS = 5
 _CAPTION = 34
@@ -38,11 +38,11 @@ def write_pictures(check: CheckReport, folder: Path) -> list[Path]:
     chosen = np.random.default_rng(0).permutation(len(records))[:_SAMPLE]
     images = list(records)
     sample = (_cell(records[images[number]]) for number in sorted(chosen.tolist()))
-    files = list(_sheets(folder, "sample", sample))
+    files = list(sheets(folder, "sample", sample))
     for kind in dict.fromkeys(problem.kind for problem in check.problems if problem.path in records):
         same = [problem for problem in check.problems if problem.kind == kind and problem.path in records]
         cells = (cell for problem in same for cell in _cells(problem, records))
-        files += _sheets(folder, kind.replace(" ", "-").replace("/", ""), cells)
+        files += sheets(folder, kind.replace(" ", "-").replace("/", ""), cells)
     return files
 
 
@@ -68,16 +68,16 @@ def _shown(check: CheckReport) -> dict[Path, Record]:
     return shown
 
 
-def _sheets(folder: Path, name: str, cells: Iterator[Image.Image]) -> Iterator[Path]:
-    """One sheet at a time, because there may be thousands of cells."""
+def sheets(folder: Path, name: str, cells: Iterator[Image.Image]) -> Iterator[Path]:
+    """Write contact sheets (`NAME-1.jpg`, ...), one at a time, because there may be thousands of cells."""
     for page in count(1):
         part = list(islice(cells, _COLUMNS * _ROWS))
         if not part:
             return
-        size = (_COLUMNS * _CELL[0], math.ceil(len(part) / _COLUMNS) * (_CELL[1] + _CAPTION))
+        size = (_COLUMNS * CELL[0], math.ceil(len(part) / _COLUMNS) * (CELL[1] + _CAPTION))
         sheet = Image.new("RGB", size, (30, 30, 30))
         for number, cell in enumerate(part):
-            sheet.paste(cell, (number % _COLUMNS * _CELL[0], number // _COLUMNS * (_CELL[1] + _CAPTION)))
+            sheet.paste(cell, (number % _COLUMNS * CELL[0], number // _COLUMNS * (CELL[1] + _CAPTION)))
         file = folder / f"{name}-{page}.jpg"
         with atomic_write(file) as partial:
             sheet.save(partial, quality=88)
@@ -92,21 +92,17 @@ def _cells(problem: Problem, records: dict[Path, Record]) -> Iterator[Image.Imag
 
 def _cell(record: Record, problem: Problem | None = None) -> Image.Image:
     """The image with its boxes. If there is a problem, its box is red and the other boxes are thin."""
-    cell = Image.new("RGB", (_CELL[0], _CELL[1] + _CAPTION), (30, 30, 30))
+    cell = empty_cell()
     pen = ImageDraw.Draw(cell)
-
-    def write(place: tuple[int, int], text: str, color: tuple[int, int, int]) -> None:
-        drawn, font = legible(text, 12)
-        pen.text(place, drawn[:_LETTERS], fill=color, font=font)
 
     try:
         image = read_image(record.image)
     except (ValueError, OSError):
-        write((8, 8), "cannot be read", _RED)
+        write(pen, (8, 8), "cannot be read", _RED)
         image = None
     if image is not None:
-        small = ImageOps.contain(image, _CELL)
-        left, top = (_CELL[0] - small.width) // 2, (_CELL[1] - small.height) // 2
+        small = ImageOps.contain(image, CELL)
+        left, top = (CELL[0] - small.width) // 2, (CELL[1] - small.height) // 2
         cell.paste(small, (left, top))
         scale = small.width / image.width
         for number, (box, name) in enumerate(zip(record.boxes.tolist(), record.class_names, strict=True)):
@@ -122,10 +118,21 @@ def _cell(record: Record, problem: Problem | None = None) -> Image.Image:
                 corners, outline=_RED if marked else class_color(name), width=1 if problem and not marked else 2
             )
     caption = record.image.name if problem is None else f"{record.image.name}, {problem.place}".removesuffix(", ")
-    write((6, _CELL[1] + 2), caption, (235, 235, 235))
+    write(pen, (6, CELL[1] + 2), caption, (235, 235, 235))
     if problem is not None:
-        write((6, _CELL[1] + 17), problem.message, (235, 150, 150))
+        write(pen, (6, CELL[1] + 17), problem.message, (235, 150, 150))
     else:
         legend = ", ".join(dict.fromkeys(record.class_names)) or "no objects"
-        write((6, _CELL[1] + 17), legend, (190, 190, 190))
+        write(pen, (6, CELL[1] + 17), legend, (190, 190, 190))
     return cell
+
+
+def empty_cell() -> Image.Image:
+    """A cell of a contact sheet, with room for two lines of text below the picture."""
+    return Image.new("RGB", (CELL[0], CELL[1] + _CAPTION), (30, 30, 30))
+
+
+def write(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, color: tuple[int, int, int]) -> None:
+    """A line of text in a cell."""
+    drawn, font = legible(text, 12)
+    pen.text(place, drawn[:_LETTERS], fill=color, font=font)

@@ -1,0 +1,162 @@
+"""Labels that are probably wrong: where a detector and the annotation disagree, and the detector is sure.
+
+The detector should not have trained on these labels, because it learns wrong ones too: use the folds of a
+cross-validation.
+
+Letters: D detections and O objects (labels) of one image.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from frcnn.data.records import Record
+from frcnn.evaluation.matching import iou_matrix
+from frcnn.inference.results import Detections
+
+SAME, NEAR, APART = 0.5, 0.3, 0.1
+"""IoU of a detection and a label: from which it is of the same object; from which it shows that something is there; up
+to which they have nothing to do with each other."""
+WELL_PLACED = 0.7
+"""IoU from which a label is not called badly placed."""
+TWICE = 0.8
+"""IoU of two labels of one class that are probably of one object."""
+LEAST_SCORE = 0.3
+"""Suspects that are less probable are not told."""
+
+
+class SuspectKind(StrEnum):
+    """What is probably wrong."""
+
+    MISSING = "object without label"
+    EXTRA = "label without object"
+    CLASS = "wrong class"
+    PLACE = "badly placed box"
+    TWICE = "duplicate label"
+
+
+class Suspect(NamedTuple):
+    """A label, or the lack of one, that a person should look at."""
+
+    image: Path
+    kind: SuspectKind
+    score: float
+    """0..1: how sure the detector is, the most suspicious first."""
+    box: tuple[float, float, float, float]
+    """What the detector proposes, pixels; of a label to be removed, its own box."""
+    class_name: str
+    """The class that the detector proposes; of a label to be removed, its own."""
+    label: tuple[float, float, float, float] | None
+    """The box of the label; None: there is none."""
+    reason: str
+
+    def to_dict(self, root: Path) -> dict[str, Any]:
+        """Plain data.
+
+        Args:
+            root: the folder that the path of the image is relative to.
+        """
+        return {
+            "image": self.image.relative_to(root).as_posix() if self.image.is_relative_to(root) else str(self.image),
+            "kind": self.kind.value,
+            "score": round(self.score, 4),
+            "box": [round(value, 1) for value in self.box],
+            "class": self.class_name,
+            "label": None if self.label is None else [round(value, 1) for value in self.label],
+            "reason": self.reason,
+        }
+
+
+def find_suspects(detections: Sequence[Detections], records: Sequence[Record]) -> list[Suspect]:
+    """The suspicious labels of images, the most suspicious first; at most one for each label.
+
+    Args:
+        detections, records: of the same images, in the same order. Ignored objects are not judged.
+    """
+    suspects = [each for own, record in zip(detections, records, strict=True) for each in _of_image(own, record)]
+    return sorted(suspects, key=lambda each: -each.score)
+
+
+def _of_image(detections: Detections, record: Record) -> Iterator[Suspect]:
+    iou = iou_matrix(detections.xyxy, record.boxes)  # (D, O)
+    names = detections.class_name
+    told = set()  # boxes that are proposed for a label
+    for label in range(len(record.boxes)):
+        if not record.ignore[label]:
+            found = _of_label(detections, record, iou, names, label)
+            if found is not None and found.score >= LEAST_SCORE:
+                told.add(found.box)
+                yield found
+    yield from (each for each in _missing(detections, record, iou, names) if each.box not in told)
+
+
+def _of_label(detections: Detections, record: Record, iou: np.ndarray, names: np.ndarray, label: int) -> Suspect | None:
+    """What is wrong with a label, if anything is."""
+    image, name = record.image, record.class_names[label]
+    own_box = _corners(record.boxes[label])
+    twin = _twin(record, label)
+    if twin is not None:
+        return Suspect(
+            image, SuspectKind.TWICE, twin, own_box, name, own_box, f"another label of {name} overlaps it by {twin:.0%}"
+        )
+    overlap, scores, same = iou[:, label], detections.confidence, names == name
+    mine, theirs = scores * (same & (overlap >= SAME)), scores * (~same & (overlap >= SAME))
+    best, other = float(mine.max(initial=0)), float(theirs.max(initial=0))
+    if other > best:
+        index = int(theirs.argmax())
+        reason = f"detected as {names[index]} ({other:.2f}), as {name} {best:.2f}"
+        box = _corners(detections.xyxy[index])
+        return Suspect(image, SuspectKind.CLASS, other - best, box, str(names[index]), own_box, reason)
+    placed = _badly_placed(detections, iou, same, label)
+    if placed is not None:
+        index, score = placed
+        reason = f"detected elsewhere ({scores[index]:.2f}), with an IoU of {overlap[index]:.2f}"
+        return Suspect(image, SuspectKind.PLACE, score, _corners(detections.xyxy[index]), name, own_box, reason)
+    seen = float((scores * (overlap >= NEAR)).max(initial=0))
+    reason = "nothing is detected there" if seen < 0.01 else f"the best detection there has a confidence of {seen:.2f}"
+    return Suspect(image, SuspectKind.EXTRA, 1 - seen, own_box, name, own_box, reason)
+
+
+def _twin(record: Record, label: int) -> float | None:
+    """The IoU with an earlier label of the same class that is probably of the same object."""
+    same = [other for other in range(label) if record.class_names[other] == record.class_names[label]]
+    overlap = iou_matrix(record.boxes[label : label + 1], record.boxes[same])
+    most = float(overlap.max(initial=0))
+    return most if most >= TWICE else None
+
+
+def _badly_placed(detections: Detections, iou: np.ndarray, same: np.ndarray, label: int) -> tuple[int, float] | None:
+    """The detection that shows where the object of a badly placed label is, and how sure that is.
+
+    It is the surest one near the label that belongs to no other label, and has no rival that fits the label well.
+    """
+    overlap = iou[:, label]
+    others = np.delete(iou, label, axis=1).max(axis=1, initial=0)
+    near = same & (overlap >= APART) & (overlap > others)
+    if not near.any():
+        return None
+    index = int((detections.confidence * near).argmax())
+    fits = overlap[index]
+    return None if fits >= WELL_PLACED else (index, float(detections.confidence[index] * (1 - fits)))
+
+
+def _missing(detections: Detections, record: Record, iou: np.ndarray, names: np.ndarray) -> Iterator[Suspect]:
+    """Detections where no label is, each place once."""
+    free = iou.max(axis=1, initial=0) < NEAR
+    free &= detections.confidence >= LEAST_SCORE
+    taken: list[int] = []
+    for index in np.flatnonzero(free).tolist():  # by falling confidence
+        if iou_matrix(detections.xyxy[index : index + 1], detections.xyxy[taken]).max(initial=0) < NEAR:
+            taken.append(index)
+            score, name = float(detections.confidence[index]), str(names[index])
+            box = _corners(detections.xyxy[index])
+            reason = f"detected with a confidence of {score:.2f}, and no label is there"
+            yield Suspect(record.image, SuspectKind.MISSING, score, box, name, None, reason)
+
+
+def _corners(box: np.ndarray) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (float(value) for value in box)
+    return x1, y1, x2, y2

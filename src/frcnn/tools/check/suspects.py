@@ -1,0 +1,79 @@
+"""`frcnn check --model` and `--crossval`: labels that are probably wrong, as text and pictures."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageOps
+
+from frcnn.data.images import cropped, read_image
+from frcnn.data.records import Window
+from frcnn.evaluation.suspects import Suspect, SuspectKind
+from frcnn.tools.check.pictures import CELL, empty_cell, sheets, write
+
+_SHOWN = 20
+_CONTEXT = 4.0
+"""A picture shows so many times the size of its boxes."""
+_LEAST_WINDOW = 64
+"""Pixels of the image that a picture shows, at least."""
+_LABEL, _PROPOSED, _TEXT = (235, 60, 60), (90, 200, 250), (235, 235, 235)
+
+
+def in_words(suspects: Sequence[Suspect]) -> str:
+    """How many suspects of each kind there are, and the first ones."""
+    if not suspects:
+        return "no suspicious labels"
+    lines = [f"suspicious labels: {len(suspects)}"]
+    lines += [f"  {kind.value} ({number})" for kind, number in Counter(each.kind for each in suspects).most_common()]
+    lines.append("the most suspicious ones:" if len(suspects) > _SHOWN else "the most suspicious first:")
+    for each in suspects[:_SHOWN]:
+        lines.append(f"  {each.score:.2f}  {each.image.name}: {each.kind.value}, {each.class_name}; {each.reason}")
+    return "\n".join(lines)
+
+
+def write_suspects(suspects: Sequence[Suspect], folder: Path) -> list[Path]:
+    """Draw contact sheets (`suspects-1.jpg`, ...): red the label, blue the box that the detector proposes.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return list(sheets(folder, "suspects", map(_cell, suspects)))
+
+
+def _cell(suspect: Suspect) -> Image.Image:
+    cell = empty_cell()
+    pen = ImageDraw.Draw(cell)
+    label = suspect.label
+    proposed = None if suspect.kind in (SuspectKind.EXTRA, SuspectKind.TWICE) else suspect.box
+    image = read_image(suspect.image)
+    window = _window([box for box in (label, proposed) if box is not None], image.size)
+    small = ImageOps.contain(cropped(image, window), CELL)
+    left, top = (CELL[0] - small.width) // 2, (CELL[1] - small.height) // 2
+    cell.paste(small, (left, top))
+    scale = small.width / (window[2] - window[0])
+    for box, color in ((label, _LABEL), (proposed, _PROPOSED)):
+        if box is not None:
+            x1, y1, x2, y2 = ((value - window[axis % 2]) * scale for axis, value in enumerate(box))
+            pen.rectangle((left + x1, top + y1, left + x2, top + y2), outline=color, width=2)
+    write(pen, (6, CELL[1] + 2), f"{suspect.image.name}: {suspect.kind.value}, {suspect.class_name}", _TEXT)
+    write(pen, (6, CELL[1] + 17), suspect.reason, _TEXT)
+    return cell
+
+
+def _window(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> Window:
+    """The part of an image around some boxes.
+
+    Args:
+        size: (width, height).
+    """
+    low = [min(box[axis] for box in boxes) for axis in (0, 1)]
+    high = [max(box[axis + 2] for box in boxes) for axis in (0, 1)]
+    side = max(_CONTEXT * max(high[0] - low[0], high[1] - low[1]), _LEAST_WINDOW)
+    corners = []
+    for axis in (0, 1):
+        extent = min(side, size[axis])
+        start = min(max((low[axis] + high[axis] - extent) / 2, 0), size[axis] - extent)
+        corners.append((int(start), max(int(start) + 1, round(start + extent))))
+    (x1, x2), (y1, y2) = corners
+    return x1, y1, x2, y2

@@ -1,0 +1,100 @@
+"""Wrong labels are found: each kind by hand, and planted ones in many images."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import detections_of
+
+from frcnn.data.records import make_record
+from frcnn.evaluation.suspects import Suspect, SuspectKind, find_suspects
+from frcnn.inference.results import Detections
+
+CAT, DOG = (0.0, 0.0, 30.0, 30.0), (100.0, 0.0, 130.0, 30.0)
+AGAIN = (0.0, 0.0, 30.0, 29.0)
+IMAGE = Path("data/a.jpg")
+
+
+def suspects_of(
+    labels: list[tuple[tuple[float, ...], str]], *found: tuple[str, float, tuple[float, ...]]
+) -> list[Suspect]:
+    return find_suspects([detections_of(*found)], [make_record(IMAGE, labels)])
+
+
+BOTH = (("cat", 0.9, CAT), ("dog", 0.8, DOG))
+
+
+@pytest.mark.parametrize(
+    ("labels", "found", "expected"),
+    [
+        ([(CAT, "cat"), (DOG, "dog")], BOTH, []),
+        ([(CAT, "cat")], BOTH, [(SuspectKind.MISSING, 0.8, "dog", None)]),
+        ([(CAT, "cat"), (DOG, "dog")], BOTH[:1], [(SuspectKind.EXTRA, 1.0, "dog", DOG)]),
+        ([(CAT, "cat"), (DOG, "cat")], BOTH, [(SuspectKind.CLASS, 0.8, "dog", DOG)]),
+        ([(CAT, "cat"), ((110, 0, 140, 30), "dog")], BOTH, [(SuspectKind.PLACE, 0.4, "dog", (110, 0, 140, 30))]),
+        (
+            [(CAT, "cat"), (DOG, "dog"), ((0, 0, 30, 29), "cat")],
+            BOTH,
+            [(SuspectKind.TWICE, 0.967, "cat", (0, 0, 30, 29))],
+        ),
+        ([(CAT, "cat")], (("cat", 0.9, CAT), ("dog", 0.2, DOG)), []),  # not sure enough
+        ([(CAT, "cat")], (("cat", 0.25, CAT),), [(SuspectKind.EXTRA, 0.75, "cat", CAT)]),
+        ([(CAT, "cat")], (("cat", 0.75, CAT),), []),
+        # Of two detections in one place, one label is missing.
+        ([], (("cat", 0.9, CAT), ("dog", 0.6, (1, 0, 30, 30))), [(SuspectKind.MISSING, 0.9, "cat", None)]),
+    ],
+)
+def test_each_kind(labels, found, expected) -> None:  # type: ignore[no-untyped-def]
+    suspects = suspects_of(labels, *found)
+    assert [(each.kind, round(each.score, 3), each.class_name, each.label) for each in suspects] == expected
+
+
+def test_the_box_is_what_the_detector_proposes() -> None:
+    (suspect,) = suspects_of([(CAT, "cat"), ((110, 0, 140, 30), "dog")], *BOTH)
+    assert suspect.box == DOG
+    content = json.loads(json.dumps(suspect.to_dict(Path("data"))))
+    assert content["image"] == "a.jpg"
+    assert content["box"] == list(DOG)
+    assert content["label"] == [110, 0, 140, 30]
+    assert (content["kind"], content["class"]) == ("badly placed box", "dog")
+
+
+def test_ignored_objects_are_not_judged_and_explain_detections() -> None:
+    record = make_record(IMAGE, [(CAT, "cat"), (DOG, "dog")], ignore=[True, True])
+    assert find_suspects([detections_of(("cat", 0.9, CAT))], [record]) == []
+
+
+def test_planted_errors_are_the_first_suspects() -> None:
+    """A detector that is right, but for small noise: the planted errors come before everything else."""
+    rng = np.random.default_rng(0)
+    records, detections, planted = [], [], set()
+    for number in range(60):
+        path = Path(f"{number}.jpg")
+        labels, found = [], []
+        for place in range(5):
+            x, y = 200.0 * place + rng.uniform(0, 50), rng.uniform(0, 50)
+            box, name = (x, y, x + 60, y + 60), "ab"[rng.integers(2)]
+            found.append((name, float(rng.uniform(0.7, 1)), tuple(value + rng.normal(0, 2) for value in box)))
+            error = rng.integers(0, 15)
+            if error == 0:
+                planted.add((path, place))
+                continue
+            if error == 1:
+                planted.add((path, place))
+                labels.append((box, "ba"["ab".index(name)]))
+            elif error == 2:
+                planted.add((path, place))
+                labels.append(((x + 20, y + 20, x + 80, y + 80), name))
+            else:
+                labels.append((box, name))
+        found.append(("a", float(rng.uniform(0, 0.25)), (900.0, 200.0, 950.0, 250.0)))  # noise
+        records.append(make_record(path, labels))
+        detections.append(detections_of(*sorted(found, key=lambda each: -each[1])))
+    suspects = find_suspects(detections, records)
+    first = {(each.image, int((each.box[0] + 30) // 200)) for each in suspects[: len(planted)]}
+    assert len(first & planted) >= 0.9 * len(planted)
+
+
+def test_no_labels_and_no_detections() -> None:
+    assert find_suspects([Detections.empty(("a",))], [make_record(IMAGE, [])]) == []
