@@ -19,7 +19,7 @@ EPOCHS = {"end_to_end": ("epochs",), "alternating": ("rpn_epochs", "roi_epochs")
 """Scheme -> the settings that say how long it trains."""
 STEPS = 6000
 """Steps of one image that a training should have."""
-MIN_EPOCHS, MAX_EPOCHS = 12, 40
+MIN_EPOCHS, MAX_EPOCHS = 8, 40
 MIN_EPOCHS_OF_TILES = 4
 """Several tiles show the same object."""
 
@@ -190,7 +190,7 @@ def schedule(seen: Fingerprint, config: Config) -> Choice:
     Args:
         seen: the fingerprint of the tiles; of the images if there are none.
     """
-    steps = STEPS / math.sqrt(max(_cost(seen, config), 1.0))
+    steps = STEPS / max(_cost(seen, config), 1.0) ** 0.75
     least = MIN_EPOCHS if config.detector.image.tile is None else MIN_EPOCHS_OF_TILES
     epochs = min(max(round(steps / seen.images), least), MAX_EPOCHS)
     usual = TrainSettings()
