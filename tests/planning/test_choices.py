@@ -145,7 +145,9 @@ def test_many_tiles_show_the_same_objects_so_their_epochs_are_fewer() -> None:
 
 def test_longer_steps_are_fewer(config: Config) -> None:
     large = with_settings(config, {"detector.image.shorter_side": 960, "detector.image.longer_side": 1280})
-    assert choices.schedule(found(images=300), large).settings["train.epochs"] == 8  # 4 times the pixels: 20 / 2.8, but at least 8
+    assert (
+        choices.schedule(found(images=300), large).settings["train.epochs"] == 8
+    )  # 4 times the pixels: 20 / 2.8, but at least 8
     pyramid = make_config(base_model="efficientnet_lite0-fpn")
     assert choices.schedule(found(images=300), pyramid).settings["train.epochs"] == 12
 

@@ -65,7 +65,7 @@ class _Arrays(NamedTuple):
     sizes: np.ndarray
     """(N, 2) int32, height and width according to the annotations; 0: they do not say."""
     windows: np.ndarray
-    """(N, 4) int32; 0: the whole image."""
+    """(N, 4) int32; 0: the whole image. (0, 4) if no record has a window, which is usual."""
 
 
 class Records(Sequence[Record]):
@@ -94,6 +94,7 @@ class Records(Sequence[Record]):
                 box_ends.append(len(labels))
                 sizes.extend(record.size or (0, 0))
                 windows.extend(record.window or (0, 0, 0, 0))
+        any_window = any(windows)
         arrays = _Arrays(
             bytes(paths),
             np.array(path_ends),
@@ -103,7 +104,7 @@ class Records(Sequence[Record]):
             np.array(box_ends),
             tuple(names),
             np.array(sizes, np.int32).reshape(-1, 2),
-            np.array(windows, np.int32).reshape(-1, 4),
+            np.array(windows if any_window else (), np.int32).reshape(-1, 4),
         )
         return cls(arrays, np.arange(len(box_ends) - 1))
 
@@ -143,7 +144,7 @@ class Records(Sequence[Record]):
             np.concatenate(([0], np.cumsum(counts))),
             tuple(class_names),
             sizes.astype(np.int32),
-            np.zeros((len(counts), 4), np.int32),
+            np.zeros((0, 4), np.int32),
         )
         return cls(arrays, np.arange(len(counts)))
 
@@ -206,7 +207,7 @@ class Records(Sequence[Record]):
             return Records(self._arrays, self._chosen[index])
         arrays, number = self._arrays, self._chosen[index]
         own = slice(arrays.box_ends[number], arrays.box_ends[number + 1])
-        x1, y1, x2, y2 = arrays.windows[number].tolist()
+        x1, y1, x2, y2 = arrays.windows[number].tolist() if len(arrays.windows) else (0, 0, 0, 0)
         return Record(
             Path(self._path(number)),
             arrays.boxes[own].copy(),
