@@ -277,10 +277,10 @@ def test_check_finds_suspicious_labels(tmp_path: Path, run: Path, capsys: pytest
     content = json.loads(file.read_text())
     assert content["suspects"]  # the detector has hardly learned anything, so it disagrees
     assert {each["image"].partition("/")[0] for each in content["suspects"]} <= {"positive", "negative", "testImages"}
-    assert f"suspicious labels: {len(content['suspects'])}" in capsys.readouterr().out
+    assert f"labels that are probably wrong: {len(content['suspects'])}" in capsys.readouterr().out
     assert (sheets / "suspects-1.jpg").is_file()
     assert main(["check", str(data), "--model", str(run), "--crossval"]) == 2
-    assert "choose one of them" in capsys.readouterr().err
+    assert "exclude each other" in capsys.readouterr().err
 
 
 def test_a_report_and_the_threshold_that_it_stores(

@@ -84,7 +84,7 @@ def test_of_two_detections_of_an_object_the_one_with_the_higher_confidence_would
     record = make_record(Path("a.jpg"), [(CAT, "cat")])
     found = detections_of(("dog", 0.9, CAT), ("cat", 0.8, (0, 6, 10, 16)))
     report = find_errors([found], [record], ("cat", "dog"))
-    assert [(error.kind.value, error.corrects) for error in report.errors] == [("class", True), ("location", False)]
+    assert [(error.kind.value, error.fixable) for error in report.errors] == [("class", True), ("location", False)]
     assert report.cost[ErrorKind.CLASS] == pytest.approx(1)
     assert report.cost[ErrorKind.LOCATION] == 0
 

@@ -50,10 +50,10 @@ def test_no_threshold_is_better(curve: Curve, precision: float | None) -> None:
     best = curve.best_threshold(precision=precision)
     every = [curve.at(score) for score in {*curve.scores.tolist()} if score >= LEAST_SCORE]
     if precision is None:
-        most = max((counts.f1 for counts in every if counts.right), default=None)
+        most = max((counts.f1 for counts in every if counts.correct), default=None)
         assert (None if best is None else curve.at(best).f1) == most
     else:
-        allowed = [counts for counts in every if counts.right + counts.false and counts.precision >= precision]
+        allowed = [counts for counts in every if counts.correct + counts.false and counts.precision >= precision]
         most = max((counts.recall for counts in allowed), default=None) if curve.objects else None
         assert (None if best is None else curve.at(best).recall) == most
         assert best is None or curve.at(best).precision >= precision
@@ -66,7 +66,7 @@ def test_every_detection_and_object_is_counted(images: tuple[list[Detections], l
     parts = [curve.at(threshold) for curve in of_classes.values()]
     assert everything.at(threshold) == tuple(map(sum, zip(*parts, strict=True)))
     objects = sum(int((~record.ignore).sum()) for record in images[1])
-    assert everything.at(threshold).right + everything.at(threshold).missed == objects
+    assert everything.at(threshold).correct + everything.at(threshold).missed == objects
 
 
 def test_it_agrees_with_the_confusion_matrix_where_no_classes_are_confused() -> None:
@@ -75,7 +75,7 @@ def test_it_agrees_with_the_confusion_matrix_where_no_classes_are_confused() -> 
     of_classes = curves([found], [record], ("cat", "dog"))
     matrix = confusion_matrix([found], [record], ("cat", "dog"), threshold=0.5)
     counts = of_classes["cat"].at(0.5)
-    assert (counts.right, counts.false, counts.missed) == (matrix[0, 0], matrix[-1, 0], matrix[0, -1]) == (1, 1, 1)
+    assert (counts.correct, counts.false, counts.missed) == (matrix[0, 0], matrix[-1, 0], matrix[0, -1]) == (1, 1, 1)
     assert of_classes["dog"].at(0.5) == (0, 0, 1)
 
 

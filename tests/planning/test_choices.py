@@ -140,7 +140,7 @@ def test_many_tiles_show_the_same_objects_so_their_epochs_are_fewer() -> None:
     tiled = make_config(overrides={"detector.image.tile": 640})
     choice = choices.schedule(found(images=2000), tiled)
     assert choice.settings["train.epochs"] == 4
-    assert choice.reason.startswith("2000 tiles")
+    assert choice.reason.startswith("2000 training tiles")
 
 
 def test_longer_steps_are_fewer(config: Config) -> None:

@@ -140,16 +140,17 @@ def test_a_model_says_why_objects_were_missed(metrics: Metrics) -> None:
 
 def test_the_verdict(metrics: Metrics) -> None:
     assert verdict(metrics, 0.5) == (
-        "The detector finds 56 of 100 objects, and 62 of 100 detections are correct, at a confidence of 0.50 or more."
+        "At a confidence threshold of 0.50, the detector finds 56% of the 9 objects, and 62% of its 8 detections are "
+        "correct."
     )
-    assert verdict(metrics, 1.0) == "The detector finds none of the 9 objects."
+    assert verdict(metrics, 1.0) == "At a confidence threshold of 1.00, nothing is detected of 9 objects."
     nothing = compute_metrics([Detections.empty(CLASSES)], [make_record(Path("a.png"), [])], CLASSES)
     assert "nothing can be said" in verdict(nothing, 0.5)
 
 
 def test_few_images_are_said_to_be_few(metrics: Metrics) -> None:
     found = list(warnings(metrics))
-    assert found[0].startswith("There are only 3 images with 9 objects")
+    assert found[0].startswith("The evaluation has only 9 objects in 3 images")
     assert found[1].startswith("These classes have fewer than 10 objects")
 
 
@@ -172,7 +173,7 @@ def test_the_slider_changes_every_number(tab: Page, metrics: Metrics, threshold:
     set_threshold(tab, threshold)
     counts = metrics.counts(threshold)
     expect(tab.locator("#value")).to_have_text(f"{threshold:.2f}")
-    for name, value in (("right", counts.right), ("false", counts.false), ("missed", counts.missed)):
+    for name, value in (("right", counts.correct), ("false", counts.false), ("missed", counts.missed)):
         expect(tab.locator(f"#{name}")).to_have_text(str(value))
     expect(tab.locator("#shown-precision")).to_have_text(f"{100 * counts.precision:.1f}%")
     expect(tab.locator("#f1")).to_have_text(f"{100 * counts.f1:.1f}%")
@@ -208,7 +209,7 @@ def test_the_buttons_find_thresholds(tab: Page, metrics: Metrics) -> None:
         assert float(tab.locator("#value").inner_text()) == pytest.approx(found, abs=0.006)
     tab.locator("#recall").fill("100")
     tab.locator("#by-recall").click()
-    expect(tab.locator("#message")).to_have_text("No threshold reaches this recall.")
+    expect(tab.locator("#message")).to_have_text("No threshold of 0.05 or more reaches this recall.")
 
 
 def test_filters_by_kind_and_class_with_the_keyboard_alone(tab: Page) -> None:

@@ -29,13 +29,16 @@ def register(commands: Commands) -> None:
     parser.add_argument("--strict", action="store_true", help="also exit with status 1 for warnings and repairs")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw contact sheets: a sample, and each problem")
     parser.add_argument(
-        "--model", type=Path, metavar="RUN_DIR", help="also find labels that this detector takes for wrong ones"
+        "--model",
+        type=Path,
+        metavar="RUN_DIR",
+        help="also list labels that are probably wrong, judged by this detector; it should be trained on other images",
     )
     parser.add_argument(
         "--crossval",
         action="store_true",
-        help="also find labels that are probably wrong: four detectors are trained, each without a quarter of the "
-        "training images, and judge that quarter",
+        help="also list labels that are probably wrong: trains four detectors, each on three quarters of the training "
+        "images, and judges the other quarter",
     )
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy, and a list of the changes")
 
@@ -48,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from frcnn.tools.check.suspects import in_words, write_suspects
 
     if options.model is not None and options.crossval:
-        raise ValueError("--model and --crossval: choose one of them")
+        raise ValueError("--model and --crossval exclude each other: use a trained detector, or train four; give one")
     config = make_config(
         base_model=options.base_model, recipe=options.recipe, file=options.config, overrides=data_settings(options)
     )

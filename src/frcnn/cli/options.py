@@ -124,7 +124,10 @@ def add_svd(parser: argparse.ArgumentParser) -> None:
 
 def add_threshold(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--threshold", type=fraction, metavar="X", help="score threshold, 0 to 1 (default: the model's, usually 0.5)"
+        "--threshold",
+        type=fraction,
+        metavar="X",
+        help="confidence threshold, 0 to 1 (default: the one stored in the model, usually 0.5)",
     )
 
 

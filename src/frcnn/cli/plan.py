@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
         print(result)
         if options.out is None:
             print("`frcnn train` with the same options uses these settings")
-            print("choose one yourself: --set SETTING=VALUE; edit them all: --out plan.yaml")
+            print("to change a setting: --set SETTING=VALUE; to edit the plan: --out plan.yaml")
         else:
             write_text(options.out, result.to_yaml())
             print(f"{options.out}: the plan; frcnn train {options.data} --config {options.out} uses it")

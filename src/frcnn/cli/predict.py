@@ -40,8 +40,8 @@ def register(commands: Commands) -> None:
         "--tile",
         type=int,
         metavar="N",
-        help="also predict tiles of N x N pixels in images larger than that, to detect small objects (e.g. 1024; "
-        "default: as in training; 0: never)",
+        help="cut images larger than N pixels into tiles of N x N, and predict the tiles and the whole image, to find "
+        "small objects, e.g. 1024 (default: as in training, without the whole image; 0: no tiles)",
     )
     parser.add_argument(
         "--overlap",

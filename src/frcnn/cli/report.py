@@ -1,4 +1,4 @@
-"""`frcnn report`: make the report of a run anew."""
+"""`frcnn report`: evaluate a detector, and write the report."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ from frcnn.cli.output import evaluate_and_print, write_run_report
 
 
 def register(commands: Commands) -> None:
-    about = "write a report of how good a detector is, and of its errors, as one HTML file"
+    about = "evaluate a detector, and write its metrics and errors as one HTML file"
     parser = add_command(commands, "report", run, about, "frcnn report runs/demo/run --compare runs/other")
     parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("--data", type=Path, metavar="DATA", help="data set (default: the one it was trained on)")
@@ -16,13 +16,18 @@ def register(commands: Commands) -> None:
     about = "which images (default: test, or all images of --data without splits)"
     parser.add_argument("--split", choices=("train", "val", "test"), help=about)
     parser.add_argument(
-        "--compare", type=Path, nargs="+", default=[], metavar="RUN_DIR", help="other runs, shown beside this one"
+        "--compare",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN_DIR",
+        help="run directories to compare with; their metrics come from metrics.json",
     )
     parser.add_argument(
         "--store-threshold",
         type=fraction,
         metavar="X",
-        help="store X in the model as its confidence threshold: predict and export then use it",
+        help="store X as the default threshold of predict, in a run directory or model file; later exports have it too",
     )
     add_trust(parser)
     parser.add_argument(
@@ -39,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.model}: is not a run directory; name the file to write, e.g. --out {REPORT_FILE}")
     if options.store_threshold is not None:
         store_threshold(options.model, options.store_threshold)
-        print(f"{options.model}: its threshold is {options.store_threshold:g} now")
+        print(f"{options.model}: predict now uses the threshold {options.store_threshold:g} by default")
     detector = load(options.model, trust=options.trust_file)
     metrics = evaluate_and_print(detector, options.data, options.split, options.format)
     write_run_report(detector, metrics, options.model, options.out, compare=options.compare)

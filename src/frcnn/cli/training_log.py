@@ -93,7 +93,7 @@ def _summary(start: StartReport) -> Iterator[str]:
         yield f"`frcnn check {config.data.path}` also finds duplicates and odd boxes"
     if start.plan is not None and start.step == 0:
         yield from str(start.plan).split("\n")
-        yield "choose one yourself: --set SETTING=VALUE; use the defaults: --no-plan"
+        yield "to change a setting: --set SETTING=VALUE; to use the defaults: --no-plan"
     slow = start.device.type == "cpu" and start.precision == torch.float16
     yield (
         f"training on {start.device.type}, layers in {str(start.precision).removeprefix('torch.')}"

@@ -199,7 +199,7 @@ class ImageSettings(Settings):
     shorter_side: Count = _set(480, "pixels, unless the longer side would exceed longer_side")
     longer_side: Count = _set(640, "pixels, at most")
     tile: TileSide | None = _set(
-        None, "cut larger images into overlapping tiles of this side, pixels, to see small objects; null: never"
+        None, "side of a tile, pixels; larger images are cut into overlapping tiles, not scaled down; null: no tiles"
     )
 
     def _idle(self) -> dict[str, str]:
@@ -252,7 +252,7 @@ class ResultSettings(Settings):
     score_threshold: Fraction = _set(0.0, "detections of lower score are dropped, 0..1")
     max_detections: Count = _set(100, "per image, at most")
     predict_threshold: Fraction = _set(
-        0.5, "least score of a detection that predict reports; `frcnn report --store-threshold` changes it"
+        0.5, "lowest confidence of a detection that predict reports; `frcnn report --store-threshold` changes it"
     )
     ap_iou: Annotated[float, Field(gt=0, le=1)] = _set(
         0.5, "evaluation: IoU with an object from which a detection is correct"

@@ -1,6 +1,6 @@
 """What goes wrong: each false detection and each missed object has one kind of error, and each kind costs some AP.
 
-Letters: D detections, O objects, all over all images.
+Letters: D detections and O objects of one image.
 
 Source:
     Bolya et al. 2020, "TIDE: A General Toolbox for Identifying Object Detection Errors", arXiv:2008.08115.
@@ -46,9 +46,9 @@ class DetectionError(NamedTuple):
     """Index in the detections of the image; None: a missed object."""
     object: int | None
     """Index in the record of the image; None: none is near."""
-    corrects: bool
-    """Without this error, the detection would be correct. Where two detections err about the same object, only the one
-    with the higher confidence would be."""
+    fixable: bool
+    """Fixing this error makes the detection correct. If several detections err about one object, only the one with the
+    highest confidence is fixable; the others would be dropped."""
 
 
 class ErrorReport(NamedTuple):
@@ -166,7 +166,7 @@ def _mean_ap(images: Sequence[_Image], fixed: Sequence[DetectionError], classes:
         image = images[error.image]
         if error.detection is None:
             totals[image.targets[error.object]] -= 1
-        elif error.corrects:
+        elif error.fixable:
             true[error.image][error.detection] = True
             labels[error.image][error.detection] = image.targets[error.object]
         else:

@@ -20,7 +20,7 @@ detections (B, D) among the first 1, 2, ... D, and of objects (B,), to its value
 
 
 class Interval(NamedTuple):
-    """95 of 100 samples of as many images have a value from `low` to `high`."""
+    """95% bootstrap interval: the 2.5th and 97.5th percentile over resampled sets of images."""
 
     low: float
     high: float

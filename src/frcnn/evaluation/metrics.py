@@ -77,7 +77,7 @@ class Metrics:
     """The confidence from which a detection is in the confusion matrix."""
     recall: dict[int, float]
     """n -> fraction of the objects that one of the n best proposals overlaps by an IoU of 0.5 or more; empty for an
-    exported file, which does not give its proposals."""
+    exported file, which does not give its proposals, and for a detector trained on tiles."""
     metric: str
     """What `map50` is, in words."""
     ap_iou: float
@@ -86,7 +86,7 @@ class Metrics:
     """The name of the split; None: the data has no splits, and these are all images."""
     images: int
     seconds_per_image: float
-    """Of detection alone, without reading the image; the median."""
+    """Of detection alone, without reading the image (with tiles: reading included); the median."""
     detections: list[Detections] = field(default_factory=list)
     """Of each image, without threshold."""
     records: Sequence[Record] = ()
@@ -123,14 +123,14 @@ class Metrics:
 
     @cached_property
     def by_size(self) -> dict[str, float]:
-        """ "small", "medium", "large" -> COCO's AP of objects of this size: under 32 x 32 pixels, up to 96 x 96, and
+        """Size ("small", "medium", "large") -> COCO's AP of such objects: under 32 x 32 pixels, up to 96 x 96, and
         over; NaN without such objects."""
         return {name: mean_ap({each.name: ap_of(each) for each in self._of_size(name)}) for name in SIZES}
 
     @cached_property
     def intervals(self) -> dict[str, Interval | None]:
-        """ "map50", "map", "ar", "small", "medium", "large" -> how far this metric depends on which images were drawn:
-        95% interval, by the bootstrap over images. None: fewer than two images, or no objects."""
+        """Metric ("map50", "map", "ar", "small", "medium", "large") -> its 95% bootstrap interval over the images.
+        None: fewer than two images, or no objects."""
         by_voc = matched_by_voc(self.detections, self.records, tuple(self.per_class), iou_threshold=self.ap_iou)
         return {
             "map50": intervals.interval(by_voc, intervals.voc_ap),

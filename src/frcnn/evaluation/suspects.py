@@ -18,14 +18,14 @@ from frcnn.evaluation.matching import iou_matrix
 from frcnn.inference.results import Detections
 
 SAME, NEAR, APART = 0.5, 0.3, 0.1
-"""IoU of a detection and a label: from which it is of the same object; from which it shows that something is there; up
-to which they have nothing to do with each other."""
+"""IoU of a detection and a label. `SAME` or more: the same object. `NEAR` or more: something is there. Under `APART`:
+unrelated."""
 WELL_PLACED = 0.7
 """IoU from which a label is not called badly placed."""
 TWICE = 0.8
 """IoU of two labels of one class that are probably of one object."""
 LEAST_SCORE = 0.3
-"""Suspects that are less probable are not told."""
+"""Suspects with a lower score are not listed."""
 
 
 class SuspectKind(StrEnum):
@@ -44,7 +44,7 @@ class Suspect(NamedTuple):
     image: Path
     kind: SuspectKind
     score: float
-    """0..1: how sure the detector is, the most suspicious first."""
+    """0..1; higher is more suspicious. What it measures depends on the kind (docs/data.md)."""
     box: tuple[float, float, float, float]
     """What the detector proposes, pixels; of a label to be removed, its own box."""
     class_name: str
@@ -100,20 +100,26 @@ def _of_label(detections: Detections, record: Record, iou: np.ndarray, names: np
     twin = _twin(record, label)
     if twin is not None:
         return Suspect(
-            image, SuspectKind.TWICE, twin, own_box, name, own_box, f"another label of {name} overlaps it by {twin:.0%}"
+            image,
+            SuspectKind.TWICE,
+            twin,
+            own_box,
+            name,
+            own_box,
+            f"another label of {name} has an IoU of {twin:.2f} with it",
         )
     overlap, scores, same = iou[:, label], detections.confidence, names == name
     mine, theirs = scores * (same & (overlap >= SAME)), scores * (~same & (overlap >= SAME))
     best, other = float(mine.max(initial=0)), float(theirs.max(initial=0))
     if other > best:
         index = int(theirs.argmax())
-        reason = f"detected as {names[index]} ({other:.2f}), as {name} {best:.2f}"
+        reason = f"detected as {names[index]} ({other:.2f}), not as {name} ({best:.2f})"
         box = _corners(detections.xyxy[index])
         return Suspect(image, SuspectKind.CLASS, other - best, box, str(names[index]), own_box, reason)
     placed = _badly_placed(detections, iou, same, label)
     if placed is not None:
         index, score = placed
-        reason = f"detected elsewhere ({scores[index]:.2f}), with an IoU of {overlap[index]:.2f}"
+        reason = f"detected in another place ({scores[index]:.2f}); the IoU with the label is {overlap[index]:.2f}"
         return Suspect(image, SuspectKind.PLACE, score, _corners(detections.xyxy[index]), name, own_box, reason)
     seen = float((scores * (overlap >= NEAR)).max(initial=0))
     reason = "nothing is detected there" if seen < 0.01 else f"the best detection there has a confidence of {seen:.2f}"

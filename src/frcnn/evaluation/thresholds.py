@@ -28,15 +28,15 @@ class Curve(NamedTuple):
     """How many there are to find."""
 
     def at(self, threshold: float) -> "Counts":
-        """What is right and wrong among the detections with at least this confidence."""
+        """The counts at this confidence threshold."""
         limit = np.asarray(-threshold, self.scores.dtype)  # 0.9 as float32 is less than 0.9
         above = int(np.searchsorted(-self.scores, limit, side="right"))
         right = int(self.true[:above].sum())
         return Counts(right, above - right, self.objects - right)
 
     def best_threshold(self, *, precision: float | None = None, recall: float | None = None) -> float | None:
-        """The threshold with the highest F1; in the middle of the gap to the next confidence, so that images that are
-        a little different give the same.
+        """The threshold with the highest F1, midway between two confidences, so that it also suits slightly different
+        images.
 
         Args:
             precision: with the highest recall among the thresholds with at least this precision instead.
@@ -67,24 +67,24 @@ class Curve(NamedTuple):
 class Counts(NamedTuple):
     """Correct detections, false detections and missed objects."""
 
-    right: int
+    correct: int
     false: int
     missed: int
 
     @property
     def precision(self) -> float:
         """The fraction of the detections that are correct; NaN without detections."""
-        return _fraction(self.right, self.right + self.false)
+        return _fraction(self.correct, self.correct + self.false)
 
     @property
     def recall(self) -> float:
         """The fraction of the objects that are found; NaN without objects."""
-        return _fraction(self.right, self.right + self.missed)
+        return _fraction(self.correct, self.correct + self.missed)
 
     @property
     def f1(self) -> float:
         """The harmonic mean of precision and recall; NaN without detections and objects."""
-        return _fraction(2 * self.right, 2 * self.right + self.false + self.missed)
+        return _fraction(2 * self.correct, 2 * self.correct + self.false + self.missed)
 
 
 def curves(detections: Sequence[Detections], records: Sequence[Record], classes: Sequence[str]) -> dict[str, Curve]:

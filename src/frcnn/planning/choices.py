@@ -74,7 +74,9 @@ def pyramid(config: Config, reached: float) -> Choice | None:
         "base_model.fpn_channels": PYRAMID_CHANNELS,
         "base_model.rpn_channels": PYRAMID_CHANNELS,
     }
-    return Choice(settings, f"finer feature maps: the anchors of a single one would reach {reached:.0%} of the objects")
+    return Choice(
+        settings, f"one feature map is too coarse: its anchors would reach {reached:.0%} of the objects (IoU 0.5)"
+    )
 
 
 def tile(found: Fingerprint, config: Config) -> Choice | None:
@@ -93,7 +95,7 @@ def tile(found: Fingerprint, config: Config) -> Choice | None:
     if side > MAX_TILE * longer:
         return None
     settings = {"detector.image.tile": side, "detector.image.shorter_side": input_side}
-    reason = f"a quarter of the objects are smaller than {small:.0f} pixels, in images of {longer:.0f} pixels"
+    reason = f"a quarter of the objects are under {small:.0f} pixels, too small in an image that is scaled as a whole"
     return Choice(settings, reason)
 
 
@@ -198,7 +200,7 @@ def schedule(seen: Fingerprint, config: Config) -> Choice:
         f"train.{name}": round(getattr(usual, name) * epochs / usual.epochs) for name in EPOCHS[config.train.scheme]
     }
     slow = "; a step takes longer than usual" if steps < STEPS else ""
-    what = "training image" if config.detector.image.tile is None else "tile"
+    what = "training image" if config.detector.image.tile is None else "training tile"
     return Choice(settings, f"{plural(seen.images, what)}{slow}")
 
 
@@ -269,8 +271,8 @@ def warnings(found: Fingerprint, seen: Fingerprint, config: Config) -> Iterator[
         pixels = scale * at(seen.size, 0.25)
         if pixels < TOO_SMALL:
             yield (
-                f"a quarter of the objects are smaller than {max(pixels, 1):.0f} pixels at the input of the detector: "
-                f"they will be hard to find"
+                f"a quarter of the objects are smaller than {max(pixels, 1):.0f} pixels at the input; they are "
+                f"hard to find: use images that show them larger, or set detector.image.tile"
             )
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _MOST_DETECTIONS = 100_000
 _MANY = 20_000
+"""Detections; with more, boxes are in whole pixels, so that the page stays small."""
 _MOST_PICTURES = 60
 """Of each kind of error."""
 _PICTURE_BYTES = 4_000_000
@@ -308,14 +309,15 @@ def in_words(why: Explanation) -> str:
     """Why an object was missed, with the figures."""
     from frcnn.evaluation.missed import Reason
 
+    own = f"its own class has a confidence of {why.score:.2f}"
     return {
-        Reason.ANCHOR: f"no anchor fits it: the best overlaps it by an IoU of {why.anchor_iou:.2f}",
+        Reason.ANCHOR: f"no anchor fits it: the best anchor has an IoU of {why.anchor_iou:.2f} with it",
         Reason.PROPOSAL: f"the RPN did not propose it: the best proposal has an IoU of {why.proposal_iou:.2f}",
-        Reason.LOCATION: f"it was proposed (IoU {why.proposal_iou:.2f}), but no refined box has an IoU of 0.5",
-        Reason.OTHER_CLASS: f"taken for {why.other_class} ({why.other_score:.2f}); its own class has {why.score:.2f}",
-        Reason.BACKGROUND: f"taken for background ({why.background:.2f}); its class has {why.score:.2f}",
+        Reason.LOCATION: f"it was proposed (IoU {why.proposal_iou:.2f}), but no refined box has an IoU of 0.5 or more",
+        Reason.OTHER_CLASS: f"taken for {why.other_class} ({why.other_score:.2f}); {own}",
+        Reason.BACKGROUND: f"taken for background ({why.background:.2f}); {own}",
         Reason.LOW_SCORE: f"its class is the most probable one, but with a confidence of only {why.score:.2f}",
-        Reason.NMS: f"its box had a confidence of {why.score:.2f}, but NMS removed it in favor of one near it",
+        Reason.NMS: f"its box had a confidence of {why.score:.2f}, but NMS or the limit of detections removed it",
     }[why.reason]
 
 

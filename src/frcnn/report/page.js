@@ -102,7 +102,7 @@ function showErrors(count) {
 function makeConfusion() {
   const table = byId("confusion"), names = [...classes, "background"];
   const head = table.createTHead().insertRow();
-  for (const name of ["object", ...names]) {
+  for (const name of ["object \\ detected as", ...names]) {
     const cell = document.createElement("th");
     cell.scope = "col";
     cell.textContent = name;
@@ -180,7 +180,7 @@ function moveDot(correct, false_) {
 
 function drawCalibration() {
   const svg = byId("calibration");
-  axes(svg, "confidence", "correct");
+  axes(svg, "confidence", "fraction correct");
   for (const [confidence, correct, count] of data.calibration) {
     const height = Math.max(BOTTOM - toY(correct), 2); // none is correct: still to be seen
     const bar = { class: "column", x: toX(confidence) - 9, width: 18, y: BOTTOM - height, height };
@@ -192,8 +192,8 @@ function drawCalibration() {
 // ----------------------------------------------------------------------------------------------------------- pictures
 
 const NAMES = {
-  missed: "missed", class: "wrong class", location: "badly placed", both: "wrong class and badly placed",
-  duplicate: "duplicate", background: "false: nothing is there",
+  missed: "missed", class: "wrong class", location: "poor localization", both: "wrong class and poor localization",
+  duplicate: "duplicate", background: "background",
 };
 
 function isShown(picture) {
@@ -271,7 +271,7 @@ function showPictures() {
     item.append(svg, text, file);
     return item;
   }));
-  byId("shown").textContent = `${Math.min(chosen.length, pages * PAGE)} of ${chosen.length} pictures, the most important first`;
+  byId("shown").textContent = chosen.length ? `Showing ${Math.min(chosen.length, pages * PAGE)} of ${chosen.length} pictures, most important first.` : "No pictures of this kind at this threshold.";
   byId("more").hidden = chosen.length <= pages * PAGE;
 }
 
@@ -326,14 +326,14 @@ drawCurve();
 drawCalibration();
 fillFilters();
 byId("slider").addEventListener("input", (event) => { byId("message").textContent = ""; change(Number(event.target.value)); });
-byId("best-f1").addEventListener("click", () => setTo(best((right, wrong) => (2 * right) / (right + wrong + total), () => true), "Nothing is detected."));
+byId("best-f1").addEventListener("click", () => setTo(best((right, wrong) => (2 * right) / (right + wrong + total), () => true), "No detection is correct, so there is no best threshold."));
 byId("by-precision").addEventListener("click", () => {
   const least = Number(byId("precision").value) / 100;
-  setTo(best((right) => right, (right, wrong) => right / (right + wrong) >= least), "No threshold reaches this precision.");
+  setTo(best((right) => right, (right, wrong) => right / (right + wrong) >= least), "No threshold of 0.05 or more reaches this precision.");
 });
 byId("by-recall").addEventListener("click", () => {
   const least = Number(byId("recall").value) / 100;
-  setTo(best((right, wrong) => right / (right + wrong), (right) => right / total >= least), "No threshold reaches this recall.");
+  setTo(best((right, wrong) => right / (right + wrong), (right) => right / total >= least), "No threshold of 0.05 or more reaches this recall.");
 });
 for (const id of ["kind", "class"]) byId(id).addEventListener("change", () => { pages = 1; showPictures(); });
 byId("more").addEventListener("click", () => { pages += 1; showPictures(); });

@@ -25,19 +25,19 @@ FEW_IMAGES, FEW_OBJECTS = 30, 50
 _MEANING = {
     "map50": "mAP50: mean over the classes of the average precision at IoU 0.5",
     "map": "COCO AP: mean of the average precision over IoU 0.50 to 0.95",
-    "ar": "COCO AR: mean recall over IoU 0.50 to 0.95, with 100 detections per image",
+    "ar": "COCO AR: mean recall over IoU 0.50 to 0.95, with at most 100 detections per image and class",
     "small": "COCO AP of small objects, under 32 x 32 pixels",
     "medium": "COCO AP of medium objects, up to 96 x 96 pixels",
     "large": "COCO AP of large objects, over 96 x 96 pixels",
 }
 
 _KINDS = {
-    ErrorKind.CLASS: "wrong class: the box fits an object of another class",
-    ErrorKind.LOCATION: "badly placed: the box overlaps an object of its class by an IoU of 0.1 to 0.5",
-    ErrorKind.BOTH: "wrong class and badly placed",
-    ErrorKind.DUPLICATE: "duplicate: the object has a detection with more confidence",
-    ErrorKind.BACKGROUND: "background: there is no object",
-    ErrorKind.MISSED: "missed: an object without a detection, and without an error of class or place",
+    ErrorKind.CLASS: "wrong class: the IoU with an object of another class is 0.5 or more",
+    ErrorKind.LOCATION: "poor localization: the IoU with an object of its class is 0.1 to 0.5",
+    ErrorKind.BOTH: "wrong class and poor localization: the IoU with an object of another class is 0.1 to 0.5",
+    ErrorKind.DUPLICATE: "duplicate: the object already has a correct detection with more confidence",
+    ErrorKind.BACKGROUND: "background: the IoU with every object is under 0.1",
+    ErrorKind.MISSED: "missed: an object without a correct detection, and without one of the first two errors",
 }
 
 
@@ -82,7 +82,7 @@ def render(metrics: Metrics, evidence: Evidence, background: Background) -> str:
         verdict=verdict(metrics, evidence.threshold),
         warnings=list(warnings(metrics)),
         metrics=list(_metric_rows(metrics)),
-        recall=[(count, _percent(value)) for count, value in metrics.recall.items()],
+        recall=[(count, _three(value)) for count, value in metrics.recall.items()],
         classes=list(_class_rows(metrics, evidence.threshold)),
         errors=list(_error_rows(metrics)),
         images=metrics.images_of_split(),
@@ -97,14 +97,15 @@ def render(metrics: Metrics, evidence: Evidence, background: Background) -> str:
 def verdict(metrics: Metrics, threshold: float) -> str:
     """How good the detector is, in a sentence for everybody."""
     counts = metrics.counts(threshold)
-    objects, detections = counts.right + counts.missed, counts.right + counts.false
+    objects, detections = counts.correct + counts.missed, counts.correct + counts.false
     if not objects:
         return f"The {plural(metrics.images, 'image')} have no objects, so nothing can be said about the detector."
     if not detections:
-        return f"The detector finds none of the {plural(objects, 'object')}."
+        return f"At a confidence threshold of {threshold:.2f}, nothing is detected of {plural(objects, 'object')}."
     return (
-        f"The detector finds {_of_hundred(counts.recall)} of 100 objects, and {_of_hundred(counts.precision)} of 100 "
-        f"detections are correct, at a confidence of {threshold:.2f} or more."
+        f"At a confidence threshold of {threshold:.2f}, the detector finds {_of_hundred(counts.recall)}% of the "
+        f"{plural(objects, 'object')}, and {_of_hundred(counts.precision)}% of its {plural(detections, 'detection')} "
+        f"are correct."
     )
 
 
@@ -113,8 +114,8 @@ def warnings(metrics: Metrics) -> Iterator[str]:
     objects = sum(each.objects for each in metrics.per_class.values())
     if metrics.images < FEW_IMAGES or objects < FEW_OBJECTS:
         yield (
-            f"There are only {plural(metrics.images, 'image')} with {plural(objects, 'object')}: on other images, the "
-            f"result may differ much. The intervals say how much, as far as so few images can tell."
+            f"The evaluation has only {plural(objects, 'object')} in {plural(metrics.images, 'image')}, so results on "
+            f"other images may be quite different. The intervals give an idea of how much."
         )
     rare = [name for name, each in metrics.per_class.items() if 0 < each.objects < 10]
     if rare:
@@ -123,7 +124,7 @@ def warnings(metrics: Metrics) -> Iterator[str]:
     absent = [name for name, each in metrics.per_class.items() if not each.objects]
     if absent:
         some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        yield f"These classes have no object here, so nothing is known about them: {some}."
+        yield f"These classes have no objects in the evaluated images, so they could not be evaluated: {some}."
 
 
 def _metric_rows(metrics: Metrics) -> Iterator[dict[str, Any]]:

@@ -98,10 +98,10 @@ def _of_run(run_dir: Path) -> dict[str, Any]:
 
 def _about(records: Sequence[Record], run_dir: Path | None) -> Iterator[tuple[str, str]]:
     """Versions, machine, time, and what identifies data and model."""
-    yield "evaluated images (SHA-256 of names and boxes)", _data_hash(records)
+    yield "evaluated images (SHA-256 of names and boxes, first 16 digits)", _data_hash(records)
     if run_dir is not None and (run_dir / "model.safetensors").is_file():
         digest = hashlib.sha256((run_dir / "model.safetensors").read_bytes()).hexdigest()
-        yield "model.safetensors (SHA-256)", digest[:16]
+        yield "model.safetensors (SHA-256, first 16 digits)", digest[:16]
     if run_dir is not None and (seconds := _training_seconds(run_dir / "metrics.jsonl")):
         yield "time of the training steps", duration(seconds)
     yield "versions", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)

@@ -22,10 +22,10 @@ _LABEL, _PROPOSED, _TEXT = (235, 60, 60), (90, 200, 250), (235, 235, 235)
 def in_words(suspects: Sequence[Suspect]) -> str:
     """How many suspects of each kind there are, and the first ones."""
     if not suspects:
-        return "no suspicious labels"
-    lines = [f"suspicious labels: {len(suspects)}"]
+        return "labels that are probably wrong: none"
+    lines = [f"labels that are probably wrong: {len(suspects)}"]
     lines += [f"  {kind.value} ({number})" for kind, number in Counter(each.kind for each in suspects).most_common()]
-    lines.append("the most suspicious ones:" if len(suspects) > _SHOWN else "the most suspicious first:")
+    lines.append(f"the first {_SHOWN}, by score:" if len(suspects) > _SHOWN else "by score:")
     for each in suspects[:_SHOWN]:
         lines.append(f"  {each.score:.2f}  {each.image.name}: {each.kind.value}, {each.class_name}; {each.reason}")
     return "\n".join(lines)
