@@ -297,6 +297,9 @@ def test_a_report_and_the_threshold_that_it_stores(
     assert len(load(exported).predict(photo)) == len(found)
     assert main(["report", str(run), "--compare", str(tmp_path)]) == 2
     assert "`frcnn evaluate" in capsys.readouterr().err
+    for fixed in (str(exported), "coco:fasterrcnn_resnet50_fpn"):
+        assert main(["report", fixed, "--store-threshold", "0.5", "--out", str(tmp_path / "b.html")]) == 2
+        assert "a threshold is stored in" in capsys.readouterr().err
     assert main(["report", str(exported), "--data", str(tmp_path)]) == 2
     assert "name the file to write" in capsys.readouterr().err
 

@@ -41,6 +41,17 @@ BOTH = (("cat", 0.9, CAT), ("dog", 0.8, DOG))
         ([(CAT, "cat")], (("cat", 0.9, CAT), ("dog", 0.2, DOG)), []),  # not sure enough
         ([(CAT, "cat")], (("cat", 0.25, CAT),), [(SuspectKind.EXTRA, 0.75, "cat", CAT)]),
         ([(CAT, "cat")], (("cat", 0.75, CAT),), []),
+        # A weak detection beside the label, or of another class, explains nothing.
+        ([(CAT, "cat")], (("cat", 0.02, (20, 0, 50, 30)),), [(SuspectKind.EXTRA, 1.0, "cat", CAT)]),
+        ([(CAT, "cat")], (("dog", 0.1, CAT),), [(SuspectKind.EXTRA, 0.9, "cat", CAT)]),
+        # A neighbor without a label does not make a label that fits badly placed.
+        (
+            [(CAT, "cat")],
+            (("cat", 0.95, (20, 0, 50, 30)), ("cat", 0.9, CAT)),
+            [(SuspectKind.MISSING, 0.95, "cat", None)],
+        ),
+        # A detection that fits a label of its own class says nothing about another one.
+        ([(CAT, "cat"), (AGAIN, "dog")], (("dog", 0.95, AGAIN), ("cat", 0.5, CAT)), []),
         # Of two detections in one place, one label is missing.
         ([], (("cat", 0.9, CAT), ("dog", 0.6, (1, 0, 30, 30))), [(SuspectKind.MISSING, 0.9, "cat", None)]),
     ],

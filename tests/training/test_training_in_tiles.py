@@ -88,6 +88,25 @@ def test_its_file_and_its_export_know_the_tiles(trained: tuple[TrainResult, Repo
     assert metrics.map == pytest.approx(result.metrics.map, abs=1e-3)
 
 
+def test_a_fixed_size_keeps_the_tiles_and_what_cannot_be_verified_is_refused(
+    trained: tuple[TrainResult, Reports], tmp_path: Path
+) -> None:
+    detector = trained[0].detector
+    file = detector.export("onnx", tmp_path / "fixed.onnx", image_size=(128, 128)).files[0]
+    assert frcnn.load(file).runtime.resizing.tile == TILE
+    with pytest.raises(ValueError, match="was trained on tiles"):
+        detector.export("onnx", tmp_path / "int8.onnx", precision="int8")
+
+
+def test_tiles_that_show_no_object_are_an_error(tmp_path: Path) -> None:
+    for number in range(2):
+        objects = [("red", (0.0, 0.0, 300.0, 200.0))]
+        write_annotated(tmp_path / "data" / "positive" / f"{number}.png", objects)
+        draw_image(objects, size=SIZE).save(tmp_path / "data" / "positive" / f"{number}.png")
+    with pytest.raises(ValueError, match="no tile of 64 pixels shows half of an object"):
+        train_tiny(tmp_path / "data", tmp_path / "run", "detector.image.tile=64")
+
+
 def test_alternating_training_stores_the_proposals_of_tiles(data: Path, tmp_path: Path) -> None:
     overrides = ("train.scheme=alternating", "train.rpn_epochs=1", "train.roi_epochs=1")
     reports = Reports()

@@ -59,11 +59,8 @@ def run(options: argparse.Namespace) -> int:
         report = check_dataset(options.data, config, on_image=progress)
     with text_beside_json(options.json):
         print(report)
-        suspects = _suspects(options, config)
-        if suspects is not None:
-            print(f"\n{in_words(suspects)}")
         if options.pictures is not None:
-            files = write_pictures(report, options.pictures) + write_suspects(suspects or (), options.pictures)
+            files = write_pictures(report, options.pictures)
             print(f"\n{plural(len(files), 'contact sheet')} in {options.pictures}")
         if options.fix is not None:
             fixed = fix(report, options.fix)
@@ -72,6 +69,11 @@ def run(options: argparse.Namespace) -> int:
                 print(f"  {change}")
             if len(fixed.changes) > _SHOWN:
                 print(f"  ... and {len(fixed.changes) - _SHOWN} more")
+        suspects = _suspects(options, config)
+        if suspects is not None:
+            print(f"\n{in_words(suspects)}")
+            if options.pictures is not None:
+                print(f"{plural(len(write_suspects(suspects, options.pictures)), 'sheet')} in {options.pictures}")
         print(f"\n{report.counts() if report.problems else 'no problems'}")
     if options.json is not None:
         content = json.loads(report.to_json())
@@ -85,8 +87,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _suspects(options: argparse.Namespace, config: "Config") -> "Sequence[Suspect] | None":
     """The suspicious labels; None: nobody asked for them."""
+    import numpy as np
+
     from frcnn.config import parse_overrides
-    from frcnn.data.dataset import Dataset
+    from frcnn.data.dataset import Dataset, data_of_run
     from frcnn.detector import load
     from frcnn.evaluation.evaluate import evaluate
     from frcnn.evaluation.suspects import find_suspects
@@ -95,22 +99,33 @@ def _suspects(options: argparse.Namespace, config: "Config") -> "Sequence[Suspec
         detector, dataset = load(options.model), Dataset(options.data, config.data)
         records = [record for split in ("train", "val", "test") for record in dataset.records(split)]
         with CountProgress("judging", "image") as progress:
-            judged = [evaluate(detector.runtime, records, split=None, on_image=progress)]
-    elif options.crossval:
-        from frcnn.training.crossval import crossval
-
-        print(f"\n{_FOLDS} trainings; the same command resumes if it is interrupted", flush=True)
-        result = crossval(
-            options.data,
-            folds=_FOLDS,
-            base_model=options.base_model,
-            recipe=options.recipe,
-            settings=parse_overrides(data_settings(options)),
-            config=options.config,
-        )
-        judged = [load(fold.run_dir).evaluate() for fold in result.results]
-    else:
+            metrics = evaluate(detector.runtime, records, split=None, on_image=progress)
+        labeled = sorted({name for record in records for name in record.class_names})
+        found = [each[np.isin(each.class_name, labeled)] for each in metrics.detections]
+        # Objects of classes that the model does not know explain detections, but are not judged.
+        judged = [
+            each._replace(ignore=each.ignore | ~np.isin(np.array(each.class_names, str), detector.classes))
+            for each in records
+        ]
+        return find_suspects(found, judged)
+    if not options.crossval:
         return None
-    detections = [each for metrics in judged for each in metrics.detections]
-    images = [record for metrics in judged for record in metrics.records]
-    return find_suspects(detections, images)
+    from frcnn.training.crossval import crossval
+
+    print(f"\n{_FOLDS} trainings; the same command resumes if it is interrupted", flush=True)
+    result = crossval(
+        options.data,
+        folds=_FOLDS,
+        out=Path("runs") / f"{options.data.resolve().name}-check",
+        base_model=options.base_model,
+        recipe=options.recipe,
+        settings=parse_overrides(data_settings(options)),
+        config=options.config,
+    )
+    suspects = []
+    for fold in result.results:
+        data = data_of_run(fold.run_dir)
+        assert data is not None
+        metrics = load(fold.run_dir).evaluate(data.model_copy(update={"force": True}))  # training has judged the data
+        suspects += find_suspects(metrics.detections, metrics.records)
+    return sorted(suspects, key=lambda each: -each.score)

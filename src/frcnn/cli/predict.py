@@ -63,9 +63,9 @@ def run(options: argparse.Namespace) -> int:
     from frcnn.inference.inputs import list_images
     from frcnn.inference.predictor import predict_each
 
-    if options.overlap is not None and options.tile is None:
-        raise ValueError(f"overlap: {options.overlap} is a fraction of a tile; set the tile too, e.g. --tile 1024")
     detector = open_detector(options)
+    if options.overlap is not None and not (options.tile or detector.runtime.resizing.tile):
+        raise ValueError(f"overlap: {options.overlap} is a fraction of a tile; set the tile too, e.g. --tile 1024")
     threshold = detector.runtime.result_settings.predict_threshold if options.threshold is None else options.threshold
     images = [Path(str(image)) for image in list_images([path for text in options.images for path in _expand(text)])]
     folder: Path | None = options.out

@@ -76,8 +76,13 @@ def find_errors(detections: Sequence[Detections], records: Sequence[Record], cla
         See the module. Differs from the authors' program: classes without objects do not count in the mean AP,
         and all detections count, not only the first 100 of each image.
     """
-    images = [_Image(own, record, classes) for own, record in zip(detections, records, strict=True)]
-    errors = [error for number, image in enumerate(images) for error in image.errors(number)]
+    images: list[_Image] = []
+    errors: list[DetectionError] = []
+    for own, record in zip(detections, records, strict=True):
+        image = _Image(own, record, classes)
+        errors += image.errors(len(images))
+        del image.iou, image.same  # they are large
+        images.append(image)
     base = _mean_ap(images, [], classes)
     cost = {}
     for kind in ErrorKind:

@@ -40,7 +40,7 @@ def interval(classes: Sequence[Matched], metric: OfSamples, *, seed: int = 0) ->
     Source:
         Efron 1979, "Bootstrap Methods"; the percentile method.
     """
-    classes = [each for each in classes if each.total]
+    classes = [_until_last_correct(each) for each in classes if each.total]
     if not classes or len(classes[0].objects) < 2:
         return None
     images = len(classes[0].objects)
@@ -51,6 +51,18 @@ def interval(classes: Sequence[Matched], metric: OfSamples, *, seed: int = 0) ->
     values = values[:, ~np.isnan(values).all(axis=0)]
     low, high = np.quantile(np.nanmean(values, axis=0), (0.025, 0.975))
     return Interval(float(low), float(high))
+
+
+def _until_last_correct(matched: Matched) -> Matched:
+    """Without the detections after the last correct one, which change no metric."""
+    right = np.flatnonzero((matched.true & matched.counts).any(axis=0))
+    end = int(right[-1]) + 1 if len(right) else 0
+    return matched._replace(
+        scores=matched.scores[:end],
+        image=matched.image[:end],
+        true=matched.true[:, :end],
+        counts=matched.counts[:, :end],
+    )
 
 
 def _of_class(matched: Matched, drawn: np.ndarray, metric: OfSamples) -> np.ndarray:

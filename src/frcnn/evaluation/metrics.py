@@ -125,7 +125,7 @@ class Metrics:
     def by_size(self) -> dict[str, float]:
         """Size ("small", "medium", "large") -> COCO's AP of such objects: under 32 x 32 pixels, up to 96 x 96, and
         over; NaN without such objects."""
-        return {name: mean_ap({each.name: ap_of(each) for each in self._of_size(name)}) for name in SIZES}
+        return {name: mean_ap({each.name: ap_of(each) for each in own}) for name, own in self._by_size.items()}
 
     @cached_property
     def intervals(self) -> dict[str, Interval | None]:
@@ -136,7 +136,7 @@ class Metrics:
             "map50": intervals.interval(by_voc, intervals.voc_ap),
             "map": intervals.interval(self._by_coco, intervals.coco_ap),
             "ar": intervals.interval(self._by_coco, intervals.recall),
-            **{name: intervals.interval(self._of_size(name), intervals.coco_ap) for name in SIZES},
+            **{name: intervals.interval(own, intervals.coco_ap) for name, own in self._by_size.items()},
         }
 
     @cached_property
@@ -156,8 +156,12 @@ class Metrics:
     def _by_coco(self) -> list[Matched]:
         return matched_by_coco(self.detections, self.records, tuple(self.per_class))
 
-    def _of_size(self, name: str) -> list[Matched]:
-        return matched_by_coco(self.detections, self.records, tuple(self.per_class), area=SIZES[name])
+    @cached_property
+    def _by_size(self) -> dict[str, list[Matched]]:
+        classes = tuple(self.per_class)
+        return {
+            name: matched_by_coco(self.detections, self.records, classes, area=area) for name, area in SIZES.items()
+        }
 
     if not TYPE_CHECKING:  # else every name would be an attribute
 

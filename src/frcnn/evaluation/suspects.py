@@ -6,6 +6,7 @@ cross-validation.
 Letters: D detections and O objects (labels) of one image.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -60,7 +61,7 @@ class Suspect(NamedTuple):
             root: the folder that the path of the image is relative to.
         """
         return {
-            "image": self.image.relative_to(root).as_posix() if self.image.is_relative_to(root) else str(self.image),
+            "image": Path(os.path.relpath(self.image.resolve(), root.resolve())).as_posix(),
             "kind": self.kind.value,
             "score": round(self.score, 4),
             "box": [round(value, 1) for value in self.box],
@@ -109,15 +110,16 @@ def _of_label(detections: Detections, record: Record, iou: np.ndarray, names: np
             f"another label of {name} has an IoU of {twin:.2f} with it",
         )
     overlap, scores, same = iou[:, label], detections.confidence, names == name
-    mine, theirs = scores * (same & (overlap >= SAME)), scores * (~same & (overlap >= SAME))
+    elsewhere = _overlap_with_own(iou, names, record) > overlap  # it belongs to another label
+    mine, theirs = scores * (same & (overlap >= SAME)), scores * (~same & ~elsewhere & (overlap >= SAME))
     best, other = float(mine.max(initial=0)), float(theirs.max(initial=0))
-    if other > best:
+    if other - best >= LEAST_SCORE:
         index = int(theirs.argmax())
         reason = f"detected as {names[index]} ({other:.2f}), not as {name} ({best:.2f})"
         box = _corners(detections.xyxy[index])
         return Suspect(image, SuspectKind.CLASS, other - best, box, str(names[index]), own_box, reason)
     placed = _badly_placed(detections, iou, same, label)
-    if placed is not None:
+    if placed is not None and placed[1] >= LEAST_SCORE:
         index, score = placed
         reason = f"detected in another place ({scores[index]:.2f}); the IoU with the label is {overlap[index]:.2f}"
         return Suspect(image, SuspectKind.PLACE, score, _corners(detections.xyxy[index]), name, own_box, reason)
@@ -140,6 +142,8 @@ def _badly_placed(detections: Detections, iou: np.ndarray, same: np.ndarray, lab
     It is the surest one near the label that belongs to no other label, and has no rival that fits the label well.
     """
     overlap = iou[:, label]
+    if (same & (overlap >= WELL_PLACED) & (detections.confidence >= LEAST_SCORE)).any():
+        return None
     others = np.delete(iou, label, axis=1).max(axis=1, initial=0)
     near = same & (overlap >= APART) & (overlap > others)
     if not near.any():
@@ -147,6 +151,12 @@ def _badly_placed(detections: Detections, iou: np.ndarray, same: np.ndarray, lab
     index = int((detections.confidence * near).argmax())
     fits = overlap[index]
     return None if fits >= WELL_PLACED else (index, float(detections.confidence[index] * (1 - fits)))
+
+
+def _overlap_with_own(iou: np.ndarray, names: np.ndarray, record: Record) -> np.ndarray:
+    """(D,): the IoU of each detection with the best label of its class."""
+    labels = np.array(record.class_names, dtype=str)
+    return (iou * (names[:, None] == labels[None])).max(axis=1, initial=0)
 
 
 def _missing(detections: Detections, record: Record, iou: np.ndarray, names: np.ndarray) -> Iterator[Suspect]:

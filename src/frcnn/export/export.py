@@ -115,6 +115,11 @@ def export(
     require_packages(to, precision)
     uncompressed = source if isinstance(source, FasterRCNN) else load_model(source, device="cpu")
     description = _description(uncompressed, precision, svd, image_size, batch, images_as)
+    if by_ap and description.image.tile:
+        raise ValueError(
+            f"the detector was trained on tiles ({description.image.tile} pixels): such a detector is verified in "
+            f"fp32 and without svd only; leave precision and svd out"
+        )
     run_data = None if isinstance(source, FasterRCNN) else data_of_run(source)
     opened = data if isinstance(data, Dataset) else _open(data or run_data)
     photos = _photos(uncompressed.classes, opened, _MOST_FOR_AP if by_ap else _MOST)
@@ -249,7 +254,7 @@ def _description(
                 f"image size {height}x{width} (height x width): each side must be at least {least} pixels; "
                 f"the layers need {min_side}, the coarsest feature map has a stride of {stride}"
             )
-        image = Resizing("fit", height=height, width=width, antialias=image.antialias)
+        image = Resizing("fit", height=height, width=width, antialias=image.antialias, tile=image.tile)
     if batch is not None and batch < 1:
         raise ValueError(f"batch {batch}: must be 1 or more")
     return Description(

@@ -129,6 +129,8 @@ def store_threshold(run: str | Path, threshold: float) -> None:
         FileNotFoundError, ValueError: see `load_model`.
     """
     path = Path(run) / MODEL_FILE if Path(run).is_dir() else Path(run)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{run}: a threshold is stored in a run directory or a .safetensors file, not in this")
     model = load_model(path, device="cpu")
     detector = model.settings.detector
     results = detector.results.model_copy(update={"predict_threshold": threshold})

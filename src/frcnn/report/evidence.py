@@ -72,8 +72,10 @@ class Evidence(NamedTuple):
     """`detection`, `object`: those with an IoU of 0.5 or more, whatever their classes, best first."""
     calibration: list[tuple[float, float, int]]
     pictures: list[Picture]
+    floor: float
+    """The lowest threshold: all detections from this confidence on are on the page."""
     left_out: int
-    """Detections that the page does not have: of low confidence, or too many."""
+    """The number of the others."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -111,6 +113,7 @@ def collect(
     wanted = _most_important(metrics, detections, objects, threshold)
     pictures = list(_pictures(wanted, metrics, detections, objects, model, threshold, on_picture))
     total = sum(len(each) for each in metrics.detections)
+    is_cut = len(detections["score"]) == _MOST_DETECTIONS
     return Evidence(
         classes,
         threshold,
@@ -120,6 +123,7 @@ def collect(
         _pairs(metrics, number_of, object_of),
         calibration(together(metrics.curves)),
         pictures,
+        float(np.ceil(100 * detections["score"][-1]) / 100) if is_cut else LEAST_SCORE,
         total - len(detections["score"]),
     )
 
@@ -347,7 +351,7 @@ def _jpeg(image: Image.Image) -> bytes:
     picture = image.copy()
     picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
     buffer = BytesIO()
-    picture.save(buffer, "JPEG", quality=75)
+    picture.save(buffer, "JPEG", quality=75, comment=b"")  # not the photo's own comment
     return buffer.getvalue()
 
 

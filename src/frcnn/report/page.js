@@ -8,7 +8,7 @@ const byId = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const PAGE = 24; // pictures that are shown at once
 
-let threshold = data.threshold;
+let threshold = Math.max(data.threshold, data.floor);
 let pages = 1;
 
 function percent(part, whole) {
@@ -293,16 +293,16 @@ function best(value, allowed) {
     if (scores[number + 1] === score || !right || !allowed(right, wrong)) return;
     if (value(right, wrong) > highest) {
       highest = value(right, wrong);
-      found = Math.max((score + (scores[number + 1] ?? 0)) / 2, 0.05);
+      found = Math.max((score + (scores[number + 1] ?? data.floor)) / 2, data.floor);
     }
   });
   return found;
 }
 
-function setTo(found, none) {
+function setTo(found, none, round = Math.round) {
   byId("message").textContent = found === null ? none : "";
   if (found !== null) {
-    const shown = Math.round(found * 100) / 100;
+    const shown = Math.max(round(found * 100) / 100, data.floor);
     byId("slider").value = shown;
     change(shown);
   }
@@ -329,11 +329,11 @@ byId("slider").addEventListener("input", (event) => { byId("message").textConten
 byId("best-f1").addEventListener("click", () => setTo(best((right, wrong) => (2 * right) / (right + wrong + total), () => true), "No detection is correct, so there is no best threshold."));
 byId("by-precision").addEventListener("click", () => {
   const least = Number(byId("precision").value) / 100;
-  setTo(best((right) => right, (right, wrong) => right / (right + wrong) >= least), "No threshold of 0.05 or more reaches this precision.");
+  setTo(best((right) => right, (right, wrong) => right / (right + wrong) >= least), "No threshold of 0.05 or more reaches this precision.", Math.ceil);
 });
 byId("by-recall").addEventListener("click", () => {
   const least = Number(byId("recall").value) / 100;
-  setTo(best((right, wrong) => right / (right + wrong), (right) => right / total >= least), "No threshold of 0.05 or more reaches this recall.");
+  setTo(best((right, wrong) => right / (right + wrong), (right) => right / total >= least), "No threshold of 0.05 or more reaches this recall.", Math.floor);
 });
 for (const id of ["kind", "class"]) byId(id).addEventListener("change", () => { pages = 1; showPictures(); });
 byId("more").addEventListener("click", () => { pages += 1; showPictures(); });

@@ -87,7 +87,9 @@ def render(metrics: Metrics, evidence: Evidence, background: Background) -> str:
         errors=list(_error_rows(metrics)),
         images=metrics.images_of_split(),
         seconds=f"{metrics.seconds_per_image:.3f}",
-        threshold=evidence.threshold,
+        threshold=max(evidence.threshold, evidence.floor),
+        floor=evidence.floor,
+        left_out=evidence.left_out,
         others=list(_other_rows(metrics, background)),
         background=background,
         curves=base64.b64encode(background.curves).decode(),
@@ -111,17 +113,17 @@ def verdict(metrics: Metrics, threshold: float) -> str:
 
 def warnings(metrics: Metrics) -> Iterator[str]:
     """Why the metrics may say little about other images."""
-    objects = sum(each.objects for each in metrics.per_class.values())
+    objects = sum(each.objects for each in metrics.curves.values())
     if metrics.images < FEW_IMAGES or objects < FEW_OBJECTS:
         yield (
             f"The evaluation has only {plural(objects, 'object')} in {plural(metrics.images, 'image')}, so results on "
             f"other images may be quite different. The intervals give an idea of how much."
         )
-    rare = [name for name, each in metrics.per_class.items() if 0 < each.objects < 10]
+    rare = [name for name, each in metrics.curves.items() if 0 < each.objects < 10]
     if rare:
         some = ", ".join(rare[:5]) + (", ..." if len(rare) > 5 else "")
         yield f"These classes have fewer than 10 objects, so their figures are very uncertain: {some}."
-    absent = [name for name, each in metrics.per_class.items() if not each.objects]
+    absent = [name for name, each in metrics.curves.items() if not each.objects]
     if absent:
         some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
         yield f"These classes have no objects in the evaluated images, so they could not be evaluated: {some}."
@@ -139,7 +141,7 @@ def _class_rows(metrics: Metrics, threshold: float) -> Iterator[dict[str, Any]]:
         best, counts = metrics.best_threshold(name), metrics.curves[name].at(threshold)
         yield {
             "name": name,
-            "objects": own.objects,
+            "objects": metrics.curves[name].objects,
             "ap50": _three(own.ap50),
             "ap": _three(own.ap),
             "precision": _percent(counts.precision),
@@ -199,5 +201,5 @@ def _of_hundred(fraction: float) -> int:
 
 def _as_json(content: dict[str, Any]) -> str:
     """JSON that can stand inside a <script> element: no text in it can end the element."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    text = json.dumps(content, separators=(",", ":"))  # in ASCII: file names may hold invalid Unicode
+    return text.replace("<", "\\u003c")

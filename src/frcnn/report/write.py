@@ -58,7 +58,7 @@ def write_report(
     """
     evidence = collect(metrics, threshold=threshold, model=model, on_picture=on_picture)
     background = Background(
-        name=name,
+        name=name.encode(errors="replace").decode(),
         about=list(_about(metrics.records, run_dir)),
         others=[(other.resolve().name, _metrics_of(other)) for other in compare],
         **({} if run_dir is None else _of_run(run_dir)),

@@ -297,7 +297,7 @@ def _train(
     device, precision = _check(config)
     source = None if weights is None else str(weights)
     model, initial = initial_model(config, dataset.classes, source, offline=offline)
-    train = in_tiles(dataset.train, config.detector.resizing)
+    train = _as_trained(dataset.train, config)
     config, plan, seconds = _timed(config, plan, model.to(device), train, run_dir, precision)
     settings, graphs, phases = config.train, list[Path](), phases_of(config.train)
 
@@ -340,6 +340,21 @@ def _train(
             for callback in callbacks:
                 callback.on_end(state)
         return _store(state, run_dir), state.best, plan
+
+
+def _as_trained(records: Records, config: Config) -> Records:
+    """The training images, in tiles if the settings say so.
+
+    Raises:
+        ValueError: the tiles show no object.
+    """
+    tiles = in_tiles(records, config.detector.resizing)
+    if config.detector.image.tile is not None and not tiles.learned_counts:
+        raise ValueError(
+            f"detector.image.tile: no tile of {config.detector.image.tile} pixels shows half of an object; choose a "
+            f"larger one"
+        )
+    return tiles
 
 
 def _image_cache(where: str, run_dir: Path) -> ImageCache:
