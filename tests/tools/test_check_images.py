@@ -70,5 +70,5 @@ def test_contact_sheets_show_letters_of_other_languages(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.png"
         PHOTO.save(path)
         cell = pictures._cell(record_of(path, name))
-        lines.append(cell.crop((0, pictures._CELL[1] + 17, *cell.size)))
+        lines.append(cell.crop((0, pictures.CELL[1] + 17, *cell.size)))
     assert lines[0].tobytes() != lines[1].tobytes()
