@@ -10,7 +10,7 @@ import numpy as np
 
 from frcnn.evaluation.average_precision import RECALLS, Matched
 
-SAMPLES = 1000
+SAMPLES = 400
 _MOST_VALUES = 20_000_000  # detections x thresholds x samples: 2 s
 _CHUNK = 2_000_000  # values that are computed at once
 
