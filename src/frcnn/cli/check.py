@@ -13,7 +13,9 @@ from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.config import Config
+    from frcnn.data.records import Record
     from frcnn.evaluation.suspects import Suspect
+    from frcnn.inference.results import Detections
 
 _SHOWN = 20  # changes
 _FOLDS = 4
@@ -122,10 +124,12 @@ def _suspects(options: argparse.Namespace, config: "Config") -> "Sequence[Suspec
         settings=parse_overrides(data_settings(options)),
         config=options.config,
     )
-    suspects = []
+    detections: list[Detections] = []
+    images: list[Record] = []
     for fold in result.results:
         data = data_of_run(fold.run_dir)
         assert data is not None
         metrics = load(fold.run_dir).evaluate(data.model_copy(update={"force": True}))  # training has judged the data
-        suspects += find_suspects(metrics.detections, metrics.records)
-    return sorted(suspects, key=lambda each: -each.score)
+        detections += metrics.detections
+        images += metrics.records
+    return find_suspects(detections, images)

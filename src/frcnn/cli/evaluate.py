@@ -8,7 +8,7 @@ from frcnn.cli.options import (
     MODEL_HELP,
     Commands,
     add_command,
-    add_format,
+    add_evaluated_data,
     add_json,
     add_precision,
     add_svd,
@@ -22,10 +22,7 @@ def register(commands: Commands) -> None:
     about = "measure the average precision of a trained detector, and draw its detections"
     parser = add_command(commands, "evaluate", run, about, "frcnn evaluate runs/demo/run")
     parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("--data", type=Path, metavar="DATA", help="data set (default: the one it was trained on)")
-    add_format(parser, "annotation format of --data")
-    about = "which images (default: test, or all images of --data without splits)"
-    parser.add_argument("--split", choices=("train", "val", "test"), help=about)
+    add_evaluated_data(parser)
     add_precision(parser)
     add_svd(parser)
     add_trust(parser)

@@ -122,6 +122,14 @@ def add_svd(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_evaluated_data(parser: argparse.ArgumentParser) -> None:
+    """What a detector is evaluated on: --data, --format and --split."""
+    parser.add_argument("--data", type=Path, metavar="DATA", help="data set (default: the one it was trained on)")
+    add_format(parser, "annotation format of --data")
+    about = "which images (default: test, or all images of --data without splits)"
+    parser.add_argument("--split", choices=("train", "val", "test"), help=about)
+
+
 def add_threshold(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from frcnn.cli.options import MODEL_HELP, Commands, add_command, add_format, add_trust, fraction
+from frcnn.cli.options import MODEL_HELP, Commands, add_command, add_evaluated_data, add_trust, fraction
 from frcnn.cli.output import evaluate_and_print, write_run_report
 
 
@@ -11,10 +11,7 @@ def register(commands: Commands) -> None:
     about = "evaluate a detector, and write its metrics and errors as one HTML file"
     parser = add_command(commands, "report", run, about, "frcnn report runs/demo/run --compare runs/other")
     parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("--data", type=Path, metavar="DATA", help="data set (default: the one it was trained on)")
-    add_format(parser, "annotation format of --data")
-    about = "which images (default: test, or all images of --data without splits)"
-    parser.add_argument("--split", choices=("train", "val", "test"), help=about)
+    add_evaluated_data(parser)
     parser.add_argument(
         "--compare",
         type=Path,

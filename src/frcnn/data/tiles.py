@@ -116,3 +116,24 @@ def clipped(boxes: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
     area, left = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1), (high - low).prod(axis=1)
     visible = np.divide(left, area, out=np.zeros_like(area), where=area > 0)
     return np.concatenate((low, high), axis=1), visible
+
+
+def window_around(boxes: Sequence[Sequence[float]], size: tuple[int, int], *, context: float, least: float) -> Window:
+    """A square window around some boxes, for a picture of them; moved inside the image, and no larger than it.
+
+    Args:
+        boxes: xyxy, pixels of the image.
+        size: (width, height) of the image.
+        context: side of the window / longer side of the smallest box that holds all.
+        least: side of the window, pixels, at least.
+    """
+    low = [min(box[axis] for box in boxes) for axis in (0, 1)]
+    high = [max(box[axis + 2] for box in boxes) for axis in (0, 1)]
+    side = max(context * max(high[0] - low[0], high[1] - low[1]), least)
+    starts, ends = [], []
+    for first, last, length in zip(low, high, size, strict=True):
+        extent = min(side, length)
+        start = min(max((first + last - extent) / 2, 0), length - extent)
+        starts.append(int(start))
+        ends.append(max(min(math.ceil(start + extent), length), int(start) + 1))
+    return starts[0], starts[1], ends[0], ends[1]

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from frcnn.colors import class_color, contrast_color
 from frcnn.data.images import cropped, read_image
-from frcnn.data.tiles import cut_into_windows
+from frcnn.data.tiles import cut_into_windows, window_around
 from frcnn.evaluation.errors import ErrorKind
 from frcnn.evaluation.matching import iou_matrix
 from frcnn.evaluation.thresholds import LEAST_SCORE, calibration, together
@@ -79,12 +78,9 @@ class Evidence(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        colors = [class_color(name) for name in self.classes]
         return {
             **self._asdict(),
             "kinds": KINDS,
-            "colors": [_css(color) for color in colors],
-            "texts": [_css(contrast_color(color)) for color in colors],
             "pictures": [
                 {**each._asdict(), "jpeg": base64.b64encode(each.jpeg).decode(), "kind": KINDS.index(each.kind)}
                 for each in self.pictures
@@ -110,7 +106,7 @@ def collect(
     detections, number_of = _detections(metrics, classes)
     objects, object_of = _objects(metrics, classes)
     _add_kinds(metrics, detections, objects, number_of, object_of)
-    wanted = _most_important(metrics, detections, objects, threshold)
+    wanted = _most_important(detections, objects, threshold)
     pictures = list(_pictures(wanted, metrics, detections, objects, model, threshold, on_picture))
     total = sum(len(each) for each in metrics.detections)
     is_cut = len(detections["score"]) == _MOST_DETECTIONS
@@ -223,9 +219,7 @@ class _Wanted(NamedTuple):
     box: list[float]
 
 
-def _most_important(
-    metrics: Metrics, detections: dict[str, list[Any]], objects: dict[str, list[Any]], threshold: float
-) -> list[_Wanted]:
+def _most_important(detections: dict[str, list[Any]], objects: dict[str, list[Any]], threshold: float) -> list[_Wanted]:
     """The errors to show, some of each kind: false detections of high confidence, and missed objects that are large or
     far from being detected."""
     of_kind: dict[str, list[_Wanted]] = defaultdict(list)
@@ -268,7 +262,7 @@ def _pictures(
         why = _explained(model, image, missed, objects, tuple(metrics.per_class), threshold) if model else {}
         for order in orders:
             each = wanted[order]
-            window = _window(each.box, image.size)
+            window = window_around([each.box], image.size, context=_CONTEXT, least=_LEAST_WINDOW)
             text = why.get(each.number, "") if each.kind == "missed" else ""
             made[order] = Picture(each.kind, each.number, window, _jpeg(cropped(image, window)), text)
             on_picture(len(made), len(wanted))
@@ -331,24 +325,7 @@ def _shared(box: Sequence[float], window: Window) -> float:
     return max(width, 0) * max(height, 0)
 
 
-def _window(box: Sequence[float], size: tuple[int, int]) -> Window:
-    """The square part of an image around a box, moved inside the image.
-
-    Args:
-        size: (width, height).
-    """
-    side = max(_CONTEXT * max(box[2] - box[0], box[3] - box[1]), _LEAST_WINDOW)
-    starts, ends = [], []
-    for low, high, length in zip(box[:2], box[2:], size, strict=True):
-        extent = min(side, length)
-        start = min(max((low + high - extent) / 2, 0), length - extent)
-        starts.append(int(start))
-        ends.append(min(int(np.ceil(start + extent)), length))
-    return starts[0], starts[1], max(ends[0], starts[0] + 1), max(ends[1], starts[1] + 1)
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    picture = image.copy()
+def _jpeg(picture: Image.Image) -> bytes:
     picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
     buffer = BytesIO()
     picture.save(buffer, "JPEG", quality=75, comment=b"")  # not the photo's own comment
@@ -358,7 +335,3 @@ def _jpeg(image: Image.Image) -> bytes:
 def _rounded(box: np.ndarray, *, many: bool = False) -> list[float]:
     """In tenths of a pixel; in whole pixels if there are many boxes, because the page would be too large."""
     return [round(float(value)) if many else round(float(value), 1) for value in box]
-
-
-def _css(color: tuple[int, int, int]) -> str:
-    return "#" + "".join(f"{value:02x}" for value in color)

@@ -153,11 +153,9 @@ def _class_rows(metrics: Metrics, threshold: float) -> Iterator[dict[str, Any]]:
 
 def _error_rows(metrics: Metrics) -> Iterator[dict[str, Any]]:
     for kind in ErrorKind:
-        count = sum(error.kind == kind for error in metrics.errors.errors)
         yield {
             "kind": kind.value,
             "meaning": _KINDS[kind],
-            "count": count,
             "cost": _three(metrics.errors.cost[kind]),
             "width": round(100 * metrics.errors.cost[kind] / max(*metrics.errors.cost.values(), 1e-9)),
         }

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 
 from frcnn.data.images import cropped, read_image
-from frcnn.data.records import Window
+from frcnn.data.tiles import window_around
 from frcnn.evaluation.suspects import Suspect, SuspectKind
 from frcnn.tools.check.pictures import CELL, empty_cell, sheets, write
 
@@ -47,7 +47,8 @@ def _cell(suspect: Suspect) -> Image.Image:
     label = suspect.label
     proposed = None if suspect.kind in (SuspectKind.EXTRA, SuspectKind.TWICE) else suspect.box
     image = read_image(suspect.image)
-    window = _window([box for box in (label, proposed) if box is not None], image.size)
+    shown = [box for box in (label, proposed) if box is not None]
+    window = window_around(shown, image.size, context=_CONTEXT, least=_LEAST_WINDOW)
     small = ImageOps.contain(cropped(image, window), CELL)
     left, top = (CELL[0] - small.width) // 2, (CELL[1] - small.height) // 2
     cell.paste(small, (left, top))
@@ -59,21 +60,3 @@ def _cell(suspect: Suspect) -> Image.Image:
     write(pen, (6, CELL[1] + 2), f"{suspect.image.name}: {suspect.kind.value}, {suspect.class_name}", _TEXT)
     write(pen, (6, CELL[1] + 17), suspect.reason, _TEXT)
     return cell
-
-
-def _window(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> Window:
-    """The part of an image around some boxes.
-
-    Args:
-        size: (width, height).
-    """
-    low = [min(box[axis] for box in boxes) for axis in (0, 1)]
-    high = [max(box[axis + 2] for box in boxes) for axis in (0, 1)]
-    side = max(_CONTEXT * max(high[0] - low[0], high[1] - low[1]), _LEAST_WINDOW)
-    corners = []
-    for axis in (0, 1):
-        extent = min(side, size[axis])
-        start = min(max((low[axis] + high[axis] - extent) / 2, 0), size[axis] - extent)
-        corners.append((int(start), max(int(start) + 1, round(start + extent))))
-    (x1, x2), (y1, y2) = corners
-    return x1, y1, x2, y2
