@@ -126,17 +126,22 @@ def run_missing(
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     options = parser.parse_args()
-    results: Results = json.loads(store.read_text()) if store.is_file() else {}
     for seed in options.seeds:
         for name in options.sets:
             for row in options.rows:
-                runs = results.setdefault(row, {}).setdefault(name, {})
-                if str(seed) in runs:
+                results = _read(store)
+                if str(seed) in results.get(row, {}).get(name, {}):
                     continue
-                runs[str(seed)] = run(row, options.datasets / name, name, seed, results)
-                print(name, row, seed, runs[str(seed)], flush=True)
+                result = run(row, options.datasets / name, name, seed, results)
+                print(name, row, seed, result, flush=True)
+                results = _read(store)  # again: another process may have written to it
+                results.setdefault(row, {}).setdefault(name, {})[str(seed)] = result
                 store.write_text(json.dumps(results, indent=1) + "\n")
                 store.with_suffix(".md").write_text(report(results))
+
+
+def _read(store: Path) -> Results:
+    return json.loads(store.read_text()) if store.is_file() else {}
 
 
 def report(results: Results) -> str:

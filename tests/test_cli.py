@@ -283,6 +283,25 @@ def test_check_finds_suspicious_labels(tmp_path: Path, run: Path, capsys: pytest
     assert "exclude each other" in capsys.readouterr().err
 
 
+def test_check_finds_suspicious_labels_with_detectors_that_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, file = write_tiny(tmp_path / "data"), tmp_path / "check.json"
+    monkeypatch.chdir(tmp_path)
+    settings = [part for setting in (*SETTINGS, "train.epochs=1") for part in ("--set", setting)]
+    arguments = ["check", str(data), "--crossval", "--json", str(file), *settings]
+    assert main(arguments) == 0
+    first = file.read_text()
+    judged = {each["image"].partition("/")[0] for each in json.loads(first)["suspects"]}
+    assert judged == {"positive"}  # the training images
+    runs = sorted(path.name for path in (tmp_path / "runs" / "data-check").iterdir() if path.is_dir())
+    assert len(runs) == 4
+    capsys.readouterr()
+    assert main(arguments) == 0  # the trainings are there
+    assert file.read_text() == first
+    assert "4 trainings" in capsys.readouterr().out
+
+
 def test_a_report_and_the_threshold_that_it_stores(
     tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,12 @@ def register(commands: Commands) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="photos, or a data set in any format")
     parser.add_argument("--classes", metavar="A,B,...", help="class names to start with (the page can add more)")
     parser.add_argument("--model", type=Path, metavar="MODEL", help=f"proposes boxes: {MODEL_HELP}")
+    parser.add_argument(
+        "--review",
+        type=Path,
+        metavar="JSON",
+        help="go through labels that are probably wrong, as `frcnn check FOLDER --model MODEL --json JSON` lists them",
+    )
     add_threshold(parser)
     add_trust(parser)
     add_format(parser, "annotation format")
@@ -36,6 +42,7 @@ def register(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     from frcnn.config import make_config
     from frcnn.tools.annotate.editing import Editor
+    from frcnn.tools.annotate.review import Review
     from frcnn.tools.annotate.server import serve
 
     with CountProgress("reading", "image") as progress:
@@ -51,6 +58,9 @@ def run(options: argparse.Namespace) -> None:
         print(note)
     done = sum(count is not None for count in editor.counts)
     print(f"{options.folder}: format {editor.format}, {done} of {plural(len(editor.images), 'image')} annotated")
+    review = None if options.review is None else Review(options.review, editor)
+    if review is not None:
+        print("\n".join(filter(None, (review.not_shown, review.counts()))))
 
     def on_ready(address: str) -> None:
         print(f"open {address}\nevery change is saved at once; press Ctrl-C to stop", flush=True)
@@ -59,7 +69,9 @@ def run(options: argparse.Namespace) -> None:
 
     propose = None if options.model is None else _proposer(options)
     with suppress(KeyboardInterrupt):
-        serve(editor, host=options.host, port=options.port, propose=propose, on_ready=on_ready)
+        serve(editor, host=options.host, port=options.port, propose=propose, review=review, on_ready=on_ready)
+    if review is not None:
+        print(review.counts())
     print(f"stopped; next: frcnn check {options.folder}")
 
 

@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
                 print(f"{plural(len(write_suspects(suspects, options.pictures)), 'sheet')} in {options.pictures}")
         print(f"\n{report.counts() if report.problems else 'no problems'}")
     if options.json is not None:
-        content = json.loads(report.to_json())
+        content = report.to_dict()
         if suspects is not None:
             content["suspects"] = [each.to_dict(report.discovery.tree.root) for each in suspects]
         write_json(options.json, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -89,29 +89,23 @@ def run(options: argparse.Namespace) -> int:
 
 def _suspects(options: argparse.Namespace, config: "Config") -> "Sequence[Suspect] | None":
     """The suspicious labels; None: nobody asked for them."""
-    import numpy as np
-
-    from frcnn.config import parse_overrides
-    from frcnn.data.dataset import Dataset, data_of_run
+    from frcnn.data.dataset import Dataset
     from frcnn.detector import load
-    from frcnn.evaluation.evaluate import evaluate
-    from frcnn.evaluation.suspects import find_suspects
+    from frcnn.tools.check.suspects import suspects_of
 
-    if options.model is not None:
-        detector, dataset = load(options.model), Dataset(options.data, config.data)
-        records = [record for split in ("train", "val", "test") for record in dataset.records(split)]
-        with CountProgress("judging", "image") as progress:
-            metrics = evaluate(detector.runtime, records, split=None, on_image=progress)
-        labeled = sorted({name for record in records for name in record.class_names})
-        found = [each[np.isin(each.class_name, labeled)] for each in metrics.detections]
-        # Objects of classes that the model does not know explain detections, but are not judged.
-        judged = [
-            each._replace(ignore=each.ignore | ~np.isin(np.array(each.class_names, str), detector.classes))
-            for each in records
-        ]
-        return find_suspects(found, judged)
-    if not options.crossval:
+    if options.crossval:
+        return _suspects_by_crossval(options)
+    if options.model is None:
         return None
+    with CountProgress("judging", "image") as progress:
+        return suspects_of(load(options.model), Dataset(options.data, config.data), on_image=progress)
+
+
+def _suspects_by_crossval(options: argparse.Namespace) -> "Sequence[Suspect]":
+    from frcnn.config import parse_overrides
+    from frcnn.data.dataset import data_of_run
+    from frcnn.detector import load
+    from frcnn.evaluation.suspects import find_suspects
     from frcnn.training.crossval import crossval
 
     print(f"\n{_FOLDS} trainings; the same command resumes if it is interrupted", flush=True)
@@ -124,6 +118,7 @@ def _suspects(options: argparse.Namespace, config: "Config") -> "Sequence[Suspec
         settings=parse_overrides(data_settings(options)),
         config=options.config,
     )
+    print(f"{result}\n")  # bad detectors judge badly
     detections: list[Detections] = []
     images: list[Record] = []
     for fold in result.results:

@@ -12,6 +12,7 @@ from serving import TOKEN, Serve
 
 from frcnn.config import DataSettings
 from frcnn.tools.annotate.editing import Editor
+from frcnn.tools.annotate.review import Review
 from frcnn.tools.annotate.server import Propose, make_app
 
 
@@ -20,11 +21,16 @@ def serve() -> Iterator[Serve]:
     """Serves a folder, and gives the address to open."""
     servers: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def start(folder: Path, *, class_names: tuple[str, ...] = (), propose: Propose | None = None) -> str:
+    def start(
+        folder: Path,
+        *,
+        class_names: tuple[str, ...] = (),
+        propose: Propose | None = None,
+        review: Path | None = None,
+    ) -> str:
         editor = Editor(folder, DataSettings(), class_names=class_names)
-        config = uvicorn.Config(
-            make_app(editor, TOKEN, propose), port=0, log_level="warning", ws="none", lifespan="off"
-        )
+        app = make_app(editor, TOKEN, propose, None if review is None else Review(review, editor))
+        config = uvicorn.Config(app, port=0, log_level="warning", ws="none", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)
         thread.start()

@@ -116,6 +116,11 @@ class Editor:
             index for index, count in enumerate(self.counts) if count is not None or index in self.broken
         )
 
+    @property
+    def root(self) -> Path:
+        """The folder that `frcnn check` names the images from."""
+        return self._tree.root
+
     def read(self, index: int) -> ImageAnnotations:
         """The annotation of an image, as it is on the disk now.
 

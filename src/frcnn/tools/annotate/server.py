@@ -34,6 +34,7 @@ from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, st
 from frcnn.data.records import Annotation
 from frcnn.inference.results import Detections
 from frcnn.tools.annotate.editing import SMALLEST, ConflictError, Editor, ImageAnnotations
+from frcnn.tools.annotate.review import Decision, Review
 from frcnn.tools.convert import WITH_IGNORE
 
 Propose = Callable[[Path], Detections]
@@ -72,8 +73,20 @@ class _Saved(msgspec.Struct):
         return [Annotation(each.box, each.name, each.ignore, each.source) for each in self.objects]
 
 
+class _Decided(msgspec.Struct):
+    """The body of a request to keep a decision."""
+
+    decision: Decision | None
+
+
 def serve(
-    editor: Editor, *, host: str, port: int, propose: Propose | None = None, on_ready: Callable[[str], None]
+    editor: Editor,
+    *,
+    host: str,
+    port: int,
+    propose: Propose | None = None,
+    review: Review | None = None,
+    on_ready: Callable[[str], None],
 ) -> None:
     """Serve the page until Ctrl-C.
 
@@ -81,6 +94,7 @@ def serve(
         host: address to listen on; other than loopback, anybody who knows the printed address can connect.
         port: 0: any free port.
         propose: the detector of `--model`.
+        review: the suspects of `--review`.
         on_ready: called with the address to open in a browser.
 
     Raises:
@@ -99,20 +113,23 @@ def serve(
         token = secrets.token_urlsafe(16)
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         on_ready(f"http://{shown}:{listening.getsockname()[1]}/?token={token}")
-        config = uvicorn.Config(make_app(editor, token, propose), log_level="warning", ws="none", lifespan="off")
+        config = uvicorn.Config(make_app(editor, token, propose, review), log_level="warning", ws="none", lifespan="off")
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def make_app(editor: Editor, token: str, propose: Propose | None = None) -> Starlette:
+def make_app(
+    editor: Editor, token: str, propose: Propose | None = None, review: Review | None = None
+) -> Starlette:
     """The server as an ASGI application."""
     session = secrets.token_hex(4)
-    views = _Views(editor, propose, session)
+    views = _Views(editor, propose, review, session)
     of_images = [
         Route("/annotations/{index:int}", views.read, methods=["GET"]),
         Route("/annotations/{index:int}", views.write, methods=["PUT"]),
         Route("/proposals/{index:int}", views.proposals),
         Route("/images/{index:int}", views.picture),
         Route("/thumbnails/{index:int}", views.thumbnail),
+        Route("/decisions/{number:int}", views.decide, methods=["PUT"]),
     ]
     routes = [
         Route("/", views.page),
@@ -132,8 +149,8 @@ def make_app(editor: Editor, token: str, propose: Propose | None = None) -> Star
 
 
 class _Views:
-    def __init__(self, editor: Editor, propose: Propose | None, session: str) -> None:
-        self._editor, self._propose, self._session = editor, propose, session
+    def __init__(self, editor: Editor, propose: Propose | None, review: Review | None, session: str) -> None:
+        self._editor, self._propose, self._review, self._session = editor, propose, review, session
         self._busy, self._asked = threading.Lock(), 0
         self._small = lru_cache(maxsize=20_000)(self._thumbnail)
 
@@ -151,6 +168,7 @@ class _Views:
                 "smallest": SMALLEST,
                 "ignore": editor.format in WITH_IGNORE,
                 "proposes": self._propose is not None,
+                "suspects": None if self._review is None else list(self._review.to_list()),
                 "classes": editor.class_names,
                 "colors": {name: _colors(name) for name in editor.class_names},
                 "images": [
@@ -184,6 +202,14 @@ class _Views:
             return _Json(_plain(self._editor.write(index, saved.annotations(), saved.version)))
         except ConflictError as error:
             return _error(409, error, self._editor.read(index))
+
+    async def decide(self, request: Request) -> Response:
+        number, review = request.path_params["number"], self._review
+        if review is None or number >= len(review.suspects):
+            raise HTTPException(404)
+        decided = msgspec.json.decode(await request.body(), type=_Decided)
+        await run_in_threadpool(review.decide, number, decided.decision)
+        return _Json({})
 
     def proposals(self, request: Request) -> Response:
         if self._propose is None:

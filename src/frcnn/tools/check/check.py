@@ -99,9 +99,9 @@ class CheckReport(NamedTuple):
             f"{plural(len(self.warnings), 'warning')}"
         )
 
-    def to_json(self) -> str:
-        """The whole report as JSON. Paths are relative to the folder."""
-        content: dict[str, Any] = {
+    def to_dict(self) -> dict[str, Any]:
+        """The whole report as plain data. Paths are relative to the folder."""
+        return {
             "folder": self.folder.resolve().name,
             "format": self.discovery.format,
             "left_aside": left_aside(self.discovery, self.settings),
@@ -119,7 +119,10 @@ class CheckReport(NamedTuple):
             if self.suggestion is None
             else {"set": self.suggestion.settings, "anchor_recall": _recall_json(self.suggestion.anchor_recall)},
         }
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
     def _recall_lines(self) -> list[str]:
         if self.anchor_recall is None:

@@ -1,14 +1,18 @@
 """`frcnn check --model` and `--crossval`: labels that are probably wrong, as text and pictures."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from frcnn.data.dataset import Dataset
 from frcnn.data.images import cropped, read_image
 from frcnn.data.tiles import window_around
-from frcnn.evaluation.suspects import Suspect, SuspectKind
+from frcnn.detector import Detector
+from frcnn.evaluation.evaluate import evaluate
+from frcnn.evaluation.suspects import Suspect, SuspectKind, find_suspects
 from frcnn.tools.check.pictures import CELL, empty_cell, sheets, write
 
 _SHOWN = 20
@@ -17,6 +21,26 @@ _CONTEXT = 4.0
 _LEAST_WINDOW = 64
 """Pixels of the image that a picture shows, at least."""
 _LABEL, _PROPOSED, _TEXT = (235, 60, 60), (90, 200, 250), (235, 235, 235)
+
+
+def suspects_of(
+    detector: Detector, dataset: Dataset, *, on_image: Callable[[int, int], None] = lambda done, total: None
+) -> list[Suspect]:
+    """The suspicious labels of all images, judged by a detector.
+
+    Classes that only the detector or only the data has are not judged, but their objects explain what is there.
+
+    Args:
+        on_image: called with the number of images that are done, and with their total.
+    """
+    records = [record for split in ("train", "val", "test") for record in dataset.records(split)]
+    labeled = sorted({name for record in records for name in record.class_names})
+    detections = evaluate(detector.runtime, records, split=None, on_image=on_image).detections
+    judged = [
+        each._replace(ignore=each.ignore | ~np.isin(np.array(each.class_names, str), detector.classes))
+        for each in records
+    ]
+    return find_suspects([each[np.isin(each.class_name, labeled)] for each in detections], judged)
 
 
 def in_words(suspects: Sequence[Suspect]) -> str:

@@ -4,6 +4,8 @@
 // are never changed, only replaced, so that undo can restore an earlier list. Boxes are x1, y1, x2, y2 in pixels of the
 // image; the view maps them to the screen.
 
+import { corrected, isRemoved, labelOf, proposal } from "./review.js";
+
 const $ = (id) => document.getElementById(id);
 const HANDLES = [
   ["x1", "y1"], ["", "y1"], ["x2", "y1"], ["x1", ""], ["x2", ""], ["x1", "y2"], ["", "y2"], ["x2", "y2"],
@@ -12,6 +14,7 @@ const CURSORS = ["nwse", "ns", "nesw", "ew", "ew", "nesw", "ns", "nwse"];
 const CLICK = 4; // screen pixels: a shorter way is no drag
 const NUDGES_ARE_ONE = 1000; // milliseconds between key presses that are undone together
 const RETRY = 2000; // milliseconds
+const HINT = -1; // id of the box that a suspect proposes
 
 let overview;
 let sheet; // of the image that is shown
@@ -27,6 +30,9 @@ let justDrawn = null; // id of a selected box that has no handles yet: the next 
 let spaceIsDown = false;
 let lastNudge = { id: null, time: 0 };
 let nextId = 1;
+let review = null; // of suspects: {number: the one that is shown, past: steps that undo takes back, future, error}
+const unsent = new Set(); // numbers of suspects whose decision the server does not have yet
+let isDelivering = false;
 const view = { scale: 1, x: 0, y: 0, fits: true };
 const sheets = new Map(); // by index
 const rows = []; // of the list of images
@@ -116,6 +122,25 @@ async function save(one) {
   }
   one.saving = false;
   showSaving();
+  deliver();
+}
+
+/** Send the decisions about suspects whose image is saved. */
+async function deliver() {
+  if (isDelivering) return;
+  isDelivering = true;
+  const next = () => [...unsent].find((number) => !isUnsaved(sheets.get(overview.suspects[number].index)));
+  for (let number = next(); number !== undefined; number = next()) {
+    const suspect = overview.suspects[number];
+    const { decision } = suspect;
+    const options = { method: "PUT", body: JSON.stringify({ decision }) };
+    const result = await ask(of("decisions", number), options).catch(() => null);
+    review.error = result === null ? "No answer from `frcnn annotate`: is it still running?" : result.answer.error;
+    if (result?.ok && suspect.decision === decision) unsent.delete(number);
+    showSaving();
+    if (!result?.ok) await new Promise((resolve) => setTimeout(resolve, RETRY));
+  }
+  isDelivering = false;
 }
 
 function showSaving() {
@@ -125,6 +150,9 @@ function showSaving() {
   saving.className = bad.length ? "failed" : open.length ? "busy" : "";
   saving.textContent = bad.length ? "not saved" : open.length ? "saving …" : "saved";
   if (sheet?.isAway) Object.assign(saving, { className: "failed", textContent: "no connection" });
+  if (unsent.size && !open.length) {
+    Object.assign(saving, review.error ? { className: "failed", textContent: "not saved" } : { className: "busy", textContent: "saving …" });
+  }
   if (bad.length && !bad.includes(sheet)) saving.textContent += `: ${overview.images[bad[0].index].name}`;
   showMessage();
 }
@@ -139,7 +167,10 @@ function change(objects, options = {}) {
   const now = Date.now();
   const isSameNudge = nudged !== null && lastNudge.id === nudged && now - lastNudge.time < NUDGES_ARE_ONE;
   lastNudge = { id: nudged, time: now };
-  if (!isSameNudge) sheet.past.push(snapshot());
+  if (!isSameNudge) {
+    sheet.past.push(snapshot());
+    if (review) noteStep({ isChange: true });
+  }
   sheet.future = [];
   Object.assign(sheet, { objects, annotated, proposals });
   save(sheet);
@@ -156,8 +187,8 @@ function travel(from, to) {
   render();
 }
 
-const undo = () => travel(sheet.past, sheet.future);
-const redo = () => travel(sheet.future, sheet.past);
+const undo = () => (review ? travelInReview("past", "future") : travel(sheet.past, sheet.future));
+const redo = () => (review ? travelInReview("future", "past") : travel(sheet.future, sheet.past));
 const find = (id) => sheet.objects.find((one) => one.id === id) ?? sheet.proposals.find((one) => one.id === id);
 const isProposed = (id) => sheet.proposals.some((one) => one.id === id);
 
@@ -265,6 +296,108 @@ async function propose() {
   showMessage();
 }
 
+// ------------------------------------------------------------------------------------------------------------- review
+
+/** The suspect that is shown; undefined while its image is being opened. */
+const suspect = () => (review && wanted === null ? overview.suspects[review.number] : undefined);
+
+/** The box that the suspect proposes, in whole pixels. */
+const proposedBox = (one) => inside(one.box.map(Math.round), sheet);
+
+const afterAccepting = (one) => corrected(one, sheet.objects, iou, proposedBox(one), nextId);
+
+async function showSuspect(number) {
+  const { index } = overview.suspects[number];
+  const before = overview.suspects[review.number];
+  before.row.firstChild.removeAttribute("aria-current");
+  review.number = number;
+  const { row } = overview.suspects[number];
+  row.firstChild.setAttribute("aria-current", "true");
+  if ($("filter").value !== "all") showList();
+  row.scrollIntoView({ block: "nearest" });
+  if (wanted !== null || sheet?.index !== index) return show(index);
+  location.replace(`#${number + 1}`);
+  select(null);
+  aim();
+  render();
+}
+
+/** Show the suspect and what is around it. */
+function aim() {
+  const { box, label } = overview.suspects[review.number];
+  const [x1, y1, x2, y2] = inside(label ? [...[0, 1].map((side) => Math.min(box[side], label[side])),
+    ...[2, 3].map((side) => Math.max(box[side], label[side]))] : box, sheet);
+  fit();
+  const { clientWidth, clientHeight } = $("stage");
+  const scale = clamp(Math.min(clientWidth / (x2 - x1), clientHeight / (y2 - y1)) / 3, view.scale, Math.max(view.scale, 8));
+  if (scale === view.scale) return;
+  const [x, y] = [clientWidth / 2 - (scale * (x1 + x2)) / 2, clientHeight / 2 - (scale * (y1 + y2)) / 2];
+  Object.assign(view, { scale, x, y, fits: false });
+  renderStage();
+}
+
+function decide(decision) {
+  const one = suspect();
+  if (!one) return;
+  const before = one.decision;
+  const objects = decision === "accepted" ? afterAccepting(one) : sheet.objects;
+  if (objects === null) return;
+  if (objects !== sheet.objects) {
+    nextId++;
+    addClass(one.class);
+    change(objects);
+  } else {
+    noteStep({ isChange: false });
+  }
+  Object.assign(review.past.at(-1), { before, after: decision });
+  setDecision(review.number, decision);
+  nextTodo();
+}
+
+function setDecision(number, decision) {
+  overview.suspects[number].decision = decision;
+  unsent.add(number);
+  showSuspectRow(number);
+  showProgress();
+  render();
+  showSaving();
+  deliver();
+}
+
+/** Remember what undo takes back: a change of the image, a decision (before, after), or both. */
+function noteStep(step) {
+  review.past.push({ number: review.number, ...step });
+  review.future = [];
+}
+
+async function travelInReview(from, to) {
+  const step = review[from].pop();
+  if (!step) return;
+  review[to].push(step);
+  await showSuspect(step.number);
+  if (step.isChange) travel(sheet[from], sheet[to]);
+  if (step.after) setDecision(step.number, from === "past" ? step.before : step.after);
+}
+
+function renderReview() {
+  $("review").hidden = !review;
+  $("boxes").classList.toggle("reviewed", Boolean(review));
+  for (const id of ["copy", "empty", "propose", "accept"]) if (review) $(id).hidden = true;
+  const one = suspect();
+  if (!one) return;
+  const { suspects } = overview;
+  const left = suspects.filter(({ decision }) => !decision).length;
+  const isPossible = !sheet.error && afterAccepting(one) !== null;
+  $("suspect").textContent = `${review.number + 1} of ${suspects.length}: ${one.kind}, ${one.class}`;
+  $("reason").textContent = one.reason;
+  $("decision").textContent = [
+    one.decision ?? (isPossible || sheet.error ? "" : "The annotation was changed since; there is nothing to accept."),
+    left ? "" : "All suspects are reviewed.",
+  ].filter(Boolean).join(" · ");
+  $("accept-suspect").textContent = `Accept: ${proposal(one)}`;
+  $("accept-suspect").disabled = !isPossible;
+}
+
 // -------------------------------------------------------------------------------------------------------------- boxes
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -339,6 +472,7 @@ function zoom(factor, x = $("stage").clientWidth / 2, y = $("stage").clientHeigh
 function render() {
   renderStage();
   renderPanel();
+  renderReview();
 }
 
 /** The color of a class, the same as in all pictures, and that of text on it. A new class is gray until the server answers. */
@@ -360,7 +494,11 @@ function renderStage() {
   photo.classList.toggle("close", view.scale >= 3);
   const boxes = $("boxes");
   const shown = new Map([...boxes.children].map((element) => [Number(element.dataset.id), element]));
-  const all = sheet.error ? [] : [...sheet.objects, ...sheet.proposals, ...(fresh ? [fresh] : [])];
+  const judged = sheet.error ? undefined : suspect();
+  const label = judged && labelOf(judged, sheet.objects, iou);
+  const isDrawn = judged && !isRemoved(judged) && judged.kind !== "wrong class" && afterAccepting(judged) !== null;
+  const hint = isDrawn ? [{ id: HINT, box: proposedBox(judged), name: judged.class }] : [];
+  const all = sheet.error ? [] : [...sheet.objects, ...sheet.proposals, ...hint, ...(fresh ? [fresh] : [])];
   all.forEach((one, number) => {
     const element = shown.get(one.id) ?? makeBox(one.id);
     shown.delete(one.id);
@@ -377,8 +515,9 @@ function renderStage() {
     element.style.setProperty("--ink", ink);
     element.classList.toggle("top", top < 20);
     element.classList.toggle("selected", one.id === selected);
-    element.classList.toggle("proposed", one.score !== undefined);
-    const text = one.name + (one.score === undefined ? "" : ` ${one.score.toFixed(2)}`) + (one.ignore ? " (ignore)" : "");
+    element.classList.toggle("proposed", one.score !== undefined || one.id === HINT);
+    element.classList.toggle("suspect", one === label);
+    const text = (one.id === HINT ? "proposed: " : "") + one.name + (one.score === undefined ? "" : ` ${one.score.toFixed(2)}`) + (one.ignore ? " (ignore)" : "");
     element.firstChild.textContent = text;
     element.firstChild.hidden = !text;
     element.setAttribute("aria-label", `${text}, ${number + 1} of ${all.length}`);
@@ -392,7 +531,7 @@ function makeBox(id) {
   const element = document.createElement("div");
   element.className = "box";
   element.dataset.id = id;
-  element.tabIndex = 0;
+  element.tabIndex = id === HINT ? -1 : 0;
   element.setAttribute("role", "button");
   const label = document.createElement("span");
   label.className = "label";
@@ -444,11 +583,13 @@ function renderPanel() {
       item(`${name}${ignore ? " (ignore)" : ""}`, `${Math.round(x2 - x1)} × ${Math.round(y2 - y1)}`, colors(name)[0],
         id === selected, () => select(id))));
   $("names").replaceChildren(...overview.classes.map((name) => Object.assign(document.createElement("option"), { value: name })));
-  $("undo").disabled = !sheet.past.length;
-  $("redo").disabled = !sheet.future.length;
+  const { past, future } = review ?? sheet;
+  $("undo").disabled = !past.length;
+  $("redo").disabled = !future.length;
   $("copy").disabled = sheet.index === 0;
-  $("previous").disabled = sheet.index === 0;
-  $("next").disabled = sheet.index === overview.images.length - 1;
+  const place = review ? review.number : sheet.index;
+  $("previous").disabled = place === 0;
+  $("next").disabled = place === (overview.suspects ?? overview.images).length - 1;
   $("propose").hidden = $("accept").hidden = !overview.proposes;
   $("propose").disabled = sheet.proposing;
   $("propose").textContent = sheet.proposing ? "Proposing …" : "Propose";
@@ -491,6 +632,7 @@ function showMessage() {
   if (sheet.offline) lines.push(["No answer from `frcnn annotate`: is it still running? The page tries again; keep it open."]);
   if (sheet.unseen) lines.push([sheet.unseen]);
   if (sheet.unproposed) lines.push([`The model cannot propose boxes: ${sheet.unproposed}`]);
+  if (unsent.size && review.error) lines.push([`The decision is not saved: ${review.error}`]);
   if (sheet.failed) lines.push([sheet.failed, ["Try again", () => save(sheet)]]);
   if (sheet.conflict) {
     const theirs = sheet.conflict;
@@ -533,6 +675,11 @@ function settle(theirs, keepsMine) {
 
 function showList() {
   const filter = $("filter").value;
+  if (review) {
+    const kept = overview.suspects.filter(({ decision }, number) =>
+      filter === "all" || (filter === "todo") === !decision || number === review.number);
+    return $("images").replaceChildren(...kept.map(({ row }) => row));
+  }
   const kept = rows.filter((row, index) => {
     const { count } = overview.images[index];
     return filter === "all" || (filter === "todo") === (count === null) || index === sheet?.index;
@@ -540,7 +687,7 @@ function showList() {
   $("images").replaceChildren(...kept);
 }
 
-function makeRow(image, index) {
+function makeRow(image, index, act) {
   const row = document.createElement("li");
   const button = Object.assign(document.createElement("button"), { tabIndex: -1 }); // Tab passes the list by
   const picture = Object.assign(document.createElement("img"), { alt: "" });
@@ -549,7 +696,7 @@ function makeRow(image, index) {
   const name = Object.assign(document.createElement("span"), { className: "name", textContent: image.name, title: image.name });
   const mark = Object.assign(document.createElement("span"), { className: "mark" });
   button.append(picture, name, mark);
-  button.addEventListener("click", () => show(index));
+  button.addEventListener("click", act);
   row.append(button);
   return row;
 }
@@ -564,7 +711,19 @@ function showRow(index) {
   mark.className = `mark${broken ? " broken" : count === null || left ? "" : " done"}`;
 }
 
+function showSuspectRow(number) {
+  const { kind, decision, row } = overview.suspects[number];
+  const mark = row.querySelector(".mark");
+  mark.textContent = mark.title = decision ? `✓ ${decision} · ${kind}` : kind;
+  mark.classList.toggle("done", Boolean(decision));
+}
+
 function showProgress() {
+  if (review) {
+    const decided = overview.suspects.filter(({ decision }) => decision).length;
+    $("progress").textContent = `${decided} of ${plural(overview.suspects.length, "suspect")} reviewed`;
+    return;
+  }
   const done = overview.images.filter((image) => image.count !== null).length;
   $("progress").textContent = `${done} of ${overview.images.length} done · ${overview.format}`;
 }
@@ -586,7 +745,7 @@ async function show(index) {
   rows[index].firstChild.tabIndex = 0;
   if ($("filter").value !== "all") showList();
   rows[index].scrollIntoView({ block: "nearest" });
-  location.replace(`#${index + 1}`);
+  location.replace(`#${(review ? review.number : index) + 1}`);
   const photo = $("photo");
   photo.hidden = Boolean(sheet.error);
   photo.alt = overview.images[index].name;
@@ -595,20 +754,25 @@ async function show(index) {
     photo.src = of("images", index);
     Object.assign(photo, { width: sheet.width, height: sheet.height });
     photo.style.visibility = "hidden"; // or the one before would be seen in its place
-    fit();
+    (review ? aim : fit)();
   }
   render();
   showSaving();
   if (index + 1 < overview.images.length) new Image().src = of("images", index + 1); // it is there when it is wanted
-  if (overview.proposes && !sheet.error && !sheet.annotated && !sheet.proposals.length && !sheet.past.length) propose();
+  if (overview.proposes && !review && !sheet.error && !sheet.annotated && !sheet.proposals.length && !sheet.past.length) propose();
   wanted = null;
+  if (review) render(); // the suspect belongs to the image that is shown now
   const keys = waiting;
   waiting = [];
   keys.forEach(onKey);
 }
 
 /** Go to another image, relative to the one that is shown or being opened. */
-const step = (by) => show((wanted ?? sheet.index) + by);
+function step(by) {
+  if (!review) return show((wanted ?? sheet.index) + by);
+  const number = review.number + by;
+  if (overview.suspects[number]) showSuspect(number);
+}
 
 /** Reload: another tab or program may have changed the image while the window was hidden. */
 async function refresh() {
@@ -620,8 +784,13 @@ async function refresh() {
 }
 
 function nextTodo() {
-  const count = overview.images.length;
-  const order = Array.from({ length: count - 1 }, (_, place) => (sheet.index + 1 + place) % count);
+  const [count, from] = review ? [overview.suspects.length, review.number] : [overview.images.length, sheet.index];
+  const order = Array.from({ length: count - 1 }, (_, place) => (from + 1 + place) % count);
+  if (review) {
+    const number = order.find((other) => !overview.suspects[other].decision);
+    if (number !== undefined) showSuspect(number);
+    return;
+  }
   const isTodo = (other) => overview.images[other].count === null || sheets.get(other)?.proposals.length > 0;
   const index = order.find((other) => isTodo(other) && !overview.images[other].broken);
   if (index !== undefined) show(index);
@@ -731,7 +900,11 @@ function newBox() {
 }
 
 const PAGING = { arrowright: 1, arrowleft: -1, pagedown: 1, pageup: -1 };
+const KEYS_OF_REVIEW = new Set(["a", "k"]);
+const KEYS_OF_DRAWING = new Set(["c", "e", "p", "y"]);
 const KEYS = {
+  a: () => decide("accepted"),
+  k: () => decide("kept"),
   b: newBox,
   c: copyPrevious,
   e: markEmpty,
@@ -802,6 +975,8 @@ function onKey(event) {
     if (!name) return;
     if (find(selected)) setClassOf(selected, name);
     else setClass(name);
+  } else if ((review ? KEYS_OF_DRAWING : KEYS_OF_REVIEW).has(key)) {
+    return;
   } else if (KEYS[key] && (!sheet.error || ALLOWED_WITHOUT_IMAGE.has(key))) {
     KEYS[key]();
   } else {
@@ -815,6 +990,7 @@ function onKey(event) {
 function listen() {
   const buttons = {
     previous: () => step(-1), next: () => step(1), "next-todo": nextTodo,
+    "accept-suspect": () => decide("accepted"), "keep-suspect": () => decide("kept"),
     undo, redo, copy: copyPrevious, empty: markEmpty, propose, accept: () => accept(sheet.proposals),
     "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8), fit,
     help: () => $("keys").showModal(), "name-cancel": () => $("naming").close(),
@@ -861,7 +1037,7 @@ function listen() {
     stage.classList.remove("pan");
   });
   window.addEventListener("beforeunload", (event) => {
-    if ([...sheets.values()].some(isUnsaved)) event.preventDefault();
+    if (unsent.size || [...sheets.values()].some(isUnsaved)) event.preventDefault();
   });
   window.addEventListener("focus", refresh);
   new ResizeObserver(() => sheet?.width && (view.fits ? fit() : renderStage())).observe(stage);
@@ -873,14 +1049,28 @@ async function start() {
   document.title = `${overview.folder} – frcnn annotate`;
   $("folder").textContent = overview.folder;
   overview.images.forEach((image, index) => {
-    rows.push(makeRow(image, index));
+    rows.push(makeRow(image, index, () => show(index)));
     showRow(index);
   });
+  overview.suspects?.forEach((one, number) => {
+    one.row = makeRow(overview.images[one.index], one.index, () => showSuspect(number));
+    showSuspectRow(number);
+  });
+  if (overview.suspects?.length) {
+    review = { number: 0, past: [], future: [], error: null };
+    $("next-todo").title = "Next suspect to review (T)";
+    $("previous").title = "Previous suspect (←, Page up)";
+    $("next").title = "Next suspect (→, Page down)";
+  }
   showProgress();
   showList();
   const shown = Number(location.hash.slice(1)) - 1;
   const todo = overview.images.findIndex(({ count, broken }) => count === null && !broken);
   listen();
+  if (review) {
+    const first = overview.suspects.findIndex(({ decision }) => !decision);
+    return showSuspect(overview.suspects[shown] ? shown : Math.max(first, 0));
+  }
   await show(overview.images[shown] ? shown : Math.max(todo, 0));
 }
 

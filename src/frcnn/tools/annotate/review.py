@@ -1,0 +1,130 @@
+"""Suspicious labels that a person goes through one by one, and what the person decided."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from frcnn.evaluation.suspects import SuspectKind
+from frcnn.files import write_text
+from frcnn.messages import plural
+from frcnn.tools.annotate.editing import Editor
+
+Box = tuple[float, float, float, float]
+Decision = Literal["accepted", "kept"]
+"""accepted: the label was changed as proposed. kept: it was not."""
+_DECISIONS_SUFFIX = ".decisions.json"
+_T = TypeVar("_T")
+
+
+class ListedSuspect(msgspec.Struct, frozen=True, rename={"class_name": "class"}):
+    """A suspect as `frcnn check --json` writes it."""
+
+    image: str
+    """Path, relative to the folder of the data."""
+    kind: SuspectKind
+    box: Box
+    """What the detector proposes, pixels; of a label to be removed, its own box."""
+    class_name: str
+    label: Box | None = None
+    """The box of the label; None: there is none."""
+    score: float = 0
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        """The same for the same suspect of another `frcnn check`, though its score may differ."""
+        return json.dumps([self.image, self.kind, self.box, self.class_name, self.label])
+
+
+class _Report(msgspec.Struct):
+    """What is read of the file of `frcnn check --json`."""
+
+    suspects: list[ListedSuspect]
+
+
+class _Decided(msgspec.Struct):
+    suspect: ListedSuspect
+    decision: Decision
+
+
+class Review:
+    """The suspects of a file, in its order, and the decisions so far.
+
+    The decisions are kept in a file beside it, which is written at each of them: suspects.decisions.json.
+
+    Args:
+        file: of `frcnn check DATA --model RUN_DIR --json FILE`.
+        editor: of DATA.
+
+    Attributes:
+        suspects: (index of the image in the editor, suspect) of each.
+        not_shown: a sentence about suspects whose image is not in the folder; "" if there are none.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file holds no list of suspects, or none of their images is in the folder.
+    """
+
+    def __init__(self, file: Path, editor: Editor) -> None:
+        self._file = file.with_name(file.stem + _DECISIONS_SUFFIX)
+        self._turn = threading.Lock()
+        listed = _read(file, _Report, "the list of suspects that `frcnn check DATA --model RUN_DIR --json FILE` writes")
+        numbers = {image.resolve(): index for index, (_, image) in enumerate(editor.images)}
+        found = [(numbers.get((editor.root / each.image).resolve()), each) for each in listed.suspects]
+        self.suspects = [(index, each) for index, each in found if index is not None]
+        missing = [each.image for index, each in found if index is None]
+        if missing and not self.suspects:
+            raise ValueError(f"{file}: its images are not in {editor.folder}, e.g. {missing[0]}; is it of other data?")
+        self.not_shown = ""
+        if missing:
+            self.not_shown = f"{plural(len(missing), 'suspect')} not shown: no such image, e.g. {missing[0]}"
+        self._decisions: dict[str, _Decided] = {}
+        if self._file.is_file():
+            decided = _read(self._file, list[_Decided], "the decisions of an earlier review; move it away to start anew")
+            self._decisions = {each.suspect.key: each for each in decided}
+
+    def decision(self, number: int) -> Decision | None:
+        """What was decided about a suspect; None: nothing yet."""
+        decided = self._decisions.get(self.suspects[number][1].key)
+        return None if decided is None else decided.decision
+
+    def decide(self, number: int, decision: Decision | None) -> None:
+        """Keep a decision, or forget it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        suspect = self.suspects[number][1]
+        with self._turn:
+            decisions = {key: each for key, each in self._decisions.items() if key != suspect.key}
+            if decision is not None:
+                decisions[suspect.key] = _Decided(suspect, decision)
+            content = msgspec.json.format(msgspec.json.encode(list(decisions.values())), indent=1)
+            write_text(self._file, content.decode() + "\n")
+            self._decisions = decisions
+
+    def counts(self) -> str:
+        """How far the review has come, in words."""
+        decisions = [self.decision(number) for number in range(len(self.suspects))]
+        accepted, kept = decisions.count("accepted"), decisions.count("kept")
+        return f"{accepted + kept} of {plural(len(decisions), 'suspect')} reviewed: {accepted} accepted, {kept} kept"
+
+    def to_list(self) -> Iterator[dict[str, object]]:
+        """The suspects for the page."""
+        for number, (index, suspect) in enumerate(self.suspects):
+            yield msgspec.to_builtins(suspect) | {"index": index, "decision": self.decision(number)}
+
+
+def _read(file: Path, kind: type[_T], what: str) -> _T:
+    """
+    Args:
+        what: the file should be, in words.
+    """
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: {error}; it must be {what}") from None
