@@ -1,0 +1,156 @@
+"""Does it pay to choose the images that are labeled next? Write benchmarks/next_images.md.
+
+    python benchmarks/next_images.py DATASETS [--rows NAME ...] [--sets NAME ...] [--seeds 1 2 3]
+
+DATASETS is a folder that holds the data sets by the names of small_sets.py. Of each, all training images but 20 count as
+unlabeled. A detector is trained on the 20. Then 20 more are labeled, then 40 more, and each time a new detector is
+trained and evaluated on the same test images. A row says how the images are chosen: at random ("random"), by their
+features alone ("diverse"), or as `frcnn annotate --next` does ("next"). All rows begin with the same 20 random images.
+Trainings have the default settings without a plan, and 600 steps of one image.
+"""
+
+import json
+import statistics
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from compare.machine import machine
+from small_sets import SETS, Result, Results, run_missing
+
+import frcnn
+from frcnn.config import make_config
+from frcnn.data.dataset import open_dataset
+from frcnn.data.records import Record
+from frcnn.evaluation.evaluate import evaluate
+from frcnn.tools.annotate.next_images import Seen, choose_next, look_at
+from frcnn.training.crossval import estimate
+
+HERE = Path(__file__).parent
+SIZES = (20, 40, 80)
+STEPS = 600
+
+
+def curve(row: str, data: Path, name: str, seed: int, results: Results) -> Result:
+    """COCO AP and mAP50 after each number of labeled images."""
+    dataset = open_dataset(data, make_config(overrides=SETS[name]).data)
+    images = list(dataset.train)
+    rng = np.random.default_rng(seed)
+    labeled = rng.permutation(len(images))[: SIZES[0]].tolist()
+    result: Result = {}
+    for size, following in zip(SIZES, (*SIZES[1:], SIZES[-1]), strict=True):
+        detector = train([images[index] for index in labeled], seed, STEPS // size)
+        metrics = evaluate(detector.runtime, dataset.test.of_classes(dataset.classes))
+        result |= {f"map_{size}": round(metrics.map, 4), f"map50_{size}": round(metrics.map50, 4)}
+        rest = sorted(set(range(len(images))) - set(labeled))
+        labeled += CHOICES[row](detector, images, labeled, rest, following - size, rng)
+    return result
+
+
+def train(images: Sequence[Record], seed: int, epochs: int) -> frcnn.Detector:
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_coco(images, Path(folder) / "data")
+        run = Path(folder) / "run"
+        result = frcnn.train(data, seed=seed, epochs=epochs, plan=False, out=run, progress=False)
+        return result.detector
+
+
+def write_coco(images: Sequence[Record], folder: Path) -> Path:
+    """A folder of links to the images, with their annotations."""
+    folder.mkdir()
+    names = sorted({name for record in images for name in record.class_names})
+    content: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
+    content["categories"] = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+    for index, record in enumerate(images):
+        link = folder / f"{index}{record.image.suffix}"
+        link.symlink_to(record.image.resolve())
+        content["images"].append({"id": index, "file_name": link.name})
+        for (x1, y1, x2, y2), name in zip(record.boxes.tolist(), record.class_names, strict=True):
+            box = {"bbox": [x1, y1, x2 - x1, y2 - y1], "category_id": names.index(name) + 1, "iscrowd": 0}
+            content["annotations"].append({"id": len(content["annotations"]) + 1, "image_id": index, **box})
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+def at_random(
+    detector: frcnn.Detector,
+    images: Sequence[Record],
+    labeled: Sequence[int],
+    rest: Sequence[int],
+    count: int,
+    rng: np.random.Generator,
+) -> list[int]:
+    picked: list[int] = rng.permutation(rest)[:count].tolist()
+    return picked
+
+
+def by_features(
+    detector: frcnn.Detector,
+    images: Sequence[Record],
+    labeled: Sequence[int],
+    rest: Sequence[int],
+    count: int,
+    rng: np.random.Generator,
+    *,
+    with_doubt: bool,
+) -> list[int]:
+    if not count:
+        return []
+    seen = [look_at(detector, record.image) for record in images]
+    candidates = [seen[index] if with_doubt else Seen(seen[index].features, 0) for index in rest]
+    picked = choose_next(candidates, [seen[index].features for index in labeled], count)
+    return [rest[index] for index in picked]
+
+
+CHOICES = {
+    "random": at_random,
+    "diverse": partial(by_features, with_doubt=False),
+    "next": partial(by_features, with_doubt=True),
+}
+
+
+def report(results: Results) -> str:
+    lines = [
+        "# Choosing the images that are labeled next",
+        "",
+        "`python benchmarks/next_images.py` writes this file and says what the rows are. Each cell is the mean COCO AP",
+        "of the seeds; in parentheses, each seed. The last line has the mean difference from random, seed by seed, with",
+        "its 95 % interval (of Student's t distribution, over all sets and seeds).",
+        "",
+        "| set | row | " + " | ".join(f"{size} images" for size in SIZES) + " |",
+        "| --- | --- |" + " --- |" * len(SIZES),
+    ]
+    for name in SETS:
+        for row in CHOICES:
+            runs = results.get(row, {}).get(name, {})
+            if runs:
+                cells = [[run[f"map_{size}"] for run in runs.values()] for size in SIZES]
+                shown = (f"{statistics.fmean(cell):.3f} ({', '.join(f'{v:.3f}' for v in cell)})" for cell in cells)
+                lines.append(f"| {name} | {row} | {' | '.join(shown)} |")
+    lines += ["", *_differences(results), "", f"Machine: {machine()}", ""]
+    return "\n".join(lines)
+
+
+def _differences(results: Results) -> list[str]:
+    lines = []
+    for row in CHOICES:
+        for size in SIZES[1:]:
+            pairs = [
+                run[f"map_{size}"] - results["random"][name][seed][f"map_{size}"]
+                for name, runs in results.get(row, {}).items()
+                for seed, run in runs.items()
+                if row != "random" and seed in results.get("random", {}).get(name, {})
+            ]
+            if len(pairs) > 1:
+                lines.append(f"* {row} minus random, {size} images: {estimate(pairs)}, {len(pairs)} pairs")
+    return lines
+
+
+def main() -> None:
+    run_missing(__doc__, HERE / "next_images.json", list(CHOICES), list(CHOICES), curve, report)
+
+
+if __name__ == "__main__":
+    main()
