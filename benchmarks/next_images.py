@@ -2,8 +2,8 @@
 
     python benchmarks/next_images.py DATASETS [--rows NAME ...] [--sets NAME ...] [--seeds 1 2 3]
 
-DATASETS is a folder that holds the data sets by the names of small_sets.py. Of each, all training images but 20 count as
-unlabeled. A detector is trained on the 20. Then 20 more are labeled, then 40 more, and each time a new detector is
+DATASETS is a folder that holds the data sets by the names of small_sets.py. Of each, all training images but 20 count
+as unlabeled. A detector is trained on the 20. Then 20 more are labeled, then 40 more, and each time a new detector is
 trained and evaluated on the same test images. A row says how the images are chosen: at random ("random"), by their
 features alone ("diverse"), or as `frcnn annotate --next` does ("next"). All rows begin with the same 20 random images.
 Trainings have the default settings without a plan, and 600 steps of one image.
@@ -116,8 +116,8 @@ def report(results: Results) -> str:
         "# Choosing the images that are labeled next",
         "",
         "`python benchmarks/next_images.py` writes this file and says what the rows are. Each cell is the mean COCO AP",
-        "of the seeds; in parentheses, each seed. The last line has the mean difference from random, seed by seed, with",
-        "its 95 % interval (of Student's t distribution, over all sets and seeds).",
+        "of the seeds; in parentheses, each seed. Below: the mean difference from random, seed by seed, with its 95 %",
+        "interval (of Student's t distribution, over all sets and seeds).",
         "",
         "| set | row | " + " | ".join(f"{size} images" for size in SIZES) + " |",
         "| --- | --- |" + " --- |" * len(SIZES),

@@ -1,18 +1,25 @@
 """`frcnn annotate`: draw boxes in the browser."""
 
 import argparse
+import sys
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from frcnn.cli.options import MODEL_HELP, Commands, add_command, add_format, add_threshold, add_trust, data_settings
+from frcnn.cli.options import (
+    MODEL_HELP,
+    Commands,
+    add_command,
+    add_format,
+    add_threshold,
+    add_trust,
+    data_settings,
+    positive,
+)
 from frcnn.cli.progress import CountProgress
 from frcnn.messages import plural
-
-if TYPE_CHECKING:
-    from frcnn.inference.results import Detections
 
 
 def register(commands: Commands) -> None:
@@ -26,6 +33,13 @@ def register(commands: Commands) -> None:
         type=Path,
         metavar="JSON",
         help="go through labels that are probably wrong, as `frcnn check FOLDER --model MODEL --json JSON` lists them",
+    )
+    parser.add_argument(
+        "--next",
+        type=positive,
+        default=0,
+        metavar="N",
+        help="show the N images to do that would teach the detector most (needs --model)",
     )
     add_threshold(parser)
     add_trust(parser)
@@ -41,10 +55,14 @@ def register(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from frcnn.config import make_config
+    from frcnn.detector import load
+    from frcnn.tools.annotate.assistant import Assistant
     from frcnn.tools.annotate.editing import Editor
     from frcnn.tools.annotate.review import Review
     from frcnn.tools.annotate.server import serve
 
+    if options.next and options.model is None:
+        raise ValueError("--next: choosing images needs a detector; add --model RUN_DIR")
     with CountProgress("reading", "image") as progress:
         editor = Editor(
             options.folder,
@@ -67,9 +85,20 @@ def run(options: argparse.Namespace) -> None:
         if options.open:
             webbrowser.open(address)
 
-    propose = None if options.model is None else _proposer(options)
-    with suppress(KeyboardInterrupt):
-        serve(editor, host=options.host, port=options.port, propose=propose, review=review, on_ready=on_ready)
+    detector = None if options.model is None else load(options.model, trust=options.trust_file)
+    assistant = Assistant(
+        editor, detector, threshold=options.threshold, count=options.next, train=partial(_train_command, options)
+    )
+    if options.next:
+        with CountProgress("looking at", "image") as progress:
+            assistant.choose_next(progress)
+        if not assistant.next_images:
+            print("--next: there is no image to do")
+    try:
+        with suppress(KeyboardInterrupt):
+            serve(editor, assistant, host=options.host, port=options.port, review=review, on_ready=on_ready)
+    finally:
+        assistant.stop()
     if review is not None:
         print(review.counts())
     print(f"stopped; next: frcnn check {options.folder}")
@@ -88,8 +117,10 @@ def _not_shown(folder: Path, shown: set[Path]) -> Iterator[str]:
             yield f"not shown: {plural(len(hidden), 'image')}, e.g. {hidden[0]}; {advice}"
 
 
-def _proposer(options: argparse.Namespace) -> Callable[[Path], "Detections"]:
-    from frcnn.detector import load
+def _train_command(options: argparse.Namespace) -> tuple[list[str], Path]:
+    """The command that trains on the folder, and its run directory."""
+    from frcnn.training.run_dir import new_run_dir
 
-    detector = load(options.model, trust=options.trust_file)
-    return lambda image: detector.predict(image, threshold=options.threshold)
+    run_dir = new_run_dir(None, f"{options.folder.resolve().name}-annotate")
+    form = [] if options.format is None else ["--format", options.format]
+    return [sys.executable, "-m", "frcnn", "train", str(options.folder), *form, "--out", str(run_dir)], run_dir

@@ -192,6 +192,14 @@ def fraction(text: str) -> float:
     return value
 
 
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return number
+
+
 def time_span(text: str) -> float:
     """Seconds, from e.g. "90s", "10m" or "1.5h"; a number alone is in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())

@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import uvicorn
@@ -11,9 +12,24 @@ from playwright.sync_api import Browser, Page
 from serving import TOKEN, Serve
 
 from frcnn.config import DataSettings
+from frcnn.detector import Detector
+from frcnn.inference.results import Detections
+from frcnn.tools.annotate.assistant import Assistant
 from frcnn.tools.annotate.editing import Editor
 from frcnn.tools.annotate.review import Review
-from frcnn.tools.annotate.server import Propose, make_app
+from frcnn.tools.annotate.server import make_app
+
+Propose = Callable[[Path], Detections]
+
+
+class Fake:
+    """A detector that answers what a test says."""
+
+    def __init__(self, propose: Propose) -> None:
+        self._propose = propose
+
+    def predict(self, image: Path, *, threshold: float | None) -> Detections:
+        return self._propose(image)
 
 
 @pytest.fixture
@@ -27,9 +43,12 @@ def serve() -> Iterator[Serve]:
         class_names: tuple[str, ...] = (),
         propose: Propose | None = None,
         review: Path | None = None,
+        assist: Callable[[Editor], Assistant] | None = None,
     ) -> str:
         editor = Editor(folder, DataSettings(), class_names=class_names)
-        app = make_app(editor, TOKEN, propose, None if review is None else Review(review, editor))
+        detector = None if propose is None else cast(Detector, Fake(propose))
+        assistant = Assistant(editor, detector) if assist is None else assist(editor)
+        app = make_app(editor, assistant, TOKEN, None if review is None else Review(review, editor))
         config = uvicorn.Config(app, port=0, log_level="warning", ws="none", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)

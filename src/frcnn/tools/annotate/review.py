@@ -17,6 +17,8 @@ Box = tuple[float, float, float, float]
 Decision = Literal["accepted", "kept"]
 """accepted: the label was changed as proposed. kept: it was not."""
 _DECISIONS_SUFFIX = ".decisions.json"
+_OF_CHECK = "the list of suspects that `frcnn check DATA --model RUN_DIR --json FILE` writes"
+_OF_DECISIONS = "the decisions of an earlier review; move it away to start anew"
 _T = TypeVar("_T")
 
 
@@ -72,7 +74,7 @@ class Review:
     def __init__(self, file: Path, editor: Editor) -> None:
         self._file = file.with_name(file.stem + _DECISIONS_SUFFIX)
         self._turn = threading.Lock()
-        listed = _read(file, _Report, "the list of suspects that `frcnn check DATA --model RUN_DIR --json FILE` writes")
+        listed = _read(file, _Report, _OF_CHECK)
         numbers = {image.resolve(): index for index, (_, image) in enumerate(editor.images)}
         found = [(numbers.get((editor.root / each.image).resolve()), each) for each in listed.suspects]
         self.suspects = [(index, each) for index, each in found if index is not None]
@@ -84,7 +86,7 @@ class Review:
             self.not_shown = f"{plural(len(missing), 'suspect')} not shown: no such image, e.g. {missing[0]}"
         self._decisions: dict[str, _Decided] = {}
         if self._file.is_file():
-            decided = _read(self._file, list[_Decided], "the decisions of an earlier review; move it away to start anew")
+            decided = _read(self._file, list[_Decided], _OF_DECISIONS)
             self._decisions = {each.suspect.key: each for each in decided}
 
     def decision(self, number: int) -> Decision | None:

@@ -32,13 +32,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from frcnn.colors import class_color, contrast_color
 from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, stored_size, to_rgb, turn_upright
 from frcnn.data.records import Annotation
-from frcnn.inference.results import Detections
+from frcnn.tools.annotate.assistant import Assistant
 from frcnn.tools.annotate.editing import SMALLEST, ConflictError, Editor, ImageAnnotations
 from frcnn.tools.annotate.review import Decision, Review
 from frcnn.tools.convert import WITH_IGNORE
-
-Propose = Callable[[Path], Detections]
-"""Detects objects in an image, for the proposals of `--model`."""
 
 _PAGE = Path(__file__).parent / "page"
 _THUMBNAIL = (160, 120)
@@ -81,19 +78,20 @@ class _Decided(msgspec.Struct):
 
 def serve(
     editor: Editor,
+    assistant: Assistant,
     *,
     host: str,
     port: int,
-    propose: Propose | None = None,
     review: Review | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
+        editor: of the folder.
+        assistant: of the same folder.
         host: address to listen on; other than loopback, anybody who knows the printed address can connect.
         port: 0: any free port.
-        propose: the detector of `--model`.
         review: the suspects of `--review`.
         on_ready: called with the address to open in a browser.
 
@@ -113,16 +111,16 @@ def serve(
         token = secrets.token_urlsafe(16)
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         on_ready(f"http://{shown}:{listening.getsockname()[1]}/?token={token}")
-        config = uvicorn.Config(make_app(editor, token, propose, review), log_level="warning", ws="none", lifespan="off")
+        config = uvicorn.Config(
+            make_app(editor, assistant, token, review), log_level="warning", ws="none", lifespan="off"
+        )
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def make_app(
-    editor: Editor, token: str, propose: Propose | None = None, review: Review | None = None
-) -> Starlette:
+def make_app(editor: Editor, assistant: Assistant, token: str, review: Review | None = None) -> Starlette:
     """The server as an ASGI application."""
     session = secrets.token_hex(4)
-    views = _Views(editor, propose, review, session)
+    views = _Views(editor, assistant, review, session)
     of_images = [
         Route("/annotations/{index:int}", views.read, methods=["GET"]),
         Route("/annotations/{index:int}", views.write, methods=["PUT"]),
@@ -130,6 +128,8 @@ def make_app(
         Route("/images/{index:int}", views.picture),
         Route("/thumbnails/{index:int}", views.thumbnail),
         Route("/decisions/{number:int}", views.decide, methods=["PUT"]),
+        Route("/training", views.training, methods=["GET"]),
+        Route("/training", views.train, methods=["POST"]),
     ]
     routes = [
         Route("/", views.page),
@@ -149,8 +149,8 @@ def make_app(
 
 
 class _Views:
-    def __init__(self, editor: Editor, propose: Propose | None, review: Review | None, session: str) -> None:
-        self._editor, self._propose, self._review, self._session = editor, propose, review, session
+    def __init__(self, editor: Editor, assistant: Assistant, review: Review | None, session: str) -> None:
+        self._editor, self._assistant, self._review, self._session = editor, assistant, review, session
         self._busy, self._asked = threading.Lock(), 0
         self._small = lru_cache(maxsize=20_000)(self._thumbnail)
 
@@ -167,7 +167,9 @@ class _Views:
                 "format": editor.format,
                 "smallest": SMALLEST,
                 "ignore": editor.format in WITH_IGNORE,
-                "proposes": self._propose is not None,
+                "proposes": self._assistant.detector is not None,
+                "next": self._assistant.next_images,
+                "trains": self._assistant.can_train,
                 "suspects": None if self._review is None else list(self._review.to_list()),
                 "classes": editor.class_names,
                 "colors": {name: _colors(name) for name in editor.class_names},
@@ -212,19 +214,31 @@ class _Views:
         return _Json({})
 
     def proposals(self, request: Request) -> Response:
-        if self._propose is None:
+        if self._assistant.detector is None:
             raise HTTPException(404)
         self._asked = asked = self._asked + 1
         with self._busy:
             if asked != self._asked:
                 return _error(409, ValueError("another image was asked for in the meantime"))
-            detections = self._propose(self._image(request))
+            detections = self._assistant.propose(self._image(request))
         return _Json(
             [
                 {"box": each.xyxy.round().tolist(), "name": each.class_name, "score": each.confidence}
                 for each in detections
             ]
         )
+
+    def training(self, request: Request) -> Response:
+        """How the training is going, and what changes with a new detector."""
+        assistant = self._assistant
+        news = {"proposes": assistant.detector is not None, "next": assistant.next_images}
+        return _Json(assistant.training()._asdict() | news)
+
+    def train(self, request: Request) -> Response:
+        if not self._assistant.can_train:
+            raise HTTPException(404)
+        self._assistant.start_training()
+        return self.training(request)
 
     def picture(self, request: Request) -> Response:
         image = self._image(request)

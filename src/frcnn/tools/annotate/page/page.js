@@ -296,6 +296,47 @@ async function propose() {
   showMessage();
 }
 
+// ----------------------------------------------------------------------------------------------------------- training
+
+let trainings = 0; // number of trainings whose detector proposes boxes here
+
+async function train() {
+  const { ok, answer } = await ask(`/${overview.session}/training`, { method: "POST" }).catch((error) => ({ answer: { error } }));
+  if (ok) return followTraining();
+  showTraining({ state: "failed", said: `${answer.error}` });
+}
+
+/** Show how the training is going, until it ends; then take what the new detector says. */
+async function followTraining() {
+  for (;;) {
+    const { ok, answer } = await ask(`/${overview.session}/training`).catch(() => ({ ok: false }));
+    if (ok) showTraining(answer);
+    if (ok && answer.state !== "running") {
+      if (answer.number > trainings) takeDetector(answer);
+      return;
+    }
+    if (ok === false && answer) return; // an earlier run of frcnn annotate
+    await new Promise((resolve) => setTimeout(resolve, RETRY));
+  }
+}
+
+function showTraining({ state, said }) {
+  $("train").disabled = state === "running";
+  $("training").textContent = said;
+  $("training").title = said;
+  $("training").className = state === "failed" ? "failed" : "";
+}
+
+function takeDetector({ number, proposes, next }) {
+  trainings = number;
+  Object.assign(overview, { proposes, next });
+  for (const one of sheets.values()) if (!one.annotated) one.proposals = [];
+  overview.images.forEach((_, index) => showRow(index));
+  offerNext();
+  render();
+  if (!sheet.annotated && !review) propose();
+}
+
 // ------------------------------------------------------------------------------------------------------------- review
 
 /** The suspect that is shown; undefined while its image is being opened. */
@@ -587,9 +628,10 @@ function renderPanel() {
   $("undo").disabled = !past.length;
   $("redo").disabled = !future.length;
   $("copy").disabled = sheet.index === 0;
-  const place = review ? review.number : sheet.index;
-  $("previous").disabled = place === 0;
-  $("next").disabled = place === (overview.suspects ?? overview.images).length - 1;
+  const order = sequence();
+  const place = review ? review.number : order.indexOf(sheet.index);
+  $("previous").disabled = place <= 0;
+  $("next").disabled = place === (review ? overview.suspects : order).length - 1;
   $("propose").hidden = $("accept").hidden = !overview.proposes;
   $("propose").disabled = sheet.proposing;
   $("propose").textContent = sheet.proposing ? "Proposing …" : "Propose";
@@ -673,6 +715,18 @@ function settle(theirs, keepsMine) {
 
 // ---------------------------------------------------------------------------------------------------- list of images
 
+/** Indices of the images in the order in which they are shown. */
+const sequence = () => ($("filter").value === "next" ? overview.next : [...overview.images.keys()]);
+
+/** Offer the images to label next as a list of their own. */
+function offerNext() {
+  const option = document.querySelector("#filter [value=next]");
+  option.hidden = option.disabled = !overview.next.length;
+  option.textContent = `to label next (${overview.next.length})`;
+  if (option.hidden && option.selected) $("filter").value = "all";
+  showList();
+}
+
 function showList() {
   const filter = $("filter").value;
   if (review) {
@@ -680,11 +734,11 @@ function showList() {
       filter === "all" || (filter === "todo") === !decision || number === review.number);
     return $("images").replaceChildren(...kept.map(({ row }) => row));
   }
-  const kept = rows.filter((row, index) => {
+  const kept = sequence().filter((index) => {
     const { count } = overview.images[index];
-    return filter === "all" || (filter === "todo") === (count === null) || index === sheet?.index;
+    return filter === "all" || filter === "next" || (filter === "todo") === (count === null) || index === sheet?.index;
   });
-  $("images").replaceChildren(...kept);
+  $("images").replaceChildren(...kept.map((index) => rows[index]));
 }
 
 function makeRow(image, index, act) {
@@ -769,7 +823,11 @@ async function show(index) {
 
 /** Go to another image, relative to the one that is shown or being opened. */
 function step(by) {
-  if (!review) return show((wanted ?? sheet.index) + by);
+  if (!review) {
+    const order = sequence();
+    const index = order[order.indexOf(wanted ?? sheet.index) + by];
+    return index === undefined ? undefined : show(index);
+  }
   const number = review.number + by;
   if (overview.suspects[number]) showSuspect(number);
 }
@@ -784,15 +842,17 @@ async function refresh() {
 }
 
 function nextTodo() {
-  const [count, from] = review ? [overview.suspects.length, review.number] : [overview.images.length, sheet.index];
-  const order = Array.from({ length: count - 1 }, (_, place) => (from + 1 + place) % count);
+  const after = (from, count) => Array.from({ length: count }, (_, place) => (from + 1 + place) % count);
   if (review) {
-    const number = order.find((other) => !overview.suspects[other].decision);
+    const number = after(review.number, overview.suspects.length).find((other) => !overview.suspects[other].decision);
     if (number !== undefined) showSuspect(number);
     return;
   }
+  const order = sequence();
   const isTodo = (other) => overview.images[other].count === null || sheets.get(other)?.proposals.length > 0;
-  const index = order.find((other) => isTodo(other) && !overview.images[other].broken);
+  const index = after(order.indexOf(sheet.index), order.length)
+    .map((place) => order[place])
+    .find((other) => other !== sheet.index && isTodo(other) && !overview.images[other].broken);
   if (index !== undefined) show(index);
 }
 
@@ -993,9 +1053,9 @@ function listen() {
     "accept-suspect": () => decide("accepted"), "keep-suspect": () => decide("kept"),
     undo, redo, copy: copyPrevious, empty: markEmpty, propose, accept: () => accept(sheet.proposals),
     "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8), fit,
-    help: () => $("keys").showModal(), "name-cancel": () => $("naming").close(),
+    train, help: () => $("keys").showModal(), "name-cancel": () => $("naming").close(),
   };
-  const always = new Set(["previous", "next", "next-todo", "help", "name-cancel"]);
+  const always = new Set(["previous", "next", "next-todo", "train", "help", "name-cancel"]);
   Object.entries(buttons).forEach(([id, act]) => $(id).addEventListener("click", ({ detail }) => {
     if (detail > 0) $(id).blur(); // a click, after which keys are meant for the image
     if (always.has(id) || (!sheet.error && wanted === null)) act();
@@ -1063,15 +1123,17 @@ async function start() {
     $("next").title = "Next suspect (→, Page down)";
   }
   showProgress();
-  showList();
+  if (overview.next.length) $("filter").value = "next";
+  offerNext();
+  $("train").hidden = !overview.trains;
   const shown = Number(location.hash.slice(1)) - 1;
-  const todo = overview.images.findIndex(({ count, broken }) => count === null && !broken);
+  const todo = sequence().find((index) => overview.images[index].count === null && !overview.images[index].broken);
   listen();
   if (review) {
     const first = overview.suspects.findIndex(({ decision }) => !decision);
     return showSuspect(overview.suspects[shown] ? shown : Math.max(first, 0));
   }
-  await show(overview.images[shown] ? shown : Math.max(todo, 0));
+  await show(overview.images[shown] ? shown : todo ?? sequence()[0]);
 }
 
-start();
+start().then(() => overview.trains && followTraining());

@@ -1,0 +1,142 @@
+"""What a detector does for the person who labels: it proposes boxes, says which images to label next, and is trained
+again on the labels so far."""
+
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from frcnn.detector import Detector, load
+from frcnn.inference.results import Detections
+from frcnn.messages import duration
+from frcnn.tools.annotate.editing import Editor
+from frcnn.tools.annotate.next_images import choose_next, image_features, look_at
+
+TrainCommand = Callable[[], tuple[list[str], Path]]
+"""Gives the command line of a new training, and its run directory."""
+State = Literal["idle", "running", "done", "failed"]
+_STEP = re.compile(r"step (\d+)/(\d+): .* (\d+) s left$")
+_LOG_LINES = 20
+
+
+class Training(NamedTuple):
+    """How the training is going."""
+
+    state: State
+    said: str
+    """For people."""
+    number: int
+    """Of the trainings so far. It grows when a new detector is there."""
+
+
+class Assistant:
+    """
+    Args:
+        editor: of the folder that is labeled.
+        detector: proposes boxes; None: there is none until a training ends.
+        threshold: confidence from which detections are proposed; None: the detector's own.
+        count: so many images to label next are chosen; 0: none.
+        train: starts a training on the folder; None: the page offers none.
+
+    Attributes:
+        detector: the newest one.
+        next_images: indices of the images to label next, the most useful one first.
+    """
+
+    def __init__(
+        self,
+        editor: Editor,
+        detector: Detector | None = None,
+        *,
+        threshold: float | None = None,
+        count: int = 0,
+        train: TrainCommand | None = None,
+    ) -> None:
+        self._editor, self._threshold, self._count, self._train = editor, threshold, count, train
+        self.detector = detector
+        self.next_images: Sequence[int] = ()
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._training = Training("idle", "", 0)
+
+    @property
+    def can_train(self) -> bool:
+        """Whether the page offers a training."""
+        return self._train is not None
+
+    def propose(self, image: Path) -> Detections:
+        """Detect objects in an image."""
+        assert self.detector is not None
+        return self.detector.predict(image, threshold=self._threshold)
+
+    def choose_next(self, on_image: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Choose the images to label next, anew.
+
+        Args:
+            on_image: called with the number of images that the detector has looked at, and with their total.
+
+        Raises:
+            ValueError: the detector is an exported file.
+        """
+        if self.detector is None or not self._count:
+            return
+        editor, model = self._editor, self.detector.model
+        labeled, new = [], {}
+        for index, (_, image) in enumerate(editor.images):
+            with suppress(OSError, ValueError):  # it cannot be read, or is too small for the layers
+                if editor.counts[index] is None:
+                    new[index] = look_at(self.detector, image)
+                else:
+                    labeled.append(image_features(model, image))
+            on_image(index + 1, len(editor.images))
+        self.next_images = [list(new)[chosen] for chosen in choose_next(list(new.values()), labeled, self._count)]
+
+    def training(self) -> Training:
+        """How the training is going."""
+        return self._training
+
+    def start_training(self) -> Training:
+        """Train on the folder, in a process of its own, unless a training is running. Proposals come from the new
+        detector when it ends."""
+        assert self._train is not None
+        with self._turn:
+            if self._training.state != "running":
+                command, run_dir = self._train()
+                self._say("running", "training starts")
+                self._process = subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+                )
+                threading.Thread(target=self._follow, args=(self._process, run_dir), daemon=True).start()
+        return self._training
+
+    def stop(self) -> None:
+        """End a training that is running."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+
+    def _follow(self, process: "subprocess.Popen[str]", run_dir: Path) -> None:
+        assert process.stdout is not None
+        lines: list[str] = []
+        with process:
+            for line in process.stdout:
+                lines = [*lines, line.rstrip()][-_LOG_LINES:]
+                step = _STEP.search(lines[-1])
+                if step is not None:
+                    done, total, left = map(int, step.groups())
+                    self._say("running", f"training: step {done} of {total}, {duration(left)} left")
+        try:
+            if process.returncode:
+                raise ValueError("\n".join(lines) or f"it ended with status {process.returncode}")
+            self.detector = load(run_dir)
+            self.choose_next()
+        except (ValueError, OSError) as error:
+            self._say("failed", f"The training failed: {error}")
+        else:
+            self._training = Training("done", f"proposals come from {run_dir} now", self._training.number + 1)
+
+    def _say(self, state: State, said: str) -> None:
+        self._training = self._training._replace(state=state, said=said)
