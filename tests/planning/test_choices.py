@@ -199,17 +199,22 @@ def test_a_budget_scales_the_epochs_of_the_scheme() -> None:
     train = make_config(overrides={"train.budget": 600, "train.epochs": 20}).train
     assert choices.within_budget(train, seconds=1080).settings == {"train.epochs": 10}
     alternating = make_config(overrides={"train.budget": 600, "train.scheme": "alternating"}).train
+    assert "few" not in choices.within_budget(train, seconds=1080).reason
+    assert choices.within_budget(train, seconds=3000).reason.endswith("so few epochs may not be enough")
     assert choices.within_budget(alternating, seconds=1080).settings == {"train.rpn_epochs": 5, "train.roi_epochs": 7}
 
 
 def test_warnings_about_the_data(config: Config) -> None:
-    assert list(choices.warnings(found(), found(), config)) == []
+    assert list(choices.warnings(found(), found(), config, 0)) == []
+    assert next(choices.warnings(found(), found(), config, 2)).startswith(
+        "2 objects of 100 will not be learned: no tile"
+    )
     classes = {"cat": ClassFingerprint(100, 90, all_equal(100)), "dog": ClassFingerprint(1, 1, all_equal(100))}
     rare = found(images=12, empty_images=9, classes=classes)
-    few = list(choices.warnings(rare, rare, config))
+    few = list(choices.warnings(rare, rare, config, 0))
     assert few[0] == "few training images have objects (3): label at least 10"
     assert few[1].startswith("fewer than 5 training objects of dog")
     strips = found(shorter_side=all_equal(300), longer_side=all_equal(20_000), size=all_equal(60))
-    assert next(choices.warnings(strips, strips, config)).startswith(
+    assert next(choices.warnings(strips, strips, config, 0)).startswith(
         "a quarter of the objects are smaller than 2 pixels"
     )

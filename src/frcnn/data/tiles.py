@@ -75,24 +75,43 @@ def in_tiles(records: Sequence[Record], resizing: Resizing) -> Records:
     return Records.of(each for record in records for each in _tiles(record, resizing.tile))
 
 
+def hidden_objects(records: Sequence[Record], resizing: Resizing) -> int:
+    """The number of objects that are learned from no tile, because each shows less than half of them."""
+    if not resizing.tile:
+        return 0
+    windows = (np.array(cut_into_windows(size_of(record), resizing.tile), np.float32) for record in records)
+    return sum(
+        int((~_taught(record, own).any(axis=1) & ~record.ignore).sum())
+        for record, own in zip(records, windows, strict=True)
+    )
+
+
 def _tiles(record: Record, tile: int) -> Iterator[Record]:
     windows = cut_into_windows(size_of(record), tile)
     if len(windows) == 1:
         return iter([record])
-    shown, taught = _objects_in(record, np.array(windows, np.float32))
+    corners = np.array(windows, np.float32)
+    taught = _taught(record, corners).any(axis=0)
+    shown = (_visible(record, corners) > 0).any(axis=0)
     full, empty = np.flatnonzero(taught), np.flatnonzero(~shown)  # tiles with ignored objects alone teach nothing
     count = min(len(empty), max(len(full), 1))
     some = empty[np.arange(count) * len(empty) // max(count, 1)]
     return (_tile(record, windows[index]) for index in (*full.tolist(), *some.tolist()))
 
 
-def _objects_in(record: Record, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(W,) bool twice: which windows show a part of an object, and which show at least half of one to learn."""
+def _visible(record: Record, windows: np.ndarray) -> np.ndarray:
+    """(G, W): how much of each object each window shows, square pixels."""
     boxes = record.boxes[:, None]
     sides = np.minimum(boxes[..., 2:], windows[:, 2:]) - np.maximum(boxes[..., :2], windows[:, :2])
+    area: np.ndarray = sides.clip(min=0).prod(axis=2)
+    return area
+
+
+def _taught(record: Record, windows: np.ndarray) -> np.ndarray:
+    """(G, W) bool: which objects are learned from which windows."""
     area = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(axis=1)
-    visible = sides.clip(min=0).prod(axis=2)  # (G, W)
-    return (visible > 0).any(axis=0), (visible >= MIN_VISIBLE * area[:, None])[~record.ignore & (area > 0)].any(axis=0)
+    enough: np.ndarray = _visible(record, windows) >= MIN_VISIBLE * area[:, None]
+    return enough & (~record.ignore & (area > 0))[:, None]
 
 
 def _tile(record: Record, window: Window) -> Record:

@@ -20,6 +20,8 @@ EPOCHS = {"end_to_end": ("epochs",), "alternating": ("rpn_epochs", "roi_epochs")
 STEPS = 6000
 """Steps of one image that a training should have."""
 MIN_EPOCHS, MAX_EPOCHS = 8, 40
+_ENOUGH_EPOCHS = 0.25
+"""Of the epochs without a budget: a shorter training says that it may be too short."""
 MIN_EPOCHS_OF_TILES = 4
 """Several tiles show the same object."""
 
@@ -249,16 +251,23 @@ def within_budget(train: TrainSettings, seconds: float, spent: float = 0) -> Cho
     epochs = {f"train.{name}": max(1, math.floor(getattr(train, name) * factor)) for name in names}
     before = " and ".join(str(getattr(train, name)) for name in names)
     reason = f"training may take {duration(budget)}; {before} epochs would take {duration(seconds)}"
-    return Choice(epochs, reason)
+    return Choice(epochs, reason + ("; so few epochs may not be enough" if factor < _ENOUGH_EPOCHS else ""))
 
 
-def warnings(found: Fingerprint, seen: Fingerprint, config: Config) -> Iterator[str]:
+def warnings(found: Fingerprint, seen: Fingerprint, config: Config, hidden: int) -> Iterator[str]:
     """Problems of the data that no setting solves, one sentence each.
 
     Args:
         seen: the fingerprint of the tiles; of the images if there are none.
         config: with the choices.
+        hidden: objects of which no tile shows half.
     """
+    if hidden:
+        yield (
+            f"{plural(hidden, 'object')} of {found.objects} will not be learned: no tile of "
+            f"{config.detector.image.tile} pixels shows half of them; if they matter, set detector.image.tile to a "
+            f"larger size"
+        )
     if found.images - found.empty_images < FEW_IMAGES:
         yield f"few training images have objects ({found.images - found.empty_images}): label at least {FEW_IMAGES}"
     rare = [name for name, each in found.classes.items() if each.objects < FEW_OBJECTS]

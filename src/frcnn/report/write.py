@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from frcnn.nn.faster_rcnn import FasterRCNN
 
 REPORT_FILE = "report.html"
-METRICS_FILE = "metrics.json"
-"""What `Metrics.to_json` gives."""
 _PACKAGES = ("frcnn", "torch", "torchvision", "timm")
 _PRIVATE = ("data.path", "base_model.weights")
 """Settings that are paths."""
@@ -67,7 +64,9 @@ def write_report(
 
 
 def _metrics_of(run_dir: Path) -> dict[str, Any]:
-    file = run_dir / METRICS_FILE
+    from frcnn.training.run_dir import EVALUATION_FILE
+
+    file = run_dir / EVALUATION_FILE
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is none; `frcnn evaluate {run_dir}` writes it")
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -76,6 +75,9 @@ def _metrics_of(run_dir: Path) -> dict[str, Any]:
 
 def _of_run(run_dir: Path) -> dict[str, Any]:
     """The parts that a run directory has."""
+    from frcnn.training.loggers import CURVES_FILE
+    from frcnn.training.run_dir import DATA_REPORT_FILE, PLAN_FILE
+
     content: dict[str, Any] = {"store_command": "frcnn report RUN_DIR --store-threshold"}
     if (run_dir / CONFIG_FILE).is_file():
         values, defaults = flat(dump(read_run_config(run_dir))), flat(dump(make_config()))
@@ -84,12 +86,12 @@ def _of_run(run_dir: Path) -> dict[str, Any]:
             for setting, value in values.items()
             if value != defaults.get(setting) and setting not in _PRIVATE
         ]
-    if (run_dir / "plan.yaml").is_file():
-        content["plan"] = (run_dir / "plan.yaml").read_text(encoding="utf-8")
-    if (run_dir / "curves.png").is_file():
-        content["curves"] = (run_dir / "curves.png").read_bytes()
-    if (run_dir / "data_report.json").is_file():
-        report = json.loads((run_dir / "data_report.json").read_text(encoding="utf-8"))
+    if (run_dir / PLAN_FILE).is_file():
+        content["plan"] = (run_dir / PLAN_FILE).read_text(encoding="utf-8")
+    if (run_dir / CURVES_FILE).is_file():
+        content["curves"] = (run_dir / CURVES_FILE).read_bytes()
+    if (run_dir / DATA_REPORT_FILE).is_file():
+        report = json.loads((run_dir / DATA_REPORT_FILE).read_text(encoding="utf-8"))
         content["data"] = [
             f"{each['kind']} ({each['level']}): {plural(each['count'], 'case')}" for each in report["counts"]
         ]
@@ -99,17 +101,26 @@ def _of_run(run_dir: Path) -> dict[str, Any]:
 def _about(records: Sequence[Record], run_dir: Path | None) -> Iterator[tuple[str, str]]:
     """Versions, machine, time, and what identifies data and model."""
     yield "evaluated images (SHA-256 of names and boxes, first 16 digits)", _data_hash(records)
-    if run_dir is not None and (run_dir / "model.safetensors").is_file():
-        digest = hashlib.sha256((run_dir / "model.safetensors").read_bytes()).hexdigest()
-        yield "model.safetensors (SHA-256, first 16 digits)", digest[:16]
-    if run_dir is not None and (seconds := _training_seconds(run_dir / "metrics.jsonl")):
-        yield "time of the training steps", duration(seconds)
+    if run_dir is not None:
+        yield from _about_run(run_dir)
     yield "versions", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
     yield (
         "machine of the evaluation",
         f"{plural(os.cpu_count() or 1, 'core')}, {platform.machine()}, {platform.system()}, "
         f"Python {platform.python_version()}",
     )
+
+
+def _about_run(run_dir: Path) -> Iterator[tuple[str, str]]:
+    from frcnn.nn.weights import MODEL_FILE
+    from frcnn.training.loggers import read_metrics
+    from frcnn.training.run_dir import METRICS_FILE
+
+    if (run_dir / MODEL_FILE).is_file():
+        digest = hashlib.sha256((run_dir / MODEL_FILE).read_bytes()).hexdigest()
+        yield f"{MODEL_FILE} (SHA-256, first 16 digits)", digest[:16]
+    if (run_dir / METRICS_FILE).is_file():
+        yield "time of the training steps", duration(sum(each.get("seconds", 0) for each in read_metrics(run_dir)))
 
 
 def _version(package: str) -> str:
@@ -125,11 +136,3 @@ def _data_hash(records: Sequence[Record]) -> str:
         digest.update(f"{Path(record.image).name}\0{record.class_names}".encode("utf-8", "surrogateescape"))
         digest.update(record.boxes.tobytes())
     return digest.hexdigest()[:16]
-
-
-def _training_seconds(file: Path) -> float:
-    """The sum of all steps in a metrics.jsonl; 0 without one."""
-    if not file.is_file():
-        return 0.0
-    steps = re.finditer(r'"event": "step".*?"seconds": ([\d.e+-]+)', file.read_text(encoding="utf-8"))
-    return sum(float(step[1]) for step in steps)
