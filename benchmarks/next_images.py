@@ -9,7 +9,6 @@ features alone ("diverse"), or as `frcnn annotate --next` does ("next"). All row
 Trainings have the default settings without a plan, and 600 steps of one image.
 """
 
-import json
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from compare.coco_folder import write_coco
 from compare.machine import machine
 from small_sets import SETS, Result, Results, run_missing
 
@@ -55,23 +55,6 @@ def train(images: Sequence[Record], seed: int, epochs: int) -> frcnn.Detector:
         run = Path(folder) / "run"
         result = frcnn.train(data, seed=seed, epochs=epochs, plan=False, out=run, progress=False)
         return result.detector
-
-
-def write_coco(images: Sequence[Record], folder: Path) -> Path:
-    """A folder of links to the images, with their annotations."""
-    folder.mkdir()
-    names = sorted({name for record in images for name in record.class_names})
-    content: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
-    content["categories"] = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
-    for index, record in enumerate(images):
-        link = folder / f"{index}{record.image.suffix}"
-        link.symlink_to(record.image.resolve())
-        content["images"].append({"id": index, "file_name": link.name})
-        for (x1, y1, x2, y2), name in zip(record.boxes.tolist(), record.class_names, strict=True):
-            box = {"bbox": [x1, y1, x2 - x1, y2 - y1], "category_id": names.index(name) + 1, "iscrowd": 0}
-            content["annotations"].append({"id": len(content["annotations"]) + 1, "image_id": index, **box})
-    (folder / "annotations.json").write_text(json.dumps(content))
-    return folder
 
 
 def at_random(
