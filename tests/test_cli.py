@@ -519,6 +519,30 @@ def test_predict_never_overwrites_an_input(
     capsys.readouterr()
 
 
+def test_what_links_of_a_run_directory_point_to_is_never_written(
+    tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("metrics.json", "report.html"):
+        (elsewhere / name).write_text("mine")
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(elsewhere / name)
+    for name in ("images", "predictions"):
+        (elsewhere / name).mkdir()
+        shutil.rmtree(run / name, ignore_errors=True)
+        (run / name).symlink_to(elsewhere / name)
+    before = contents(elsewhere)
+    assert main(["evaluate", str(run)]) == 0
+    assert main(["predict", str(run), str(photo), "--threshold", "0"]) == 0
+    assert contents(elsewhere) == before
+    for name in ("metrics.json", "report.html", "images", "predictions"):
+        assert not (run / name).is_symlink()
+    assert list((run / "images").iterdir())
+    assert [file.name for file in (run / "predictions").iterdir()] == [f"{photo.stem}-detections.jpg"]
+    capsys.readouterr()
+
+
 def test_numbers_and_nouns_agree() -> None:
     assert [plural(count, "image") for count in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
     assert [plural(count, "class", "classes") for count in (1, 2)] == ["1 class", "2 classes"]

@@ -1,10 +1,11 @@
 """Files and folders that are written whole or not at all."""
 
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,8 @@ CONFIG_FILE, LOCAL_FILE = "config.yaml", "local.yaml"
 """Of a run directory: its settings, and the paths of this machine."""
 PARTIAL = ".partial-"
 """Prefix of the hidden files and folders that are being written."""
+JOURNAL = ".frcnn-changes-"
+"""Prefix of the hidden files that say which files are to be replaced together."""
 
 
 @contextmanager
@@ -29,23 +32,86 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write_all(*paths: Path) -> Iterator[list[Path]]:
-    """`atomic_write` for files that belong together: all are on the disk before the first one is replaced."""
-    paths = tuple(path.resolve() for path in paths)  # a symbolic link stays, and its target is written
+    """`atomic_write` for files of one folder that belong together. If a process is killed while it replaces them,
+    `finish_changes` replaces the others."""
+    paths = tuple(path.absolute() for path in paths)  # a link is replaced, its target is not written
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
+        finish_changes(path.parent)
     partials = [_partial(path) for path in paths]
     try:
         modes = [_default_mode(partial) for partial in partials]
         yield partials
-        for partial in partials:
+        for partial, path, mode in zip(partials, paths, modes, strict=True):
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
-        for partial, path, mode in zip(partials, paths, modes, strict=True):
             partial.chmod(path.stat().st_mode if path.is_file() else mode)
-            os.replace(partial, path)
+        if len(paths) == 1:
+            os.replace(partials[0], paths[0])
+        else:
+            _change(paths[0].parent, dict(zip(partials, paths, strict=True)))
     finally:
         for partial in partials:
             partial.unlink(missing_ok=True)
+
+
+def remove_all(*paths: Path) -> None:
+    """Remove files of one folder that belong together: all of them, or none."""
+    paths = tuple(path.absolute() for path in paths if path.is_file())
+    if paths:
+        finish_changes(paths[0].parent)
+        _change(paths[0].parent, dict.fromkeys(paths))
+
+
+def _change(folder: Path, changes: Mapping[Path, Path | None]) -> None:
+    """Rename files of a folder, by way of a journal.
+
+    Args:
+        changes: file -> its new path; None: it is removed.
+    """
+    if any(path.parent != folder for path in (*changes, *filter(None, changes.values()))):
+        raise ValueError(f"{folder}: files that belong together must be in one folder")
+    journal = folder / f"{JOURNAL}{secrets.token_hex(4)}.json"
+    partial = _partial(journal)
+    content = json.dumps({old.name: None if new is None else new.name for old, new in changes.items()})
+    partial.write_text(content, encoding="utf-8", errors="surrogateescape")
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, journal)  # from here on, the change is made, by this process or by the next one
+    _finish(journal)
+
+
+def finish_changes(folder: Path) -> dict[str, bool]:
+    """Make the changes to a folder that killed processes had begun.
+
+    Returns:
+        The names of the files; True: it is new, False: it was removed.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    changed: dict[str, bool] = {}
+    for journal in sorted(folder.glob(f"{JOURNAL}*.json")):
+        changed |= _finish(journal)
+    return changed
+
+
+def _finish(journal: Path) -> dict[str, bool]:
+    try:
+        changes = json.loads(journal.read_text(encoding="utf-8", errors="surrogateescape"))
+    except FileNotFoundError:  # another process was faster
+        return {}
+    names = [name for pair in changes.items() for name in pair if name is not None]
+    if any(Path(name).name != name for name in names):
+        raise ValueError(f"{journal}: names a file of another folder, so frcnn did not write it; remove it")
+    for old, new in changes.items():
+        with suppress(FileNotFoundError):  # the killed process came so far, or another one was faster
+            if new is None:
+                os.unlink(journal.with_name(old))
+            else:
+                os.replace(journal.with_name(old), journal.with_name(new))
+    journal.unlink(missing_ok=True)
+    return {old if new is None else new: new is not None for old, new in changes.items()}
 
 
 @contextmanager
@@ -81,6 +147,13 @@ def _default_mode(path: Path) -> int:
     mode = path.stat().st_mode
     path.unlink()
     return mode
+
+
+def replace_links(folder: Path, *names: str) -> None:
+    """Remove links of these names from a folder, whose targets would be written to. Their targets stay."""
+    for path in (folder / name for name in names):
+        if path.is_symlink():
+            path.unlink()
 
 
 def remove_partial(folder: Path) -> None:

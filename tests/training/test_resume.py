@@ -332,6 +332,19 @@ def test_a_disk_that_is_full_of_proposals_is_a_clear_error_too(data: Path, tmp_p
     assert (run / "model.safetensors").is_file()
 
 
+def test_a_link_in_place_of_the_metrics_is_replaced(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InterruptError):
+        train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=interrupt_after(4))
+    outside = tmp_path / "outside"
+    outside.write_text("mine, and not to be cut off\n" * 100)
+    for name in ("metrics.jsonl", ".lock"):
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+        (tmp_path / "run" / name).symlink_to(outside)
+    train_tiny(data, tmp_path / "run", EVERY_STEP)
+    assert outside.read_text() == "mine, and not to be cut off\n" * 100
+    assert not (tmp_path / "run" / "metrics.jsonl").is_symlink()
+
+
 def test_partial_files_of_killed_processes_are_removed(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InterruptError):
         train_tiny(data, tmp_path / "run", EVERY_STEP, on_step=interrupt_after(4))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frcnn import distributed
 from frcnn.cli.progress import CountProgress
-from frcnn.files import atomic_write, write_text
+from frcnn.files import atomic_write, replace_links, write_text
 
 if TYPE_CHECKING:
     from frcnn.config import DrawSettings
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from frcnn.nn.faster_rcnn import FasterRCNN
 
 _JPEG_SIDE = 65_500  # pixels: libjpeg writes no larger pictures
+_PICTURES = "images"
+"""The folder of a run directory for pictures of the test images."""
 _FEW = 10  # images: one object more or less changes their AP visibly
 
 
@@ -99,7 +101,8 @@ def save_pictures(model: "FasterRCNN", metrics: "Metrics", run_dir: Path) -> Non
     """Draw the detections into images/ of the run directory, unless `detector.draw.save` is off."""
     draw = model.settings.detector.draw
     if draw.save and distributed.is_main_process():
-        folder = run_dir / "images"
+        replace_links(run_dir, _PICTURES)
+        folder = run_dir / _PICTURES
         files = picture_files([str(each.path) for each in metrics.detections], folder)
         for detections, file in zip(metrics.detections, files, strict=True):
             write_picture(model, detections, file, score_threshold=draw.score_threshold, draw=draw)
@@ -112,7 +115,7 @@ def picture_files(images: Sequence[str | Path], folder: Path) -> Iterator[Path]:
     for image in images:
         stem = Path(image).stem
         names = (f"{stem}{ending}-detections.jpg" for ending in chain([""], (f"-{i}" for i in count(2))))
-        file = next(file for name in names if (file := (folder / name).resolve()) not in used)
+        file = next(file for name in names if (file := folder.resolve() / name) not in used)
         used.add(file)
         yield file
 

@@ -22,10 +22,14 @@ from frcnn.cli.options import (
 )
 from frcnn.cli.output import picture_files, text_beside_json, write_json, write_picture
 from frcnn.cli.progress import CountProgress
+from frcnn.files import replace_links
 from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.inference.results import Detections
+
+_PICTURES = "predictions"
+"""The folder of a run directory for pictures of predictions."""
 
 
 def register(commands: Commands) -> None:
@@ -70,7 +74,8 @@ def run(options: argparse.Namespace) -> int:
     images = [Path(str(image)) for image in list_images([path for text in options.images for path in _expand(text)])]
     folder: Path | None = options.out
     if folder is None and options.model.is_dir():
-        folder = options.model / "predictions"
+        replace_links(options.model, _PICTURES)
+        folder = options.model / _PICTURES
     if folder is not None:
         _require_writable(folder)
     files = list(picture_files(images, folder or Path()))

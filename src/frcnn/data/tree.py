@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import AmbiguousImageError, ImageNotFoundError
-from frcnn.files import CONFIG_FILE, LOCAL_FILE
+from frcnn.files import CONFIG_FILE, JOURNAL, LOCAL_FILE, finish_changes
 from frcnn.messages import plural
 
 MAX_FILES = 5_000_000
@@ -80,6 +80,11 @@ class Tree:
             junk = [name for name in names if name.startswith(".") or name.lower() in _JUNK_DIRS]
             self.skipped["hidden folders"] += len(junk)
             names[:] = sorted(set(names) - set(junk))
+            if any(name.startswith(JOURNAL) for name in files):  # a process was killed while it changed annotations
+                changed = finish_changes(Path(folder))
+                files = [
+                    *{name for name in files if changed.get(name, True)} | {n for n, new in changed.items() if new}
+                ]
             for name in files:
                 kind = _junk(name)
                 if kind:

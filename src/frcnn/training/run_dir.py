@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from frcnn import distributed
 from frcnn.config import CONFIG_FILE, Config, dump, dump_run, flat, read_run_config
-from frcnn.files import remove_partial, write_text
+from frcnn.files import remove_partial, replace_links, write_text
 from frcnn.nn.weights import MODEL_FILE
 
 METRICS_FILE = "metrics.jsonl"
@@ -89,6 +89,8 @@ def claimed(run_dir: Path, config: Config) -> Iterator[None]:
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
+        if distributed.is_main_process():
+            replace_links(run_dir, METRICS_FILE, LOCK_FILE, CACHE_FOLDER)
         if not distributed.is_main_process():
             distributed.barrier()
             if not (run_dir / CONFIG_FILE).is_file():

@@ -601,7 +601,20 @@ def test_parts_of_objects_and_lists_with_the_same_image_in_pascal_voc(tmp_path: 
     assert file.read_text().count("<object>") == 2
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_a_file_outside_that_a_link_points_to_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    folder = write(tmp_path / "data", "labelme")
+    target = tmp_path / "1.json"
+    (folder / "1.json").rename(target)
+    (folder / "1.json").symlink_to(target)
+    before = target.read_bytes()
+    editor = Editor(folder, DataSettings())
+    assert change(editor, place_of(editor, "1.png"), []) == []
+    assert target.read_bytes() == before
+    assert not (folder / "1.json").is_symlink()
+
+
+def test_a_link_inside_the_folder_stays_a_link(tmp_path: Path) -> None:
     folder = write(tmp_path, "labelme")
     target = tmp_path / "store" / "1.json"
     target.parent.mkdir()
@@ -623,6 +636,15 @@ def test_what_a_killed_process_left_disturbs_nobody(form: str, tmp_path: Path) -
         file.with_name(f".partial-1-{file.name}").write_bytes(file.read_bytes()[:10])
     assert as_trained(folder) == before
     assert Editor(folder, DataSettings()).counts.count(None) == 1
+
+
+@pytest.mark.parametrize("form", EDITABLE)
+def test_a_process_killed_at_any_moment_leaves_the_old_annotation_or_the_new_one(form: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, form)
+    script = Path(__file__).with_name("crashes.py")
+    found = json.loads(subprocess.check_output([sys.executable, script, folder, "extra.png"], text=True))
+    assert found["wrong"] == []
+    assert found["operations"] >= 15
 
 
 def test_an_odd_file_of_labelme_does_not_shut_the_folder(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from frcnn.data.problems import (
 )
 from frcnn.data.records import Annotation, Record, make_record
 from frcnn.data.tree import Tree
-from frcnn.files import atomic_write_all
+from frcnn.files import atomic_write_all, remove_all
 from frcnn.messages import plural
 
 if TYPE_CHECKING:
@@ -129,8 +129,7 @@ def write_image(
         if objects:
             raise ValueError(f"{image}: images in negative/ must not have objects; move it to positive/")
     elif objects is None:
-        boxes_file(image).unlink(missing_ok=True)
-        labels_file(image).unlink(missing_ok=True)
+        remove_all(boxes_file(image), labels_file(image))
     else:
         _write(image, [each.box for each in objects], [each.name for each in objects])
 
