@@ -31,7 +31,7 @@ from frcnn.evaluation.matching import iou_matrix
 from frcnn.evaluation.suspects import SuspectKind
 
 HERE = Path(__file__).parent
-ROWS = {"--crossval": [], "--crossval, 10 epochs": ["--set", "train.epochs=10"]}
+ROWS = {"crossval": [], "crossval, 10 epochs": ["--set", "train.epochs=10"]}
 REMOVED, MOVED, SWAPPED = 0.1, 0.05, 0.05
 KINDS = {"removed": SuspectKind.MISSING, "moved": SuspectKind.PLACE, "swapped": SuspectKind.CLASS}
 
@@ -133,7 +133,7 @@ def _cell(runs: Sequence[Result], kind: str) -> str:
 
 
 def main() -> None:
-    run_missing(__doc__, HERE / "wrong_labels.json", list(ROWS), ["--crossval"], find, report)
+    run_missing(__doc__, HERE / "wrong_labels.json", list(ROWS), ["crossval"], find, report)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ def test_an_interruption_is_no_traceback(
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("frcnn.training.train.train", interrupt)
     assert main(["train", str(tmp_path)]) == 130
-    expected = "frcnn: interrupted; run the same command again to resume from the last checkpoint\n"
+    expected = "frcnn: interrupted; run the same command again to continue\n"
     assert capsys.readouterr().err == expected
     monkeypatch.setattr("frcnn.tools.toy.write_toy", interrupt)
     assert main(["data", "toy", str(tmp_path / "toy")]) == 130
@@ -364,7 +364,7 @@ def test_options_are_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main([*command, "--resume"]) == 0
     assert "holds a trained model already; there is nothing to resume" in capsys.readouterr().out
     assert main([*command, "--skip-existing"]) == 0
-    assert "holds a trained model already; training is skipped" in capsys.readouterr().out
+    assert "holds a trained model already; it is not trained again" in capsys.readouterr().out
     assert contents(run)["model.safetensors"] == before
     assert main(["train", str(tmp_path / "data"), *TRAIN, "--resume", "--out", str(tmp_path / "no")]) == 2
     assert "no: there is no interrupted run" in capsys.readouterr().err

@@ -1,5 +1,8 @@
 """Files and folders that are written whole or not at all."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +74,22 @@ def test_new_files_have_the_rights_of_new_files_and_old_ones_keep_theirs(tmp_pat
     file.chmod(0o640)
     write_text(file, "new")
     assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_folders_of_killed_processes_are_removed_and_those_of_others_stay(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for process, name in ((dead.pid, "out"), (os.getppid(), "out"), (dead.pid, "other"), ("x", "out")):
+        (tmp_path / f".partial-{process}-abcdef-{name}").mkdir()
+    with atomic_dir(tmp_path / "out") as partial:
+        (partial / "a").touch()
+    expected = {
+        "out",
+        f".partial-{os.getppid()}-abcdef-out",
+        f".partial-{dead.pid}-abcdef-other",
+        ".partial-x-abcdef-out",
+    }
+    assert {path.name for path in tmp_path.iterdir()} == expected
 
 
 @pytest.mark.parametrize("exists", [True, False])

@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all."""
 
+import glob
 import json
 import os
 import secrets
@@ -126,6 +127,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FileExistsError(f"{path}: exists and is not overwritten; choose another folder, or delete it first")
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     partial = _partial(path)
     partial.mkdir()
     try:
@@ -139,6 +141,26 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 def _partial(path: Path) -> Path:
     return path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(3)}-{path.name}")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the hidden folders that killed processes left where they would have written `path`."""
+    if os.name != "posix":  # elsewhere, asking whether a process lives may end it
+        return
+    for folder in path.parent.glob(f"{PARTIAL}*-{glob.escape(path.name)}"):
+        process = folder.name.removeprefix(PARTIAL).partition("-")[0]
+        if folder.is_dir() and not folder.is_symlink() and process.isdecimal() and not _is_alive(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 def _default_mode(path: Path) -> int:

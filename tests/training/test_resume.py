@@ -172,6 +172,32 @@ def test_a_killed_process_resumes_with_the_same_command(data: Path, tmp_path: Pa
     assert not list(out.glob(".*"))
 
 
+@pytest.mark.parametrize("moment", ["remove_leftovers", "draw_curves", "evaluate"])
+def test_a_run_that_is_interrupted_after_its_last_step_is_finished(
+    moment: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise InterruptError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"frcnn.training.train.{moment}", interrupt)
+        with pytest.raises(InterruptError):
+            train_tiny(data, None, EVERY_STEP)
+    (run,) = (tmp_path / "runs").iterdir()
+    before = weights(run)
+    result = train_tiny(data, None, EVERY_STEP)
+    assert (result.run_dir.resolve(), result.trained) == (run, False)
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == [run.name]
+    torch.testing.assert_close(weights(run), before, rtol=0, atol=0)
+    assert metrics_of(run)
+    assert (run / "curves.png").is_file()
+    assert not list(run.glob(".*"))
+    assert not (run / "checkpoint.pt").exists()
+    assert train_tiny(data, None, EVERY_STEP).run_dir.name == f"{run.name}-2"  # nothing is left to do there
+
+
 # --------------------------------------------------------------------------------------------- which run resumes
 
 

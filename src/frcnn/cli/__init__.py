@@ -117,9 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `frcnn layers NAME | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at the end
         return 141
-    except KeyboardInterrupt:
-        hint = "; run the same command again to resume from the last checkpoint" if options.command == "train" else ""
-        print(f"frcnn: interrupted{hint}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print("; ".join(["frcnn: interrupted", *map(str, error.args)]), file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,15 @@ _JPEG_SIDE = 65_500  # pixels: libjpeg writes no larger pictures
 _PICTURES = "images"
 """The folder of a run directory for pictures of the test images."""
 _FEW = 10  # images: one object more or less changes their AP visibly
+
+
+@contextmanager
+def interrupted_with(hint: str) -> Iterator[None]:
+    """Say what to do next if the block is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(hint) from None
 
 
 def text_beside_json(file: str | None) -> AbstractContextManager[Any]:

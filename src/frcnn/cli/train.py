@@ -12,7 +12,7 @@ from frcnn.cli.options import (
     data_settings,
     time_span,
 )
-from frcnn.cli.output import print_evaluation, save_pictures, write_run_report
+from frcnn.cli.output import interrupted_with, print_evaluation, save_pictures, write_run_report
 
 _VALUES = ("budget", "epochs", "batch_size", "lr", "device", "seed", "scheme", "precision", "logger")
 _SWITCHES = ("deterministic", "smoke_test", "skip_existing")
@@ -90,23 +90,24 @@ def run(options: argparse.Namespace) -> None:
     settings = parse_overrides(data_settings(options))
     settings |= {f"train.{name}": getattr(options, name) for name in _VALUES if getattr(options, name) is not None}
     settings |= {f"train.{name}": True for name in _SWITCHES if getattr(options, name)}
-    result = train(
-        options.data,
-        out=options.out,
-        base_model=options.base_model,
-        recipe=options.recipe,
-        weights=options.weights,
-        settings=settings,
-        config=options.config,
-        plan=not options.no_plan,
-        offline=options.offline,
-        resume=options.resume,
-        callbacks=[TrainingLog()],
-        progress=False,
-    )
+    with interrupted_with("run the same command again to continue"):
+        result = train(
+            options.data,
+            out=options.out,
+            base_model=options.base_model,
+            recipe=options.recipe,
+            weights=options.weights,
+            settings=settings,
+            config=options.config,
+            plan=not options.no_plan,
+            offline=options.offline,
+            resume=options.resume,
+            callbacks=[TrainingLog()],
+            progress=False,
+        )
     run_dir = result.run_dir
     if not result.trained:
-        reason = "there is nothing to resume" if options.resume else "training is skipped (train.skip_existing)"
+        reason = "there is nothing to resume" if options.resume else "it is not trained again"
         print(f"{run_dir} holds a trained model already; {reason}")
     if result.best is not None:
         print(f"{MODEL_FILE} has the weights of epoch {result.best.epoch}, the best; {LAST_FILE} those of the last")
@@ -117,5 +118,6 @@ def run(options: argparse.Namespace) -> None:
         )
         return
     print_evaluation(result.metrics)
-    save_pictures(result.detector.model, result.metrics, run_dir)
-    write_run_report(result.detector, result.metrics, run_dir)
+    with interrupted_with(f"the model is trained; `frcnn evaluate {run_dir}` draws pictures and a report"):
+        save_pictures(result.detector.model, result.metrics, run_dir)
+        write_run_report(result.detector, result.metrics, run_dir)

@@ -45,7 +45,8 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def choose_run_dir(config: Config, out: str | Path | None, *, resume: bool) -> tuple[Path, bool]:
-    """The run directory for a training, and whether it holds the trained model already.
+    """The run directory for a training, and whether it holds the trained model already: one of an earlier training, or
+    of this one, if it was interrupted later, while it measured.
 
     Args:
         out: the run directory; None: the interrupted run in runs/DATA-BASEMODEL with these settings, else a new one.
@@ -59,14 +60,13 @@ def choose_run_dir(config: Config, out: str | Path | None, *, resume: bool) -> t
     run_dir = Path(out) if out is not None else _interrupted_run(name, config)
     if run_dir is None:
         run_dir = Path("runs") / name if config.train.skip_existing else new_run_dir(None, name)
-    if is_finished(run_dir) and (config.train.skip_existing or resume):
-        remove_leftovers(run_dir)
+    if is_trained(run_dir) and (config.train.skip_existing or resume):
         return run_dir, True
     if resume and not is_unfinished(run_dir):
         reason = _why_not_resumed(name, config) if out is None else f"{run_dir}: there is no interrupted run"
         raise FileNotFoundError(f"{reason}; train without resume (--resume) to start a new run")
     _require_usable(run_dir, config)
-    return run_dir, False
+    return run_dir, is_trained(run_dir)
 
 
 def new_run_dir(out: str | Path | None, name: str) -> Path:
@@ -135,18 +135,24 @@ def locked(run_dir: Path) -> Iterator[None]:
 
 
 def remove_leftovers(run_dir: Path) -> None:
-    """Remove the files that only serve to resume."""
-    for file in (run_dir / CHECKPOINT_FILE, run_dir / UNFINISHED_FILE, *run_dir.glob("proposals-*.npy")):
+    """Remove the files that only serve to resume a training."""
+    for file in (run_dir / CHECKPOINT_FILE, *run_dir.glob("proposals-*.npy")):
         file.unlink(missing_ok=True)
     shutil.rmtree(run_dir / CACHE_FOLDER, ignore_errors=True)
 
 
+def mark_finished(run_dir: Path) -> None:
+    """Nothing is left to do: the same command starts a new run."""
+    remove_leftovers(run_dir)
+    (run_dir / UNFINISHED_FILE).unlink(missing_ok=True)
+
+
 def is_unfinished(run_dir: Path) -> bool:
     """Whether an interrupted run is there, which can resume."""
-    return (run_dir / UNFINISHED_FILE).is_file() and (run_dir / CONFIG_FILE).is_file() and not is_finished(run_dir)
+    return (run_dir / UNFINISHED_FILE).is_file() and (run_dir / CONFIG_FILE).is_file()
 
 
-def is_finished(run_dir: Path) -> bool:
+def is_trained(run_dir: Path) -> bool:
     """Whether a trained model is there."""
     return (run_dir / MODEL_FILE).is_file()
 

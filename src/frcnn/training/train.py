@@ -59,6 +59,7 @@ from frcnn.training.run_dir import (
     choose_run_dir,
     claimed,
     is_unfinished,
+    mark_finished,
     remove_leftovers,
 )
 from frcnn.training.schedule import images_per_step
@@ -214,8 +215,8 @@ def train(
                 planned = plan_for(dataset, merged, named, weights=source)
                 merged = planned.config
             start = _Start(merged, planned, *choose_run_dir(merged, out, resume=resume))
-        merged, planned, run_dir, finished = distributed.broadcast_object(start)  # type: ignore[misc]
-        if finished:
+        merged, planned, run_dir, trained = distributed.broadcast_object(start)  # type: ignore[misc]
+        if trained:
             dataset = open_dataset(Path(str(merged.data.path)), merged.data, ("test",))
             model, best, planned = load_model(run_dir, device=merged.train.device), None, None
         else:
@@ -225,16 +226,12 @@ def train(
             model, best, planned = _train(
                 merged, planned, dataset, run_dir, weights, offline=offline, callbacks=callbacks
             )
-            if merged.train.export_native and distributed.is_main_process():
-                from frcnn.export.export import export
-
-                def log(message: str) -> None:
-                    for callback in callbacks:
-                        callback.on_export(message)
-
-                export(model, "onnx", run_dir / "model.onnx", data=dataset, log=log)
+        if not trained or is_unfinished(run_dir):
+            _draw_and_export(merged, model, dataset, run_dir, callbacks)
         metrics = _evaluate(model, dataset, run_dir, callbacks, merged.data.workers)
-        return TrainResult(run_dir, Detector(model, path=run_dir), dataset, metrics, not finished, planned, best)
+        if distributed.is_main_process():
+            mark_finished(run_dir)
+        return TrainResult(run_dir, Detector(model, path=run_dir), dataset, metrics, not trained, planned, best)
 
 
 def _argument_for(name: str, arguments: Collection[str]) -> str:
@@ -280,7 +277,8 @@ class _Start(NamedTuple):
     config: Config
     plan: Plan | None
     run_dir: Path
-    finished: bool
+    trained: bool
+    """It holds the trained model already."""
 
 
 def _train(
@@ -456,11 +454,27 @@ def _store(state: TrainingState, run_dir: Path) -> FasterRCNN:
             save_model(model, run_dir / LAST_FILE)
             os.replace(run_dir / BEST_FILE, run_dir / MODEL_FILE)
         remove_leftovers(run_dir)
-        draw_curves(run_dir)
     distributed.barrier()  # the model is stored
     if state.best is not None:
         model = load_model(run_dir, device=settings.device)
     return model
+
+
+def _draw_and_export(
+    config: Config, model: FasterRCNN, dataset: Dataset, run_dir: Path, callbacks: Sequence[Callback]
+) -> None:
+    """The curves, and the exported file if the settings ask for one."""
+    if not distributed.is_main_process():
+        return
+    draw_curves(run_dir)
+    if config.train.export_native:
+        from frcnn.export.export import export
+
+        def log(message: str) -> None:
+            for callback in callbacks:
+                callback.on_export(message)
+
+        export(model, "onnx", run_dir / "model.onnx", data=dataset, log=log)
 
 
 def _evaluate(
