@@ -1,12 +1,23 @@
 """Parts of messages: counts with singular or plural, times, and commands."""
 
+import reprlib
 import shlex
 from pathlib import Path
+
+_REPR = reprlib.Repr()
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxset = 20
+_REPR.maxstring = _REPR.maxother = 200
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """E.g. "1 image", "2 images"; `nouns`: the plural, if it is not `noun` with an s."""
     return f"{count} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
+def short(value: object) -> str:
+    """A value from a file, as Python writes it; its beginning, if it is long."""
+    text = _REPR.repr(value)
+    return text if len(text) <= 400 else f"{text[:400]}..."
 
 
 def duration(seconds: float) -> str:

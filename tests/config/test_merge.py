@@ -338,7 +338,7 @@ def test_list_arithmetic() -> None:
     ["[1]*x", "[1]*2.5", "[1]*10+0.1", "[1]*", "[print(1)]*2", "[1]**2", "[1]*-1", "[[1]]*2", "[1]*1000001"],
 )
 def test_what_is_not_a_list_of_numbers_is_refused(value: str) -> None:
-    with pytest.raises(ValueError, match=r"'train\.lr' = .*: not a list of numbers; write e\.g\."):
+    with pytest.raises(ValueError, match=r"'train\.lr' = .*: not a list of at most 100,000 numbers; write e\.g\."):
         overridden(f"train.lr={value}")
 
 

@@ -14,6 +14,8 @@ from frcnn.config.cntk import NAMES, ours
 from frcnn.config.dump import dump, flat
 from frcnn.config.presets import combine
 from frcnn.config.schema import Config, Settings
+from frcnn.messages import short
+from frcnn.yaml_text import load_yaml
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -175,7 +177,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such config file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a YAML file: {error}") from None
     if not isinstance(values, dict):
@@ -214,7 +216,7 @@ def _parse(override: str) -> tuple[str, Any]:
     if text.startswith("(") and text.endswith(")"):  # a tuple
         text = f"[{text[1:-1]}]"
     try:
-        return name, yaml.safe_load(text)
+        return name, load_yaml(text)
     except yaml.YAMLError:  # e.g. "[0.001]*10+[0.0001]*10"
         return name, text
 
@@ -237,7 +239,7 @@ def _explain(problem: Any) -> str:
         case "model_type":
             example = next(key for key, _ in leaf_fields(Config) if key.startswith(f"{where}."))
             return f"setting '{where}' is a group; set one of its members, e.g. '{example}'"
-    return f"setting '{where}' = {value!r}: {rule[0].lower()}{rule[1:]}"
+    return f"setting '{where}' = {short(value)}: {rule[0].lower()}{rule[1:]}"
 
 
 def hint_for(name: str) -> str:

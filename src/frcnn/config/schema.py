@@ -21,6 +21,8 @@ Rgb = tuple[float, float, float]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
+MAX_LIST = 100_000
+"""Numbers in a list."""
 GROUPS = 32
 """Of group norm: Wu & He 2018, arXiv:1803.08494."""
 
@@ -35,18 +37,22 @@ def _numbers(value: Any) -> Any:
         return _listed(value)
     try:
         return _list_arithmetic(ast.parse(value, mode="eval").body)
-    except (SyntaxError, TypeError, ValueError):
-        raise ValueError("not a list of numbers; write e.g. [0.01]*10+[0.001]*5") from None
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):  # the last ones: brackets in brackets
+        raise ValueError(f"not a list of at most {MAX_LIST:,} numbers; write e.g. [0.01]*10+[0.001]*5") from None
 
 
 def _list_arithmetic(node: ast.expr) -> list[float]:
     match node:
         case ast.List(elts=items):
             return [float(ast.literal_eval(item)) for item in items]
-        case ast.BinOp(left=left, op=ast.Mult(), right=ast.Constant(value=int(count))) if count <= 100_000:
-            return _list_arithmetic(left) * count
+        case ast.BinOp(left=left, op=ast.Mult(), right=ast.Constant(value=int(count))):
+            numbers = _list_arithmetic(left)
+            if len(numbers) * count <= MAX_LIST:
+                return numbers * count
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _list_arithmetic(left) + _list_arithmetic(right)
+            numbers = _list_arithmetic(left) + _list_arithmetic(right)
+            if len(numbers) <= MAX_LIST:
+                return numbers
     raise ValueError
 
 

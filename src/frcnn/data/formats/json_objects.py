@@ -45,6 +45,7 @@ from frcnn.data.problems import (
 from frcnn.data.records import ONLY_CLASS, Record, same_objects
 from frcnn.data.tree import Tree
 from frcnn.messages import plural
+from frcnn.yaml_text import load_yaml
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -90,7 +91,6 @@ _MARK = re.compile(
     rb'[\w"\s]\b(\w*box\w*|x_?min|x[01]?|left|top_?x|rects?|polygon|points|vertices|geometry|coordinates|amodal)"?\s*:|<loc_?\d',
     re.IGNORECASE,
 )
-_YamlLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the former is ten times as fast
 _CITYSCAPES = re.compile(r"_gt(Fine_polygons|Coarse_polygons|Bbox[A-Za-z0-9]*)$")
 
 
@@ -238,7 +238,7 @@ def _content(file: Path) -> _Content:
         if suffix in _CSV:
             value = read_rows(file)
         else:
-            value = yaml.load(read_text(file), _YamlLoader) if suffix in _YAML else read_json(file, object, _FORM)
+            value = load_yaml(read_text(file)) if suffix in _YAML else read_json(file, object, _FORM)
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: not YAML ({error})") from None
     except ValueError as error:

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from frcnn.data.formats.lines import error_at
 from frcnn.data.problems import AnnotationError
 
+_MAX_DEPTH = 60
 _ENCODING = re.compile(rb"<\?xml[^>]*encoding\s*=\s*[\"']([\w.-]+)")
 _BEFORE_ROOT = re.compile(r"<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>", re.DOTALL)
 _ROOT = re.compile(r"\s*<([\w:.-]+)")
@@ -70,6 +71,11 @@ def read_xml(file: Path, root_name: str) -> ElementTree.Element:
     except ElementTree.ParseError as error:
         what = str(error).partition(":")[0]
         raise error_at(file, f"{reason} ({what})", text, position=error.position) from None
+    level, depth = [root], 0
+    while level:
+        level, depth = [child for element in level for child in element], depth + 1
+        if depth > _MAX_DEPTH:
+            raise AnnotationError(file, f"{reason} (it nests more than {_MAX_DEPTH} levels deep)")
     if not has_tag(root, root_name):
         raise AnnotationError(file, f"begins with <{root.tag}>, not with <{root_name}>", "line 1")
     return root

@@ -15,6 +15,7 @@ from frcnn.data.formats.lines import read_lines, read_text
 from frcnn.data.problems import ImageNotFoundError
 from frcnn.data.tree import Tree, split_in
 from frcnn.messages import train_command
+from frcnn.yaml_text import load_yaml
 
 Names = Mapping[int, str]
 _SPLITS = ("train", "val", "valid", "validation", "test")
@@ -87,7 +88,7 @@ def read_description(file: Path) -> Description:
         return _read_darknet(file)
     text = read_text(file)
     try:
-        content = yaml.load(text, Loader=yaml.BaseLoader)  # names are text: no is not False
+        content = load_yaml(text, yaml.BaseLoader)  # names are text: no is not False
     except yaml.YAMLError as error:
         tab = "; YAML takes spaces, no tabs" if "\t" in text else ""
         raise ValueError(f"{file}: not a YAML file that can be read ({error}){tab}") from None

@@ -1,0 +1,65 @@
+"""YAML from strangers: what a text may ask for is bounded, before anything is built from it.
+
+YAML can name a part and repeat it, so that a text of a few lines stands for billions of values; and its parsers nest as
+deep as the text does, until the process ends.
+"""
+
+from typing import Any
+
+import yaml
+
+MAX_CHARACTERS = 100_000_000
+MAX_DEPTH = 60
+MAX_REPEATED = 100_000
+"""Values that repeated parts (aliases) may add."""
+_FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
+
+
+def load_yaml(text: str, loader: Any = _FAST) -> Any:
+    """The content of a text.
+
+    Args:
+        loader: `yaml.BaseLoader` leaves all values as text.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or asks for more than the bounds above.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise yaml.YAMLError(f"it has {len(text):,} characters; {MAX_CHARACTERS:,} are allowed")
+    _require_bounded(text)
+    try:
+        return yaml.load(text, loader)
+    except (ValueError, OverflowError, TypeError) as error:  # e.g. the date 2024-13-45, or a list as a key
+        if isinstance(error, yaml.YAMLError):
+            raise
+        raise yaml.YAMLError(str(error)) from None
+
+
+def _require_bounded(text: str) -> None:
+    """
+    Raises:
+        yaml.YAMLError: the text nests too deep, or repeats too much.
+    """
+    sizes = [0]  # of the collections that are open: the values in each, repeated ones included
+    anchors: list[str | None] = []  # their names
+    named: dict[str, int] = {}
+    repeated = 0
+    for event in yaml.parse(text, Loader=_FAST):
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(sizes) > MAX_DEPTH:
+                raise yaml.YAMLError(f"it nests more than {MAX_DEPTH} levels deep")
+            sizes.append(1)
+            anchors.append(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            size, anchor = sizes.pop(), anchors.pop()
+            sizes[-1] += size
+            if anchor is not None:
+                named[anchor] = size
+        elif isinstance(event, yaml.ScalarEvent):
+            sizes[-1] += 1
+        elif isinstance(event, yaml.AliasEvent):
+            size = named.get(event.anchor, 1)
+            sizes[-1] += size
+            repeated += size
+            if repeated > MAX_REPEATED:
+                raise yaml.YAMLError(f"its aliases (*{event.anchor[:40]}) stand for more than {MAX_REPEATED:,} values")
