@@ -10,10 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from frcnn.messages import short
+
 CONFIG_FILE, LOCAL_FILE = "config.yaml", "local.yaml"
 """Of a run directory: its settings, and the paths of this machine."""
 PARTIAL = ".partial-"
 """Prefix of the hidden files and folders that are being written."""
+MAX_CLASSES, MAX_NAME = 100_000, 1000
 JOURNAL = ".frcnn-changes-"
 """Prefix of the hidden files that say which files are to be replaced together."""
 
@@ -195,6 +198,25 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file, whole or not at all."""
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def require_classes(value: object, path: Path) -> tuple[str, ...]:
+    """The class names in a model file or an exported file.
+
+    Raises:
+        ValueError: it is no list of different names.
+    """
+    names = value if isinstance(value, list | tuple) else ()
+    if not (
+        0 < len(names) <= MAX_CLASSES
+        and all(isinstance(name, str) and 0 < len(name) <= MAX_NAME for name in names)
+        and len(set(names)) == len(names)
+    ):
+        raise ValueError(
+            f"{path}: damaged, its classes are {short(value)}; they must be different names, at most {MAX_CLASSES:,}, "
+            f"each of at most {MAX_NAME:,} characters"
+        )
+    return tuple(names)
 
 
 def require_format(metadata: Mapping[str, str], path: Path, version: int, remedy: str) -> None:

@@ -1,7 +1,9 @@
 """Model files: what is stored comes back, and what is not a model is refused."""
 
 import json
+import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -129,3 +131,87 @@ def test_a_file_without_its_description_is_named(tmp_path: Path, missing: str) -
     save_file({"a": torch.zeros(1)}, file, metadata)
     with pytest.raises(ValueError, match=rf"model\.safetensors: damaged, .*{missing}"):
         load_model(file)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    ["7", "null", '[["a"]]', '["a", "a"]', '[""]', "[]", '{"a": 1}', json.dumps(["x" * 1001]), "[" * 100_000],
+    ids=["number", "null", "nested", "twice", "empty name", "none", "object", "long", "deep"],
+)
+def test_classes_of_strangers(classes: str, file: Path) -> None:
+    changed(file, classes=classes)
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors: damaged, (its classes are|its description cannot)"
+    ) as error:
+        load_model(file)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("base_model.fc_channels", [1_000_000_000]),
+        ("base_model.fc_channels", [8] * 1000),
+        ("base_model.rpn_convs", 1_000_000),
+        ("base_model.roi_size", 10_000),
+        ("detector.anchors.scales", [1.0] * 1_000_000),
+        ("detector.results.max_detections", 10**12),
+        ("detector.test_proposals.post_nms_top_n", 10**12),
+        ("detector.image.longer_side", 10**30),
+        ("detector.image.tile", 10**9),
+        ("detector", None),
+        ("detector", "text"),
+        ("base_model.mean", [float("inf")] * 3),
+    ],
+)
+def test_settings_of_strangers(key: str, value: object, file: Path) -> None:
+    with safe_open(file, framework="pt") as opened:
+        settings = json.loads(opened.metadata()["settings"])
+    *groups, last = key.split(".")
+    inner = settings
+    for group in groups:
+        inner = inner[group]
+    inner[last] = value
+    changed(file, settings=json.dumps(settings))
+    with pytest.raises(ValueError, match=r"model\.safetensors: .*setting") as error:
+        load_model(file)
+    assert len(str(error.value)) < 3000
+
+
+def test_shapes_are_compared_before_memory_is_taken(file: Path) -> None:
+    """One changed word of the settings describes layers of 16 GB."""
+    with safe_open(file, framework="pt") as opened:
+        settings = json.loads(opened.metadata()["settings"])
+    settings["base_model"]["fc_channels"] = [65_536, 65_536]
+    changed(file, settings=json.dumps(settings))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"the weights do not fit .*: roi_head\.\S+ is \[16.*, not \[65536"):
+        load_model(file)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers(value: float, model: FasterRCNN, file: Path) -> None:
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    for name in ("rpn.objectness.bias", "roi_head.logits.weight", next(iter(model.state_dict()))):
+        tensors = load_file(file)
+        tensors[name].view(-1)[0] = value
+        save_file(tensors, file.with_name("bad.safetensors"), metadata)
+        with pytest.raises(ValueError, match=rf"bad\.safetensors: damaged, {name} holds values that are infinite"):
+            load_model(file.with_name("bad.safetensors"))
+
+
+def test_tables_that_no_file_holds_are_computed(model: FasterRCNN, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some layers of timm compute them where they are made."""
+    real = model_file.empty_model
+
+    def with_table(*arguments: Any) -> FasterRCNN:
+        made = real(*arguments)
+        made.rpn.register_buffer("table", torch.ones(2, device="meta"), persistent=False)
+        return made
+
+    monkeypatch.setattr(model_file, "empty_model", with_table)
+    loaded = load_model(file)
+    assert not any(tensor.is_meta for tensor in (*loaded.buffers(), *loaded.parameters()))
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)

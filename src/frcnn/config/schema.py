@@ -15,8 +15,13 @@ from frcnn.resizing import Resizing
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-TileSide = Annotated[int, Field(ge=64)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+# Model files come from strangers: what a setting of the model may ask for is bounded, far above what anybody uses.
+Channels = Annotated[int, Field(ge=1, le=65_536)]
+Layers = Annotated[tuple[Channels, ...], Field(max_length=32)]
+Pixels = Annotated[int, Field(ge=1, le=32_768)]
+Boxes = Annotated[int, Field(ge=1, le=100_000)]
+TileSide = Annotated[int, Field(ge=64, le=1_000_000)]
 Rgb = tuple[float, float, float]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -58,6 +63,7 @@ def _list_arithmetic(node: ast.expr) -> list[float]:
 
 PositiveList = Annotated[tuple[Positive, ...], BeforeValidator(_numbers), Field(min_length=1)]
 """A single number is a list of one."""
+AnchorList = Annotated[PositiveList, Field(max_length=32)]
 NodeList = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 """A single name is a list of one."""
 
@@ -122,19 +128,17 @@ class BaseModelSettings(Settings):
     last_hidden_node: str | None = _set(
         None, "the RoI head keeps the base model's layers up to this node; null: it keeps none"
     )
-    conv_channels: tuple[Count, ...] = _set((), "channels of new 3x3 convolutions in the RoI head, e.g. [256, 256]")
-    fc_channels: tuple[Count, ...] = _set(
-        (1024, 1024), "widths of new fully connected layers in the RoI head, e.g. [1024, 1024]"
-    )
-    stride: Count | None = _set(
+    conv_channels: Layers = _set((), "channels of new 3x3 convolutions in the RoI head, e.g. [256, 256]")
+    fc_channels: Layers = _set((1024, 1024), "widths of new fully connected layers in the RoI head, e.g. [1024, 1024]")
+    stride: Pixels | None = _set(
         None,
         "input pixels per cell of the finest feature map; null: measured from the layers; any other value is an error",
     )
-    fpn_channels: Count = _set(256, "channels of each level of the feature pyramid")
-    rpn_channels: Count = _set(256, "channels of the RPN's 3x3 convolutions")
-    rpn_convs: Count = _set(1, "3x3 convolutions of the RPN")
+    fpn_channels: Channels = _set(256, "channels of each level of the feature pyramid")
+    rpn_channels: Channels = _set(256, "channels of the RPN's 3x3 convolutions")
+    rpn_convs: Annotated[int, Field(ge=1, le=32)] = _set(1, "3x3 convolutions of the RPN")
     roi_pooling: Literal["align", "max"] = _set("align", "align: RoIAlign; max: RoI max pooling, as in the tutorial")
-    roi_size: Count = _set(7, "cells per side of a pooled RoI")
+    roi_size: Annotated[int, Field(ge=1, le=64)] = _set(7, "cells per side of a pooled RoI")
     box_per_class: bool = _set(
         True, "true: class-specific boxes, as in the paper; false: class-agnostic, one box for all classes"
     )
@@ -200,10 +204,10 @@ class ImageSettings(Settings):
         "shorter_side",
         "shorter_side: scale by the shorter side, as in the paper; fit: into width x height, padded",
     )
-    width: Count = _set(850, "pixels")
-    height: Count = _set(850, "pixels")
-    shorter_side: Count = _set(480, "pixels, unless the longer side would exceed longer_side")
-    longer_side: Count = _set(640, "pixels, at most")
+    width: Pixels = _set(850, "pixels")
+    height: Pixels = _set(850, "pixels")
+    shorter_side: Pixels = _set(480, "pixels, unless the longer side would exceed longer_side")
+    longer_side: Pixels = _set(640, "pixels, at most")
     tile: TileSide | None = _set(
         None, "side of a tile, pixels; larger images are cut into overlapping tiles, not scaled down; null: no tiles"
     )
@@ -220,19 +224,19 @@ class AnchorSettings(Settings):
     base_size: Positive | None = _set(
         16.0, "pixels; null: the stride of the feature map, which differs between the levels of a pyramid"
     )
-    scales: PositiveList = _set(
+    scales: AnchorList = _set(
         (2.0, 4.0, 8.0, 16.0, 32.0),
         "side of the square anchors / base_size; `frcnn check` suggests values that fit your objects",
     )
-    aspect_ratios: PositiveList = _set((0.5, 1.0, 2.0), "height / width of the anchors")
+    aspect_ratios: AnchorList = _set((0.5, 1.0, 2.0), "height / width of the anchors")
 
 
 class ProposalSettings(Settings):
     """From the RPN's output to proposals, in evaluation and prediction."""
 
     nms_threshold: Fraction = _set(0.7, "IoU above which NMS drops the box of lower score")
-    pre_nms_top_n: Count = _set(6000, "boxes kept before NMS, per feature map")
-    post_nms_top_n: Count = _set(300, "boxes kept after NMS, per image")
+    pre_nms_top_n: Boxes = _set(6000, "boxes kept before NMS, per feature map")
+    post_nms_top_n: Boxes = _set(300, "boxes kept after NMS, per image")
     min_size: NotNegative = _set(16.0, "least width and height of a box, pixels of the original image")
     score_threshold: Fraction = _set(0.0, "boxes of lower objectness are dropped, 0..1")
 
@@ -240,8 +244,8 @@ class ProposalSettings(Settings):
 class TrainProposalSettings(ProposalSettings):
     """From the RPN's output to proposals, in training."""
 
-    pre_nms_top_n: Count = _set(12000, "boxes kept before NMS, per feature map")
-    post_nms_top_n: Count = _set(2000, "boxes kept after NMS, per image")
+    pre_nms_top_n: Boxes = _set(12000, "boxes kept before NMS, per feature map")
+    post_nms_top_n: Boxes = _set(2000, "boxes kept after NMS, per image")
 
 
 class BoxDeltaSettings(Settings):
@@ -256,7 +260,7 @@ class ResultSettings(Settings):
 
     nms_threshold: Fraction = _set(0.5, "IoU above which NMS drops the detection of lower score; within a class")
     score_threshold: Fraction = _set(0.0, "detections of lower score are dropped, 0..1")
-    max_detections: Count = _set(100, "per image, at most")
+    max_detections: Boxes = _set(100, "per image, at most")
     predict_threshold: Fraction = _set(
         0.5, "lowest confidence of a detection that predict reports; `frcnn report --store-threshold` changes it"
     )
@@ -382,7 +386,7 @@ class RpnTrainSettings(Settings):
         False, "an anchor that is the best of an object, but under negative_iou, is negative"
     )
     positive_fraction: Fraction = _set(0.5, "of the sample, at most")
-    sample_size: Count = _set(256, "anchors sampled per image for the loss")
+    sample_size: Boxes = _set(256, "anchors sampled per image for the loss")
     sigma: Positive = _set(3.0, "of the smooth L1 loss: it is quadratic below 1 / sigma²")
 
     @model_validator(mode="after")
@@ -398,7 +402,7 @@ class RpnTrainSettings(Settings):
 class RoiTrainSettings(Settings):
     """Which RoIs train the RoI head, and its losses."""
 
-    sample_size: Count = _set(128, "RoIs sampled per image for the loss")
+    sample_size: Boxes = _set(128, "RoIs sampled per image for the loss")
     positive_fraction: Fraction = _set(0.25, "of the sample, at most")
     positive_iou: Fraction = _set(0.5, "a RoI with this IoU or more is foreground")
     negative_iou_high: Fraction = _set(0.5, "background: IoU in [negative_iou_low, negative_iou_high)")

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from frcnn.data.tiles import MIN_TILE
 from frcnn.data.transforms import PaddedBatch
-from frcnn.files import require_format
+from frcnn.files import require_classes, require_format
 from frcnn.inference.results import Detections, to_detections
+from frcnn.messages import short
 from frcnn.resizing import Resizing
 from frcnn.types import DetectionTensors
 
@@ -152,6 +154,10 @@ class ResultRules:
     predict_threshold: float = 0.5
 
 
+_MAX_PIXELS = 32_768
+"""Of a side of the input."""
+
+
 class Description(NamedTuple):
     """An exported file's metadata: all that a program needs to run it."""
 
@@ -201,26 +207,29 @@ class Description(NamedTuple):
         if metadata.get("format") != "frcnn":
             raise ValueError(f"{path}: `frcnn export` did not write this file, so its classes and inputs are unknown")
         require_format(metadata, path, FORMAT_VERSION, "export it again")
-        image: dict[str, Any] = {
-            name: int(value) if value.isdecimal() else {"true": True, "false": False}.get(value, value)
-            for name in Resizing._fields
-            if (value := metadata.get(f"image.{name}")) is not None
-        }
-        try:
-            return cls(
-                tuple(metadata["classes"].split("\n")),
-                Resizing(**image),
-                metadata["input"],
-                None if metadata["batch"] == "any" else int(metadata["batch"]),
-                int(metadata["min_side"]),
-                metadata["precision"],
-                int(metadata["svd"]) if "svd" in metadata else None,
-                tuple(map(float, metadata["mean"].split())),
-                tuple(map(float, metadata["std"].split())),
-                ResultRules(**json.loads(metadata["results"])),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: damaged, its description cannot be read ({error}); export it again") from None
+        read = _Metadata(metadata, path)
+        image = Resizing(
+            read.word("image.resize", "fit", "shorter_side"),
+            *(read.number(f"image.{name}", 0, _MAX_PIXELS) for name in Resizing._fields[1:5]),
+            read.number("image.divisor", 1, 1024),
+            read.word("image.antialias", "true", "false") == "true",
+            read.number("image.tile", 0, 1_000_000) if "image.tile" in metadata else 0,
+        )
+        sides = (image.width, image.height) if image.resize == "fit" else (image.shorter_side, image.longer_side)
+        if min(sides) < 1 or 0 < image.tile < MIN_TILE:
+            raise read.damaged(f"its images have sides of {sides} and tiles of {image.tile} pixels")
+        return cls(
+            require_classes(read.text("classes").split("\n"), path),
+            image,
+            read.word("input", "uint8", "float"),
+            None if metadata.get("batch") == "any" else read.number("batch", 1, 100_000),
+            read.number("min_side", 1, _MAX_PIXELS),
+            read.text("precision"),
+            read.number("svd", 1, 1_000_000) if "svd" in metadata else None,
+            read.rgb("mean", -1e6),
+            read.rgb("std", 1e-6),
+            read.results(),
+        )
 
     def inputs(self, frames: PaddedBatch) -> Iterator[dict[str, np.ndarray]]:
         """The model's inputs for these frames: one batch, or several of the fixed size; copies of the last image fill
@@ -232,6 +241,58 @@ class Description(NamedTuple):
         for start in range(0, count, size):
             rows = np.arange(start, start + size).clip(max=count - 1)
             yield {name: np.ascontiguousarray(array[rows]) for name, array in zip(INPUTS, arrays, strict=True)}
+
+
+class _Metadata:
+    """The metadata of an exported file, which may come from a stranger: each value is checked before it is used."""
+
+    def __init__(self, values: Mapping[str, str], path: Path) -> None:
+        self._values, self._path = values, path
+
+    def damaged(self, reason: str) -> ValueError:
+        return ValueError(f"{self._path}: damaged, {reason}; export it again")
+
+    def text(self, name: str) -> str:
+        value = self._values.get(name)
+        if not isinstance(value, str) or not value:
+            raise self.damaged(f"its description has no {name}")
+        return value
+
+    def word(self, name: str, *words: str) -> str:
+        value = self.text(name)
+        if value not in words:
+            raise self.damaged(f"its {name} is {short(value)}, not {' or '.join(words)}")
+        return value
+
+    def number(self, name: str, low: int, high: int) -> int:
+        value = self.text(name)
+        if not (value.isascii() and value.isdecimal() and len(value) < 20 and low <= int(value) <= high):
+            raise self.damaged(f"its {name} is {short(value)}, not a whole number from {low} to {high}")
+        return int(value)
+
+    def rgb(self, name: str, low: float) -> tuple[float, ...]:
+        try:
+            values = tuple(map(float, self.text(name).split()))
+        except ValueError:
+            values = ()
+        if len(values) != 3 or not all(low <= value <= 1e6 for value in values):
+            raise self.damaged(f"its {name} is {short(self._values[name])}, not three numbers")
+        return values
+
+    def results(self) -> ResultRules:
+        try:
+            rules = ResultRules(**json.loads(self.text("results")))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self.damaged(f"its description cannot be read ({error})") from None
+        fractions = (rules.nms_threshold, rules.score_threshold, rules.ap_iou, rules.predict_threshold)
+        if not (
+            all(type(value) in (int, float) and 0 <= value <= 1 for value in fractions)
+            and type(rules.max_detections) is int
+            and 1 <= rules.max_detections <= 100_000
+            and type(rules.use_07_metric) is bool
+        ):
+            raise self.damaged(f"its rules for results are {short(vars(rules))}")
+        return rules
 
 
 class Exported:
@@ -307,7 +368,13 @@ class Exported:
 
     def detect(self, batch: PaddedBatch) -> BatchResult:
         outputs = self.run(batch)
-        arrays = (outputs[name] for name in OUTPUTS)
+        boxes, scores, labels, valid = arrays = [outputs[name] for name in OUTPUTS]
+        known = (labels[valid] >= 1) & (labels[valid] <= len(self.classes))
+        if not (known.all() and np.isfinite(boxes[valid]).all() and np.isfinite(scores[valid]).all()):
+            raise ValueError(
+                f"{self.path}: damaged, it detects classes that it does not name, or boxes that are not numbers; "
+                f"export it again"
+            )
         return BatchResult(to_detections(*arrays, classes=self.classes, original_sizes=batch.original_sizes), None)
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from frcnn.config import ModelSettings
@@ -38,6 +39,13 @@ def build_model(settings: ModelSettings, classes: Sequence[str], weights: Weight
         name for name, _ in model.named_parameters() if name.rpartition(".")[0] in model.frozen_norms
     }
     return model.eval()
+
+
+def empty_model(settings: ModelSettings, classes: Sequence[str]) -> FasterRCNN:
+    """`build_model`, but the weights have shapes alone and take no memory; `load_state_dict(..., assign=True)` sets
+    them."""
+    with torch.device("meta"):
+        return build_model(settings, classes)
 
 
 def _copy_to_later_stages(model: FasterRCNN) -> frozenset[str]:

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from frcnn.config import ModelSettings, base_model_names, from_dict, make_config
-from frcnn.files import atomic_write, require_format
+from frcnn.files import atomic_write, require_classes, require_format
 from frcnn.messages import plural
-from frcnn.nn.build import build_model
+from frcnn.nn.build import build_model, empty_model
 from frcnn.nn.device import choose_device
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.torchvision_keys import DETECTOR_KEY, coco_classes, from_torchvision_keys
@@ -112,7 +112,7 @@ def detector_settings(settings: ModelSettings, weights: str | None) -> ModelSett
         with safe_open(path, framework="pt") as file:
             metadata, names = file.metadata() or {}, set(file.keys())
         if metadata.get("format") == "frcnn":
-            return from_dict(ModelSettings, json.loads(metadata["settings"]))
+            return _description(metadata, path)[0]
         return settings if DETECTOR_KEY in names else None
     except (SafetensorError, OSError, KeyError, ValueError):
         return None  # loading the weights gives the error
@@ -158,24 +158,47 @@ def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:
         raise FileNotFoundError(f"{path}: no trained model there; {_instead_of(str(run))}")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            settings, classes = _description(file.metadata() or {}, path)
+            model = empty_model(settings, classes)
+            own = model.state_dict()
+            _require_shapes({name: file.get_slice(name).get_shape() for name in file.keys()}, own, path)  # noqa: SIM118
+            # Copies, because a file that somebody overwrites must not change the model.
+            tensors = {name: file.get_tensor(name).to(tensor.dtype, copy=True) for name, tensor in own.items()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: damaged, or not a model file ({error})") from None
+    bad = next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
+    if bad is not None:
+        raise ValueError(f"{path}: damaged, {bad} holds values that are infinite or not a number; train again")
+    if any(buffer.is_meta for name, buffer in model.named_buffers() if name not in own):
+        model = build_model(settings, classes)  # some layers compute tables that no file holds
+    model.load_state_dict(tensors, assign=True)
+    return model.to(choose_device(device))
+
+
+def _description(metadata: Mapping[str, str], path: Path) -> tuple[ModelSettings, tuple[str, ...]]:
+    """The settings and the class names of a model file.
+
+    Raises:
+        ValueError: the file is damaged, no model of frcnn, or of a newer format.
+    """
     if metadata.get("format") != "frcnn":
         raise ValueError(f"{path}: not a model of frcnn; weights of a base model go to `frcnn train --weights`")
     require_format(metadata, path, FORMAT_VERSION, "train again")
     try:
         classes, values = json.loads(metadata["classes"]), json.loads(metadata["settings"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged, its description cannot be read ({error})") from None
     try:
-        settings = from_dict(ModelSettings, values)
+        return from_dict(ModelSettings, values), require_classes(classes, path)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    model = build_model(settings, classes)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: the weights do not fit the settings stored with them: {error}") from None
-    return model.to(choose_device(device))
+        raise ValueError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+
+
+def _require_shapes(given: Mapping[str, Sequence[int]], own: Mapping[str, Tensor], path: Path) -> None:
+    """Compare before memory is taken: a file of one kilobyte may describe a model of many gigabytes."""
+    for name in [*own, *given]:
+        if name not in own or name not in given or list(given[name]) != list(own[name].shape):
+            there = f"{name} is {list(given[name])}" if name in given else f"there is no {name}"
+            wanted = f", not {list(own[name].shape)}" if name in own and name in given else ""
+            wanted = wanted if name in own else ", which the model lacks"
+            raise ValueError(f"{path}: the weights do not fit the settings stored with them: {there}{wanted}")

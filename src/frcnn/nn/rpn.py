@@ -47,9 +47,10 @@ class RPN(nn.Module):
         self.levels = tuple(levels)
         self.spacing = rules.anchor_spacing
         base = []
-        for level in levels:
-            sizes = [(anchors.base_size or level.stride) * scale for scale in anchors.scales]
-            base.append(base_anchors(sizes, anchors.aspect_ratios, rounded=rules.rounded_anchors))
+        with torch.device("cpu"):  # also in a model without weights, see `empty_model`
+            for level in levels:
+                sizes = [(anchors.base_size or level.stride) * scale for scale in anchors.scales]
+                base.append(base_anchors(sizes, anchors.aspect_ratios, rounded=rules.rounded_anchors))
         self.register_buffer("base", torch.stack(base), persistent=False)  # (levels, A, 4)
         count = self.base.shape[1]
         self.convs = nn.ModuleList(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights, list_models
 
 from frcnn.config import BaseModelSettings
+from frcnn.files import require_classes
 from frcnn.nn.torchvision_keys import DETECTOR_KEY, from_torchvision_keys, label_names
 
 MODEL_FILE = "model.safetensors"
@@ -144,7 +145,11 @@ def _of_file(path: Path) -> Weights:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         if metadata.get("format") == "frcnn":
-            return DetectorWeights(tensors, tuple(json.loads(metadata["classes"])), str(path))
+            try:
+                classes = json.loads(metadata["classes"])
+            except (KeyError, ValueError, RecursionError) as error:
+                raise ValueError(f"{path}: damaged, its classes cannot be read ({error})") from None
+            return DetectorWeights(tensors, require_classes(classes, path), str(path))
     return BaseWeights(tensors, str(path))
 
 
