@@ -174,6 +174,16 @@ def _default_mode(path: Path) -> int:
     return mode
 
 
+def require_regular(path: Path) -> None:
+    """Refuse what is no file with content, before it is opened: a pipe or a device may never answer.
+
+    Raises:
+        OSError: `path` is there, but is no regular file.
+    """
+    if not path.is_file() and path.exists():
+        raise OSError(f"{path}: is not a regular file")
+
+
 def replace_links(folder: Path, *names: str) -> None:
     """Remove links of these names from a folder, whose targets would be written to. Their targets stay."""
     for path in (folder / name for name in names):

@@ -32,6 +32,7 @@ from frcnn.cli import (
     report,
     train,
 )
+from frcnn.cli.printable import Printable
 from frcnn.fast.malloc import tune_malloc
 
 _COMMANDS = (
@@ -105,6 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console of few characters must not end a command
             stream.reconfigure(errors="backslashreplace")
+    with redirect_stdout(Printable(sys.stdout)), redirect_stderr(Printable(sys.stderr, allowed="\r")):
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options, unknown = make_parser().parse_known_args(arguments)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_setting_for(unknown[0], options)}")

@@ -39,7 +39,9 @@ def text_beside_json(file: str | None) -> AbstractContextManager[Any]:
 
 
 def write_json(file: str, text: str) -> None:
-    """Write JSON to a file, or to standard output for "-"; always UTF-8."""
+    """Write JSON to a file, or to standard output for "-"; always UTF-8. Bytes of a file name that are not UTF-8 are
+    escaped, as \\udc80 and so on."""
+    text = text.encode("utf-8", "backslashreplace").decode()
     if file != "-":
         write_text(Path(file), text)
         return

@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from frcnn.data.problems import Problem, ProblemKind
+from frcnn.files import require_regular
 from frcnn.resizing import Resizing, input_size
 
 _PHOTOS = frozenset(
@@ -94,6 +95,8 @@ def open_safely(file: Path | BytesIO) -> Image.Image:
     Raises:
         UnidentifiedImageError: not an image, or PostScript.
     """
+    if isinstance(file, Path):
+        require_regular(file)
     image = Image.open(file)
     if image.format == "EPS":  # Pillow would start Ghostscript, which runs the program that PostScript is
         image.close()
@@ -141,7 +144,10 @@ def _pillows_limit() -> float:
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file; paths as for `open_image`."""
     archive, inside = _in_archive(path)
-    return path.read_bytes() if inside is None else _unzipped(archive, inside)
+    if inside is not None:
+        return _unzipped(archive, inside)
+    require_regular(path)
+    return path.read_bytes()
 
 
 def read_image(path: Path, *, any_size: bool = False) -> Image.Image:

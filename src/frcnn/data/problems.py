@@ -45,6 +45,7 @@ class ProblemKind(StrEnum):
     # Objects.
     INVALID_OBJECT = "invalid object"
     UNKNOWN_CLASS = "unknown class"
+    CONTROL = "control characters in a class"
     SHAPE_WITHOUT_BOX = "shape without box"
     BOXES_IN_NEGATIVE = "boxes in negative/"
     NON_FINITE_BOX = "non-finite box"
@@ -127,7 +128,8 @@ class Problem(NamedTuple):
         return len(self.lost)
 
     def __str__(self) -> str:
-        return f"{self.path}{', ' if self.place else ''}{self.place}: {self.message}"
+        text = f"{self.path}{', ' if self.place else ''}{self.place}: {self.message}"
+        return text.replace("\n", "\\n")  # a name may hold a line of its own
 
 
 OnProblem = Callable[[Problem], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,6 +23,8 @@ ROUNDING = 0.02
 are clipped without a word."""
 MIN_INSIDE = 0.5
 """Boxes that leave the image by more are clipped if at least this fraction of their area is inside."""
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+"""ASCII and Latin-1 control characters, line ends, and what turns the direction of text around."""
 SAME_SHAPE = 0.01
 """Largest relative difference of two aspect ratios that are the same but for rounding."""
 
@@ -140,8 +143,10 @@ def repair_boxes(
 ) -> tuple[Record, list[Problem]]:
     """Correct the boxes of one image, and leave out those that cannot be corrected.
 
-    In this order: boxes for another resolution of the image are scaled, swapped corners are ordered, boxes that leave
-    the image are clipped. Boxes that are not finite, have no area or lie mostly outside are left out, and so are
+    Control characters in class names become spaces, because names are printed, and are lines of exported files.
+
+    Then, in this order: boxes for another resolution of the image are scaled, swapped corners are ordered, boxes that
+    leave the image are clipped. Boxes that are not finite, have no area or lie mostly outside are left out, and so are
     objects without a class. A warning says that the annotation is for another size of the image, and is not scaled.
 
     Args:
@@ -153,6 +158,14 @@ def repair_boxes(
         or "left out", and those of the size.
     """
     problems: list[Problem] = []
+    if any(map(_CONTROLS.search, set(record.class_names))):
+        names = tuple(_CONTROLS.sub(" ", name).strip() for name in record.class_names)
+        for index, (before, after) in enumerate(zip(record.class_names, names, strict=True)):
+            if before != after:
+                message = f"the class {before!a} has control characters; it becomes {after!a}"
+                place = object_place(index, after)
+                problems.append(Problem(ProblemKind.CONTROL, record.image, message, place, index, level="repaired"))
+        record = record._replace(class_names=names)
     scale = _scale(record, size)
     boxes = record.boxes.astype(np.float64)
     if scale is not None:

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -64,29 +65,23 @@ class Tree:
     def _walk(self) -> Iterator[str]:
         """The paths of all data files, relative to the root, with slashes."""
         seen: set[str] = set()
+        waiting = [""]
         count = 0
-        for folder, names, files in os.walk(self.root, followlinks=True):
-            relative = os.path.relpath(folder, self.root)
-            prefix = "" if relative == "." else relative.replace(os.sep, "/") + "/"
-            real = os.path.realpath(folder)
+        while waiting:
+            prefix = waiting.pop()
+            real = os.path.realpath(self.root / prefix)
             if real in seen or prefix.count("/") >= MAX_DEPTH:  # a link to a folder that contains it
-                names[:] = []
                 continue
             seen.add(real)
+            folders, files = _listed(self.root / prefix)
             if prefix and CONFIG_FILE in files and (LOCAL_FILE in files or "model.safetensors" in files):
                 self.skipped["run directories of frcnn"] += 1
-                names[:] = []
                 continue
-            junk = [name for name in names if name.startswith(".") or name.lower() in _JUNK_DIRS]
+            junk = [name for name in folders if name.startswith(".") or name.lower() in _JUNK_DIRS]
             self.skipped["hidden folders"] += len(junk)
-            names[:] = sorted(set(names) - set(junk))
-            if any(name.startswith(JOURNAL) for name in files):  # a process was killed while it changed annotations
-                changed = finish_changes(Path(folder))
-                files = [
-                    *{name for name in files if changed.get(name, True)} | {n for n, new in changed.items() if new}
-                ]
-            for name in files:
-                kind = _junk(name)
+            waiting += [f"{prefix}{name}/" for name in sorted(set(folders) - set(junk), reverse=True)]
+            for name, is_regular in files.items():
+                kind = _junk(name) if is_regular else "pipes and devices"
                 if kind:
                     self.skipped[kind] += 1
                     continue
@@ -221,6 +216,29 @@ class Tree:
             return opened.read(_START).removeprefix(b"\xef\xbb\xbf")
 
 
+def _listed(folder: Path) -> tuple[list[str], dict[str, bool]]:
+    """The names of the folders in a folder; and of all else, and whether each is a regular file. A folder that cannot
+    be read is empty."""
+    folders, files = [], {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    if entry.is_dir():
+                        folders.append(entry.name)
+                    else:
+                        files[entry.name] = entry.is_file() or not os.path.exists(entry.path)  # a link to nothing
+                except OSError:  # e.g. a link to itself
+                    files[entry.name] = False
+    except OSError:
+        return [], {}
+    if any(name.startswith(JOURNAL) for name in files):  # a process was killed while it changed annotations
+        changed = finish_changes(folder)
+        files = {name: is_file for name, is_file in files.items() if changed.get(name, True)}
+        files |= {name: True for name, is_new in changed.items() if is_new}
+    return folders, files
+
+
 def split_in(path: str) -> str | None:
     """The split that a path tells, in lower case, with the number of a year: "train2017", "valid", "test"; None: none.
     The file's name counts first, then the nearest folder."""
@@ -244,9 +262,10 @@ def _spellings(name: str) -> list[str]:
     plain = name.strip().replace("\\", "/")
     spellings = [name, plain]
     if "://" in plain:
-        parts = urlsplit(plain)
-        plain = parse_qs(parts.query).get("d", [parts.path or parts.netloc])[0]
-        spellings.append(plain.lstrip("/"))
+        with suppress(ValueError):  # not an address
+            parts = urlsplit(plain)
+            plain = parse_qs(parts.query).get("d", [parts.path or parts.netloc])[0]
+            spellings.append(plain.lstrip("/"))
     if "?d=" in plain:  # a file on Label Studio's own server
         spellings.append(plain.partition("?d=")[2])
     spellings += [unquote(spelling) for spelling in spellings if "%" in spelling]

@@ -1,0 +1,104 @@
+"""Names from data and files cannot control the terminal, write lines of their own, or end a command."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tiny import draw_image
+
+import frcnn
+from frcnn.cli import main
+
+EVIL = "\x1b[2J\x1b]0;title\x07all fine\nerrors: 0\u202e"
+BOX = [5, 5, 40, 40]
+
+
+def write_coco(folder: Path, *names: str, class_name: str = "red") -> Path:
+    """Images of these names (those that can be written), and annotations of all."""
+    folder.mkdir()
+    images = []
+    for number, name in enumerate(names):
+        if "\0" not in name and "://" not in name:
+            draw_image([("red", (5, 5, 45, 45))], seed=number).save(folder / name, "PNG")
+        images.append({"id": number, "file_name": name})
+    objects = [{"id": number, "image_id": number, "bbox": BOX, "category_id": 1} for number in range(1, len(names))]
+    objects.append({"id": len(names), "image_id": 0, "bbox": [*BOX[:2], -3, 4], "category_id": 1})  # to be reported
+    content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": class_name}]}
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command printed: no control characters, and no line that a name wrote."""
+    output = capsys.readouterr()
+    text = output.out + output.err
+    assert not [each for each in text if each not in "\n\t\r" and not each.isprintable()]
+    assert not any(line.lstrip().startswith("errors: 0") for line in text.split("\n"))
+    return text
+
+
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_class_names(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_coco(tmp_path / "data", *(f"{number}.png" for number in range(12)), class_name=EVIL)
+    main([command, str(data)])
+    text = said(capsys)
+    assert ("all fine" in text) == (command == "check")
+
+
+def test_class_names_are_repaired_and_reported(tmp_path: Path) -> None:
+    data = write_coco(tmp_path / "data", "0.png", "1.png", class_name="ripe\nfruit\x1b[1m")
+    report = frcnn.check(data)
+    problems = [each for each in report.problems if each.kind == "control characters in a class"]
+    assert [each.level for each in problems] == ["repaired"] * 3
+    assert problems[0].message == r"the class 'ripe\nfruit\x1b[1m' has control characters; it becomes 'ripe fruit [1m'"
+    assert list(report.repaired["train"].class_counts) == ["ripe fruit [1m"]
+
+
+def test_file_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x1b[2J\nerrors: 0.png"
+    data = write_coco(tmp_path / "data", name, "1.png")
+    main(["check", str(data)])
+    assert r"a\u001b[2J\nerrors: 0.png" in said(capsys)
+    assert main(["check", str(tmp_path / "nowhere\x1b[2J")]) == 2
+    assert r"nowhere\u001b[2J: no such folder of data" in said(capsys)
+
+
+@pytest.mark.parametrize("name", ["http://[1.png", "1\0.png", "\ud83d.png"])
+def test_names_that_are_none(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_coco(tmp_path / "data", "0.png", "2.png") if "\ud83d" in name else None
+    if data is None:
+        data = write_coco(tmp_path / "data", "0.png", name)
+    else:
+        text = (data / "annotations.json").read_text()
+        (data / "annotations.json").write_text(text.replace("2.png", r"\ud83d.png"))
+    main(["check", str(data)])
+    assert "missing image" in said(capsys)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_coco(tmp_path / "data", "0.png", "1.png")
+    os.rename(data / "1.png", os.fsencode(data) + b"/\xff.png")
+    for file in ("-", str(tmp_path / "report.json")):
+        main(["check", str(data), "--json", file])
+        text = capsys.readouterr().out if file == "-" else Path(file).read_text()
+        problems = json.loads(text)["problems"]
+        assert any(each["path"] == "\udcff.png" for each in problems)
+
+
+def test_pipes_are_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_coco(tmp_path / "data", "0.png", "1.png")
+    for name in ("2.png", "more.json", "0.xml"):
+        os.mkfifo(data / name)
+    main(["check", str(data)])
+    assert "pipes and devices (3)" in said(capsys)
+    (data / "annotations.json").write_text((data / "annotations.json").read_text().replace("1.png", "2.png"))
+    main(["check", str(data)])
+    assert "missing image" in said(capsys)
+    for arguments in (
+        ["predict", str(data / "0.xml"), str(data / "0.png")],
+        ["config", "--config", str(data / "0.xml")],
+        ["check", str(data / "more.json")],
+    ):
+        assert main(arguments) == 2
+        said(capsys)
