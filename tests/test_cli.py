@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -558,6 +559,47 @@ def test_out_of_memory_names_the_image_size_first(
     assert main(["evaluate", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert 0 < error.index("detector.image.shorter_side") < error.index("train.batch_size if it is above 1")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_out_of_memory_on_a_cpu(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(evaluate_command, "run", fail)
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("frcnn: error: out of memory; train with a lower")
+
+
+@pytest.mark.parametrize("error", [KeyError("a"), RecursionError("deep"), TypeError("x" * 10_000), ZeroDivisionError()])
+def test_a_bug_is_one_sentence_and_keeps_its_traceback(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(evaluate_command, "run", fail)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert main(["evaluate", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"frcnn: error: {type(error).__name__}: ")
+    assert len(said) < 1000
+    (file,) = tmp_path.glob("frcnn-*.txt")
+    assert said.endswith(f"This is a bug of frcnn. Please report it with the traceback, which is in {file}\n")
+    assert "in fail" in file.read_text()
+
+
+def test_a_full_disk_behind_the_output_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "frcnn", "config"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert process.returncode == 2
+    assert process.stderr == "frcnn: error: [Errno 28] No space left on device\n"
 
 
 def test_predict_by_tiles(tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:

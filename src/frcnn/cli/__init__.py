@@ -7,7 +7,9 @@ import io
 import os
 import signal
 import sys
+import tempfile
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -34,6 +36,7 @@ from frcnn.cli import (
 )
 from frcnn.cli.printable import Printable
 from frcnn.fast.malloc import tune_malloc
+from frcnn.messages import short
 
 _COMMANDS = (
     *(
@@ -62,12 +65,16 @@ example: frcnn demo
 
 exit status:
   0    success
-  1    `check --strict` found warnings or repairs, or `predict` skipped images that it cannot read
+  1    `check --strict` found warnings or repairs, or `predict` skipped images that it cannot read; or a bug of frcnn
   2    invalid arguments, input or data
   130  interrupted (Ctrl-C or SIGTERM)
   141  the program that reads the output has closed it
 """
 
+_OUT_OF_MEMORY = (
+    "out of memory; train with a lower detector.image.shorter_side and detector.image.longer_side, then with a lower "
+    "train.batch_size if it is above 1, or use --device cpu"
+)
 _EXTRAS = {
     "onnx": "onnx onnxruntime onnxscript",
     "onnxruntime": "onnx onnxruntime onnxscript",
@@ -133,14 +140,26 @@ def _run(arguments: Sequence[str] | None) -> int:
         )
     except (ValueError, OSError, FloatingPointError) as error:
         return _fail(str(error))
-    except RuntimeError as error:
-        if "out of memory" not in str(error):
-            raise
-        return _fail(
-            "out of memory; train with a lower detector.image.shorter_side and detector.image.longer_side, then with a "
-            "lower train.batch_size if it is above 1, or use --device cpu"
-        )
+    except Exception as error:
+        return _fail(_OUT_OF_MEMORY) if _is_out_of_memory(error) else _report_bug(error)
     return status or 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    said = str(error).lower()  # "CUDA out of memory", "DefaultCPUAllocator: can't allocate memory"
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+
+
+def _report_bug(error: Exception) -> int:
+    """Say that an error is not the user's, and keep its traceback. Returns the exit status."""
+    with tempfile.NamedTemporaryFile("w", prefix="frcnn-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write("".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode())
+    print(
+        f"frcnn: error: {type(error).__name__}: {short(str(error))}\nThis is a bug of frcnn. Please report it with the "
+        f"traceback, which is in {file.name}",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _setting_for(argument: str, options: argparse.Namespace) -> str:
