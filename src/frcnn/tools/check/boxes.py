@@ -67,25 +67,33 @@ def odd_boxes(
 
 
 def _pairs(record: Record, chosen: np.ndarray, numbers: Sequence[int]) -> Iterator[Problem]:
+    """Boxes that nearly equal an earlier one, or lie inside another one; each box once."""
     boxes = record.boxes[chosen]
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    sides = np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2])
-    common = sides.clip(min=0).prod(axis=2)
-    overlaps = common / (areas[:, None] + areas - common)
-    is_inside = common >= INSIDE * np.minimum(areas[:, None], areas)
-    for first, second in zip(*np.nonzero(np.triu((overlaps >= SAME) | is_inside, 1)), strict=True):
-        names = record.class_names[chosen[first]], record.class_names[chosen[second]]
-        one, other = numbers[chosen[first]], numbers[chosen[second]]
-        place, before = object_place(other, names[1]), object_place(one, names[0])
-        if overlaps[first, second] >= SAME:
-            kind = ProblemKind.DRAWN_TWICE if names[0] == names[1] else ProblemKind.TWO_CLASSES
-            message = f"nearly equals {before} (IoU {overlaps[first, second]:.2f}); remove one"
-            yield Problem(kind, record.image, message, place, other, level="warning")
-        elif names[0] == names[1]:
-            inner, outer = (one, other) if areas[first] < areas[second] else (other, one)
-            message = f"lies inside {object_place(outer, names[0])}; a part of it, or an object of its own?"
-            yield Problem(
-                ProblemKind.INSIDE_ANOTHER, record.image, message, object_place(inner, names[0]), inner, level="warning"
+    names = np.array([record.class_names[index] for index in chosen], str)
+
+    def place(index: int) -> str:
+        return object_place(numbers[chosen[index]], str(names[index]))
+
+    def warning(kind: ProblemKind, index: int, message: str) -> Problem:
+        return Problem(kind, record.image, message, place(index), numbers[chosen[index]], level="warning")
+
+    for index in range(len(boxes)):  # row by row: an image may have thousands of boxes
+        sides = np.minimum(boxes[index, 2:], boxes[:, 2:]) - np.maximum(boxes[index, :2], boxes[:, :2])
+        common = sides.clip(min=0).prod(axis=1)
+        overlaps = common / (areas[index] + areas - common)
+        equal = np.flatnonzero(overlaps[:index] >= SAME)
+        if len(equal):
+            first = int(equal[0])
+            kind = ProblemKind.DRAWN_TWICE if names[first] == names[index] else ProblemKind.TWO_CLASSES
+            yield warning(kind, index, f"nearly equals {place(first)} (IoU {overlaps[first]:.2f}); remove one")
+            continue
+        is_around = (common >= INSIDE * areas[index]) & (areas > areas[index]) & (overlaps < SAME)
+        around = np.flatnonzero(is_around & (names == names[index]))
+        if len(around):
+            outer = place(int(around[0]))
+            yield warning(
+                ProblemKind.INSIDE_ANOTHER, index, f"lies inside {outer}; a part of it, or an object of its own?"
             )
 
 
