@@ -58,8 +58,9 @@ def _require_bounded(text: str) -> None:
         elif isinstance(event, yaml.ScalarEvent):
             sizes[-1] += 1
         elif isinstance(event, yaml.AliasEvent):
-            size = named.get(event.anchor, 1)
+            name = str(event.anchor)
+            size = named.get(name, 1)
             sizes[-1] += size
             repeated += size
             if repeated > MAX_REPEATED:
-                raise yaml.YAMLError(f"its aliases (*{event.anchor[:40]}) stand for more than {MAX_REPEATED:,} values")
+                raise yaml.YAMLError(f"its aliases (*{name[:40]}) stand for more than {MAX_REPEATED:,} values")

@@ -210,10 +210,13 @@ class Description(NamedTuple):
         read = _Metadata(metadata, path)
         image = Resizing(
             read.word("image.resize", "fit", "shorter_side"),
-            *(read.number(f"image.{name}", 0, _MAX_PIXELS) for name in Resizing._fields[1:5]),
-            read.number("image.divisor", 1, 1024),
-            read.word("image.antialias", "true", "false") == "true",
-            read.number("image.tile", 0, 1_000_000) if "image.tile" in metadata else 0,
+            width=read.number("image.width", 0, _MAX_PIXELS),
+            height=read.number("image.height", 0, _MAX_PIXELS),
+            shorter_side=read.number("image.shorter_side", 0, _MAX_PIXELS),
+            longer_side=read.number("image.longer_side", 0, _MAX_PIXELS),
+            divisor=read.number("image.divisor", 1, 1024),
+            antialias=read.word("image.antialias", "true", "false") == "true",
+            tile=read.number("image.tile", 0, 1_000_000) if "image.tile" in metadata else 0,
         )
         sides = (image.width, image.height) if image.resize == "fit" else (image.shorter_side, image.longer_side)
         if min(sides) < 1 or 0 < image.tile < MIN_TILE:
