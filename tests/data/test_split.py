@@ -1,6 +1,7 @@
 """How splits are drawn, and which images are near-duplicates."""
 
 import itertools
+import time
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -14,7 +15,7 @@ from tiny import draw_image, write_tiny
 from frcnn.config import DataSettings
 from frcnn.data.dataset import open_dataset, read_annotations
 from frcnn.data.discover import discover
-from frcnn.data.near_duplicates import MAX_DIFFERENCE, ImageHash, connected_groups, hash_image, near_duplicate_pairs
+from frcnn.data.near_duplicates import MAX_DIFFERENCE, ImageHash, hash_image, near_duplicate_groups
 from frcnn.data.split import stratified
 
 FRACTIONS = (0.8, 0.1, 0.1)
@@ -85,7 +86,7 @@ def test_copies_are_alike_and_others_are_not(tmp_path: Path, photo: Image.Image)
     looks = [hash_image(path) for path in sorted(tmp_path.iterdir())]
     assert looks[7] is None
     assert looks[0].digest == looks[1].digest != looks[2].digest  # type: ignore[union-attr]
-    assert near_duplicate_pairs(looks) == list(itertools.combinations(range(5), 2))
+    assert near_duplicate_groups(looks).tolist() == [0, 0, 0, 0, 0, 5, 6, 7]
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 6), st.integers(0, 40))
@@ -95,12 +96,12 @@ def test_none_that_are_alike_are_missed(seed: int, spread: float, base: int) -> 
     first = random.integers(0, 256 - base, (16, 16)) + base
     images = [(first + random.normal(random.normal(0, spread), spread, (16, 16))).clip(0, 255) for _ in range(9)]
     looks = [ImageHash(b"", image.astype(np.uint8)) for image in images]
-    expected = [
-        (one, other)
-        for one, other in itertools.combinations(range(9), 2)
-        if np.abs(looks[one].gray.astype(int) - looks[other].gray).mean() <= MAX_DIFFERENCE
-    ]
-    assert near_duplicate_pairs([*looks, None]) == expected
+    expected = list(range(10))
+    for _ in range(9):  # until every chain is one group
+        for one, other in itertools.combinations(range(9), 2):
+            if np.abs(looks[one].gray.astype(int) - looks[other].gray).mean() <= MAX_DIFFERENCE:
+                expected[one] = expected[other] = min(expected[one], expected[other])
+    assert near_duplicate_groups([*looks, None]).tolist() == expected
 
 
 def test_flat_images_must_be_closer() -> None:
@@ -108,13 +109,20 @@ def test_flat_images_must_be_closer() -> None:
     ground = np.full((16, 16), 100, np.uint8)
     here, there = ground.copy(), ground.copy()
     here[2:4, 2:4], there[10:12, 10:12] = 160, 160
-    assert near_duplicate_pairs([ImageHash(b"", here), ImageHash(b"", there)]) == []
-    assert near_duplicate_pairs([ImageHash(b"", here), ImageHash(b"", here + 1)]) == [(0, 1)]
+    assert near_duplicate_groups([ImageHash(b"", here), ImageHash(b"", there)]).tolist() == [0, 1]
+    assert near_duplicate_groups([ImageHash(b"", here), None, ImageHash(b"", here + 1)]).tolist() == [0, 1, 0]
 
 
-def test_chains_are_groups() -> None:
-    assert connected_groups(6, [(0, 1), (4, 5), (1, 3)]).tolist() == [0, 0, 2, 0, 4, 4]
-    assert connected_groups(2, []).tolist() == [0, 1]
+def test_frames_of_a_video_are_one_group_in_little_time() -> None:
+    random = np.random.default_rng(0)
+    scene = random.integers(0, 200, (16, 16))
+    frames = [ImageHash(b"", (scene + random.integers(0, 3, (16, 16))).astype(np.uint8)) for _ in range(3000)]
+    ground = np.eye(16, dtype=np.uint8) * 60 + 50
+    slow = [ImageHash(b"", ground + np.uint8(number // 3)) for number in range(300)]
+    start = time.process_time()
+    groups = near_duplicate_groups([*frames, *slow]).tolist()
+    assert time.process_time() - start < 10
+    assert groups == [0] * 3000 + [3000] * 300  # the first and the last slow frame are unlike
 
 
 # ---------------------------------------------------------------------------------------------------------- data sets

@@ -46,34 +46,29 @@ def hash_verified(path: Path, verified: VerifiedImage) -> ImageHash:
     return ImageHash(digest, np.asarray(to_gray(verified.image).resize((SIDE, SIDE), Image.Resampling.BOX)))
 
 
-def near_duplicate_pairs(hashes: Sequence[ImageHash | None]) -> list[tuple[int, int]]:
-    """The index pairs of near-duplicates, sorted, the lower index first."""
-    indices = [index for index, each in enumerate(hashes) if each is not None]
-    if not indices:
-        return []
+def near_duplicate_groups(hashes: Sequence[ImageHash | None]) -> np.ndarray:
+    """(images,): the lowest index of the group of each image. Images are in one group if they are near-duplicates, or
+    if a chain of near-duplicates connects them. An image that cannot be read is alone.
+
+    The time grows with the number of images times that of groups, not with the number of pairs: twenty thousand frames
+    of one still camera are one group after the first comparison.
+    """
+    group_of = np.arange(len(hashes))
+    readable = np.array([index for index, each in enumerate(hashes) if each is not None], np.int64)
+    if not len(readable):
+        return group_of
     gray = np.stack([each.gray.ravel() for each in hashes if each is not None]).astype(np.int16)
     limit = np.clip(MAX_RELATIVE_DIFFERENCE * gray.std(axis=1), _MIN_LIMIT, MAX_DIFFERENCE)
-    pairs: list[tuple[int, int]] = []
-    for first, others in _candidates(gray):
-        difference = np.abs(gray[others] - gray[first]).mean(axis=1)
-        close = others[difference <= np.minimum(limit[others], limit[first])]
-        pairs += [(min(pair), max(pair)) for pair in ((indices[first], indices[other]) for other in close)]
-    return sorted(pairs)
-
-
-def connected_groups(count: int, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-    """(count,): a group number for each of 0..count - 1; equal for items that a chain of pairs connects."""
-    parent = list(range(count))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for first, second in pairs:
-        parent[root(max(first, second))] = root(min(first, second))
-    return np.array([root(index) for index in range(count)], np.int64)
+    group = np.arange(len(gray))  # the lowest row of the group of each row
+    for row, others in _candidates(gray):
+        others = others[group[others] != group[row]]
+        difference = np.abs(gray[others] - gray[row]).mean(axis=1)
+        close = others[difference <= np.minimum(limit[others], limit[row])]
+        if len(close):
+            joined = np.unique(np.append(group[close], group[row]))
+            group[np.isin(group, joined)] = joined[0]
+    group_of[readable] = readable[group]
+    return group_of
 
 
 def _candidates(gray: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -94,7 +89,8 @@ def _candidates(gray: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for bin_, own in members.items():
         around = [members.get(tuple(np.add(bin_, step).tolist()), []) for step in steps]
         others = np.array([row for near in around for row in near], np.int64)
+        rows = np.array(own, np.int64)
         for number, row in enumerate(own):
-            near = np.concatenate((np.array(own[number + 1 :], np.int64), others))
+            near = np.concatenate((rows[number + 1 :], others))
             if len(near):
                 yield row, near

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from frcnn.data.near_duplicates import connected_groups, hash_image, near_duplicate_pairs
+from frcnn.data.near_duplicates import hash_image, near_duplicate_groups
 from frcnn.data.prefetch import READ_THREADS, prefetch
 from frcnn.data.records import Record
 
@@ -30,7 +30,7 @@ def draw_split(
     for each in prefetch(hash_image, (record.image for record in records), workers=READ_THREADS):
         hashes.append(each)
         on_image()
-    groups = connected_groups(len(records), near_duplicate_pairs(hashes))
+    groups = near_duplicate_groups(hashes)
     return stratified([record.class_names for record in records], groups, fractions, seed=seed)
 
 
