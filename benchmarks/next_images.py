@@ -1,12 +1,12 @@
-"""Does it pay to choose the images that are labeled next? Write benchmarks/next_images.md.
+"""Does `frcnn annotate --next` choose better images than random order? Write benchmarks/next_images.md.
 
     python benchmarks/next_images.py DATASETS [--rows NAME ...] [--sets NAME ...] [--seeds 1 2 3]
 
-DATASETS is a folder that holds the data sets by the names of small_sets.py. Of each, all training images but 20 count
-as unlabeled. A detector is trained on the 20. Then 20 more are labeled, then 40 more, and each time a new detector is
-trained and evaluated on the same test images. A row says how the images are chosen: at random ("random"), by their
-features alone ("diverse"), or as `frcnn annotate --next` does ("next"). All rows begin with the same 20 random images.
-Trainings have the default settings without a plan, and 600 steps of one image.
+DATASETS is a folder that holds the data sets by the names of small_sets.py. 20 of the training images count as labeled,
+the others as unlabeled. A detector is trained on the 20. Then 20 more are labeled, then 40 more, and each time a new
+detector is trained and evaluated on the same test images. A row says how the images are chosen: at random ("random"),
+by their features alone ("diverse"), or as `frcnn annotate --next` does ("next"). All rows begin with the same 20 random
+images. Trainings have the default settings without a plan, and 600 steps of one image.
 """
 
 import statistics
@@ -25,7 +25,7 @@ from frcnn.config import make_config
 from frcnn.data.dataset import open_dataset
 from frcnn.data.records import Record
 from frcnn.evaluation.evaluate import evaluate
-from frcnn.tools.annotate.next_images import Seen, choose_next, look_at
+from frcnn.tools.annotate.next_images import ImageSummary, choose_next, summarize
 from frcnn.training.crossval import estimate
 
 HERE = Path(__file__).parent
@@ -77,20 +77,20 @@ def by_features(
     count: int,
     rng: np.random.Generator,
     *,
-    with_doubt: bool,
+    with_uncertainty: bool,
 ) -> list[int]:
     if not count:
         return []
-    seen = [look_at(detector, record.image) for record in images]
-    candidates = [seen[index] if with_doubt else Seen(seen[index].features, 0) for index in rest]
+    seen = [summarize(detector, record.image) for record in images]
+    candidates = [seen[index] if with_uncertainty else ImageSummary(seen[index].features, 0) for index in rest]
     picked = choose_next(candidates, [seen[index].features for index in labeled], count)
     return [rest[index] for index in picked]
 
 
 CHOICES = {
     "random": at_random,
-    "diverse": partial(by_features, with_doubt=False),
-    "next": partial(by_features, with_doubt=True),
+    "diverse": partial(by_features, with_uncertainty=False),
+    "next": partial(by_features, with_uncertainty=True),
 }
 
 

@@ -6,8 +6,8 @@ DATASETS is a folder that holds the data sets by the names of small_sets.py. The
 10 % are removed, 5 % are moved by a third of their width and height, and 5 % get another class, if there are several.
 Then the command judges them. A row says how its four detectors are trained: with the plan's epochs, or with fewer.
 
-Of each kind, as many of the first suspects are looked at as there are planted errors of the kind, and those that are
-planted are counted. A suspect that is not planted may still be a wrong label: nobody corrected the data before.
+For each kind with n planted errors, the figure is the fraction of planted errors among the n suspects of that kind with
+the highest scores (precision at n). Other suspects may be real errors of the original labels.
 """
 
 import json
@@ -81,7 +81,7 @@ def damage(records: Sequence[Record], seed: int) -> tuple[list[Record], list[Pla
 
 
 def find(row: str, data: Path, name: str, seed: int, results: Results) -> Result:
-    """Of each kind: how many errors were planted, and how many of as many suspects are planted ones."""
+    """Of each kind: the number of planted errors, and how many of the first suspects, as many, are planted."""
     images = list(open_dataset(data, make_config(overrides=SETS[name]).data, ("train",)).train)
     damaged, planted = damage(images, seed)
     with tempfile.TemporaryDirectory() as folder, chdir(folder):

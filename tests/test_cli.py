@@ -365,7 +365,7 @@ def test_options_are_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main([*command, "--resume"]) == 0
     assert "holds a trained model already; there is nothing to resume" in capsys.readouterr().out
     assert main([*command, "--skip-existing"]) == 0
-    assert "holds a trained model already; it is not trained again" in capsys.readouterr().out
+    assert "holds a trained model already; training is skipped" in capsys.readouterr().out
     assert contents(run)["model.safetensors"] == before
     assert main(["train", str(tmp_path / "data"), *TRAIN, "--resume", "--out", str(tmp_path / "no")]) == 2
     assert "no: there is no interrupted run" in capsys.readouterr().err
@@ -576,7 +576,7 @@ def test_out_of_memory_on_a_cpu(
 
 
 @pytest.mark.parametrize("error", [KeyError("a"), RecursionError("deep"), TypeError("x" * 10_000), ZeroDivisionError()])
-def test_a_bug_is_one_sentence_and_keeps_its_traceback(
+def test_an_unexpected_error_is_one_sentence_and_keeps_its_traceback(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(options: object) -> None:
@@ -589,7 +589,9 @@ def test_a_bug_is_one_sentence_and_keeps_its_traceback(
     assert said.startswith(f"frcnn: error: {type(error).__name__}: ")
     assert len(said) < 1000
     (file,) = tmp_path.glob("frcnn-*.txt")
-    assert said.endswith(f"This is a bug of frcnn. Please report it with the traceback, which is in {file}\n")
+    assert said.endswith(
+        f"This is unexpected and may be a bug in frcnn. Please report it with the traceback, which is in {file}\n"
+    )
     assert "in fail" in file.read_text()
 
 

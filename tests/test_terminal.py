@@ -10,7 +10,7 @@ from tiny import draw_image
 import frcnn
 from frcnn.cli import main
 
-EVIL = "\x1b[2J\x1b]0;title\x07all fine\nerrors: 0\u202e"
+CONTROL_SEQUENCES = "\x1b[2J\x1b]0;title\x07all fine\nerrors: 0\u202e"
 BOX = [5, 5, 40, 40]
 
 
@@ -40,7 +40,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("command", ["check", "plan"])
 def test_class_names(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_coco(tmp_path / "data", *(f"{number}.png" for number in range(12)), class_name=EVIL)
+    data = write_coco(tmp_path / "data", *(f"{number}.png" for number in range(12)), class_name=CONTROL_SEQUENCES)
     main([command, str(data)])
     text = said(capsys)
     assert ("all fine" in text) == (command == "check")
@@ -49,7 +49,7 @@ def test_class_names(command: str, tmp_path: Path, capsys: pytest.CaptureFixture
 def test_class_names_are_repaired_and_reported(tmp_path: Path) -> None:
     data = write_coco(tmp_path / "data", "0.png", "1.png", class_name="ripe\nfruit\x1b[1m")
     report = frcnn.check(data)
-    problems = [each for each in report.problems if each.kind == "control characters in a class"]
+    problems = [each for each in report.problems if each.kind == "control characters in a class name"]
     assert [each.level for each in problems] == ["repaired"] * 2
     assert problems[0].message == r"the class 'ripe\nfruit\x1b[1m' has control characters; it becomes 'ripe fruit [1m'"
     assert list(report.repaired["train"].class_counts) == ["ripe fruit [1m"]
@@ -65,7 +65,7 @@ def test_file_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["http://[1.png", "1\0.png", "\ud83d.png"])
-def test_names_that_are_none(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_file_names_are_missing_images(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_coco(tmp_path / "data", "0.png", "2.png") if "\ud83d" in name else None
     if data is None:
         data = write_coco(tmp_path / "data", "0.png", name)
@@ -76,7 +76,7 @@ def test_names_that_are_none(name: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert "missing image" in said(capsys)
 
 
-def test_bytes_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_names_that_are_not_utf_8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_coco(tmp_path / "data", "0.png", "1.png")
     os.rename(data / "1.png", os.fsencode(data) + b"/\xff.png")
     for file in ("-", str(tmp_path / "report.json")):
@@ -91,7 +91,7 @@ def test_pipes_are_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for name in ("2.png", "more.json", "0.xml"):
         os.mkfifo(data / name)
     main(["check", str(data)])
-    assert "pipes and devices (3)" in said(capsys)
+    assert "pipes, devices and broken entries (3)" in said(capsys)
     (data / "annotations.json").write_text((data / "annotations.json").read_text().replace("1.png", "2.png"))
     main(["check", str(data)])
     assert "missing image" in said(capsys)

@@ -1,4 +1,4 @@
-"""A folder in COCO's format, of some images of another data set."""
+"""Write images of a data set as a COCO folder."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from frcnn.data.records import Record
 
 
 def write_coco(images: Sequence[Record], folder: Path) -> Path:
-    """Links to the images, named by their index, with their annotations. Returns the folder, which is new."""
+    """Link each image as INDEX.SUFFIX and write annotations.json. `folder` must not exist."""
     folder.mkdir()
     names = sorted({name for record in images for name in record.class_names})
     content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}

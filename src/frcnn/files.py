@@ -36,8 +36,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write_all(*paths: Path) -> Iterator[list[Path]]:
-    """`atomic_write` for files of one folder that belong together. If a process is killed while it replaces them,
-    `finish_changes` replaces the others."""
+    """`atomic_write` for files of one folder that belong together. If the process is killed during the replacement,
+    the next one that opens the folder completes it (`finish_changes`)."""
     paths = tuple(path.absolute() for path in paths)  # a link is replaced, its target is not written
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,8 @@ def atomic_write_all(*paths: Path) -> Iterator[list[Path]]:
 
 
 def remove_all(*paths: Path) -> None:
-    """Remove files of one folder that belong together: all of them, or none."""
+    """Remove files of one folder that belong together: all of them, or none. The next process completes what a killed
+    one began."""
     paths = tuple(path.absolute() for path in paths if path.is_file())
     if paths:
         finish_changes(paths[0].parent)
@@ -86,10 +87,10 @@ def _change(folder: Path, changes: Mapping[Path, Path | None]) -> None:
 
 
 def finish_changes(folder: Path) -> dict[str, bool]:
-    """Make the changes to a folder that killed processes had begun.
+    """Complete the changes that a killed process began in a folder.
 
     Returns:
-        The names of the files; True: it is new, False: it was removed.
+        The names of the changed files; True: it was written, False: it was removed.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -107,9 +108,11 @@ def _finish(journal: Path) -> dict[str, bool]:
         return {}
     names = [name for pair in changes.items() for name in pair if name is not None]
     if any(Path(name).name != name for name in names):
-        raise ValueError(f"{journal}: names a file of another folder, so frcnn did not write it; remove it")
+        raise ValueError(
+            f"{journal}: lists a file of another folder, which frcnn never does; delete this file, {journal.name}"
+        )
     for old, new in changes.items():
-        with suppress(FileNotFoundError):  # the killed process came so far, or another one was faster
+        with suppress(FileNotFoundError):  # already done, by this process or another one
             if new is None:
                 os.unlink(journal.with_name(old))
             else:
@@ -148,7 +151,7 @@ def _partial(path: Path) -> Path:
 
 def _remove_abandoned(path: Path) -> None:
     """Remove the hidden folders that killed processes left where they would have written `path`."""
-    if os.name != "posix":  # elsewhere, asking whether a process lives may end it
+    if os.name != "posix":  # on Windows, os.kill ends the process
         return
     for folder in path.parent.glob(f"{PARTIAL}*-{glob.escape(path.name)}"):
         process = folder.name.removeprefix(PARTIAL).partition("-")[0]
@@ -175,17 +178,18 @@ def _default_mode(path: Path) -> int:
 
 
 def require_regular(path: Path) -> None:
-    """Refuse what is no file with content, before it is opened: a pipe or a device may never answer.
+    """Raise an error for a pipe, a device or a folder. Opening a pipe may block forever.
 
     Raises:
         OSError: `path` is there, but is no regular file.
     """
     if not path.is_file() and path.exists():
-        raise OSError(f"{path}: is not a regular file")
+        raise OSError(f"{path}: is a pipe, a device or a folder; name a regular file")
 
 
-def replace_links(folder: Path, *names: str) -> None:
-    """Remove links of these names from a folder, whose targets would be written to. Their targets stay."""
+def remove_links(folder: Path, *names: str) -> None:
+    """Remove symbolic links with these names from a folder, so that frcnn does not write to their targets. The targets
+    stay."""
     for path in (folder / name for name in names):
         if path.is_symlink():
             path.unlink()
@@ -223,8 +227,8 @@ def require_classes(value: object, path: Path) -> tuple[str, ...]:
         and len(set(names)) == len(names)
     ):
         raise ValueError(
-            f"{path}: damaged, its classes are {short(value)}; they must be different names, at most {MAX_CLASSES:,}, "
-            f"each of at most {MAX_NAME:,} characters"
+            f"{path}: damaged, its classes are {short(value)}; they must be at most {MAX_CLASSES:,} distinct names, "
+            f"each of 1 to {MAX_NAME:,} characters; train or export again"
         )
     return tuple(names)
 

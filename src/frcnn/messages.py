@@ -15,7 +15,7 @@ def plural(count: int, noun: str, nouns: str | None = None) -> str:
 
 
 def short(value: object) -> str:
-    """A value from a file, as Python writes it; its beginning, if it is long."""
+    """The repr of a value, shortened to 400 characters."""
     text = _REPR.repr(value)
     return text if len(text) <= 400 else f"{text[:400]}..."
 

@@ -1,7 +1,7 @@
-"""YAML from strangers: what a text may ask for is bounded, before anything is built from it.
+"""Untrusted YAML: nesting and repetition are limited before anything is built.
 
-YAML can name a part and repeat it, so that a text of a few lines stands for billions of values; and its parsers nest as
-deep as the text does, until the process ends.
+An alias repeats a part of the text, so a few lines can expand to billions of values. A parser recurses once for each
+level of nesting, so deep nesting can crash the process.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ def load_yaml(text: str, loader: Any = _FAST) -> Any:
         yaml.YAMLError: it is not YAML, or asks for more than the bounds above.
     """
     if len(text) > MAX_CHARACTERS:
-        raise yaml.YAMLError(f"it has {len(text):,} characters; {MAX_CHARACTERS:,} are allowed")
+        raise yaml.YAMLError(f"the text has {len(text):,} characters; the limit is {MAX_CHARACTERS:,}")
     _require_bounded(text)
     try:
         return yaml.load(text, loader)
@@ -63,4 +63,4 @@ def _require_bounded(text: str) -> None:
             sizes[-1] += size
             repeated += size
             if repeated > MAX_REPEATED:
-                raise yaml.YAMLError(f"its aliases (*{name[:40]}) stand for more than {MAX_REPEATED:,} values")
+                raise yaml.YAMLError(f"its aliases (e.g. *{name[:40]}) expand to more than {MAX_REPEATED:,} values")

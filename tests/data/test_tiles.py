@@ -14,7 +14,7 @@ from PIL import Image
 from frcnn.data.image_cache import ImageCache
 from frcnn.data.loader import load_batch
 from frcnn.data.records import Record, Records, make_record
-from frcnn.data.tiles import MIN_TILE, MIN_VISIBLE, clipped, cut_into_windows, hidden_objects, in_tiles, size_of
+from frcnn.data.tiles import MIN_TILE, MIN_VISIBLE, clipped, cut_into_windows, count_hidden_objects, in_tiles, size_of
 from frcnn.resizing import Resizing
 
 sides = st.integers(1, 700)
@@ -121,8 +121,8 @@ def test_each_tile_has_the_objects_that_it_shows(boxes: list[tuple[float, ...]])
     taught = {name for tile in found for name in np.array(tile.class_names)[~tile.ignore]}
     small = {str(number) for number, (x1, y1, x2, y2) in enumerate(boxes) if max(x2 - x1, y2 - y1) <= 0.2 * 64}
     assert small <= taught
-    assert hidden_objects([record_of(*boxes)], TILED) == len(boxes) - len(taught)
-    assert hidden_objects([record_of(*boxes)], TILED._replace(tile=0)) == 0
+    assert count_hidden_objects([record_of(*boxes)], TILED) == len(boxes) - len(taught)
+    assert count_hidden_objects([record_of(*boxes)], TILED._replace(tile=0)) == 0
 
 
 def test_tiles_without_objects_are_as_many_as_those_with_objects() -> None:

@@ -515,33 +515,42 @@ def rewritten(file: Path, target: Path, changes: dict[str, str | None]) -> Path:
         ({"format_version": "1"}, "has format 1 of an older frcnn, this one reads format 2; export it again"),
         ({"format": None}, "`frcnn export` did not write this file"),
         ({"format_version": "x"}, "damaged, its format_version cannot be read"),
-        ({"classes": None}, "damaged, its description has no classes"),
-        ({"classes": ""}, "damaged, its description has no classes"),
-        ({"classes": "cat\ncat"}, "damaged, its classes are .'cat', 'cat'.; they must be different names"),
-        ({"classes": "\n".join(map(str, range(100_001)))}, "must be different names, at most 100,000"),
-        ({"classes": "x" * 1001}, "each of at most 1,000 characters"),
-        ({"min_side": None}, "damaged, its description has no min_side"),
-        ({"min_side": "1" * 5000}, "its min_side is '1+.*, not a whole number from 1 to 32768"),
-        ({"mean": "a b c"}, "damaged, its mean is 'a b c', not three numbers"),
-        ({"mean": "1 2"}, "damaged, its mean is '1 2', not three numbers"),
-        ({"std": "1 0 1"}, "damaged, its std is '1 0 1', not three numbers"),
-        ({"std": "1 nan 1"}, "damaged, its std is '1 nan 1', not three numbers"),
-        ({"image.shorter_side": "1" + "0" * 30}, "image.shorter_side is '10+.*', not a whole number from 0 to 32768"),
-        ({"image.shorter_side": "0"}, "damaged, its images have sides of"),
-        ({"image.divisor": "1000000"}, "damaged, its image.divisor is '1000000', not a whole number from 1 to 1024"),
-        ({"image.resize": "stretch"}, "damaged, its image.resize is 'stretch', not fit or shorter_side"),
-        ({"image.tile": "3"}, "tiles of 3 pixels"),
-        ({"batch": "-1"}, "damaged, its batch is '-1', not a whole number"),
-        ({"input": "double"}, "damaged, its input is 'double', not uint8 or float"),
-        ({"results": "[" * 100_000}, "damaged, its description cannot be read"),
-        ({"results": "null"}, "damaged, its description cannot be read"),
-        ({"results": '{"nms_threshold": 2}'}, "damaged, its description cannot be read"),
+        ({"classes": None}, "damaged, its metadata has no classes"),
+        ({"classes": ""}, "damaged, its metadata has no classes"),
+        (
+            {"classes": "cat\ncat"},
+            "damaged, its classes are .'cat', 'cat'.; they must be at most 100,000 distinct names",
+        ),
+        ({"classes": "\n".join(map(str, range(100_001)))}, "must be at most 100,000 distinct names"),
+        ({"classes": "x" * 1001}, "each of 1 to 1,000 characters"),
+        ({"min_side": None}, "damaged, its metadata has no min_side"),
+        ({"min_side": "1" * 5000}, "its min_side is '1+.*; it must be a whole number from 1 to 32768"),
+        ({"mean": "a b c"}, "damaged, its mean is 'a b c'; it must be three numbers"),
+        ({"mean": "1 2"}, "damaged, its mean is '1 2'; it must be three numbers"),
+        ({"std": "1 0 1"}, "damaged, its std is '1 0 1'; it must be three numbers from 1e-06"),
+        ({"std": "1 nan 1"}, "damaged, its std is '1 nan 1'; it must be three numbers"),
+        (
+            {"image.shorter_side": "1" + "0" * 30},
+            "image.shorter_side is '10+.*'; it must be a whole number from 0 to 32768",
+        ),
+        ({"image.shorter_side": "0"}, "damaged, the sides of its input are"),
+        (
+            {"image.divisor": "1000000"},
+            "damaged, its image.divisor is '1000000'; it must be a whole number from 1 to 1024",
+        ),
+        ({"image.resize": "stretch"}, "damaged, its image.resize is 'stretch'; it must be one of: fit, shorter_side"),
+        ({"image.tile": "3"}, "its image.tile is 3; it must be 0 or at least 64"),
+        ({"batch": "-1"}, "damaged, its batch is '-1'; it must be a whole number"),
+        ({"input": "double"}, "damaged, its input is 'double'; it must be one of: uint8, float"),
+        ({"results": "[" * 100_000}, "damaged, its results cannot be read"),
+        ({"results": "null"}, "damaged, its results cannot be read"),
+        ({"results": '{"nms_threshold": 2}'}, "damaged, its results cannot be read"),
         (
             {
                 "results": '{"nms_threshold": 0.5, "score_threshold": 0, "max_detections": 1000000000000, '
                 '"ap_iou": 0.5, "use_07_metric": false}'
             },
-            "damaged, its rules for results are",
+            "damaged, its results are",
         ),
     ],
 )
@@ -555,7 +564,7 @@ def test_descriptions_that_cannot_be_used(
 
 def test_labels_that_the_file_does_not_name_are_an_error(exported: Make, tmp_path: Path) -> None:
     file = rewritten(exported("onnx").files[0], tmp_path / "model.onnx", {"classes": "blue"})
-    with pytest.raises(ValueError, match="damaged, it detects classes that it does not name"):
+    with pytest.raises(ValueError, match="damaged, it returned a class without a name"):
         frcnn.load(file).predict(draw_image([("red", (10, 10, 60, 60))]), threshold=0)
 
 

@@ -207,7 +207,7 @@ def test_a_budget_scales_the_epochs_of_the_scheme() -> None:
 def test_warnings_about_the_data(config: Config) -> None:
     assert list(choices.warnings(found(), found(), config, 0)) == []
     assert next(choices.warnings(found(), found(), config, 2)).startswith(
-        "2 objects of 100 will not be learned: no tile"
+        "2 of 100 objects will not be trained on: no tile"
     )
     classes = {"cat": ClassFingerprint(100, 90, all_equal(100)), "dog": ClassFingerprint(1, 1, all_equal(100))}
     rare = found(images=12, empty_images=9, classes=classes)

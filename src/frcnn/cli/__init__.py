@@ -34,7 +34,7 @@ from frcnn.cli import (
     report,
     train,
 )
-from frcnn.cli.printable import Printable
+from frcnn.cli.printable import EscapingStream
 from frcnn.fast.malloc import tune_malloc
 from frcnn.messages import short
 
@@ -65,16 +65,12 @@ example: frcnn demo
 
 exit status:
   0    success
-  1    `check --strict` found warnings or repairs, or `predict` skipped images that it cannot read; or a bug of frcnn
+  1    `check --strict` found warnings or repairs, `predict` skipped images that it cannot read, or an unexpected error
   2    invalid arguments, input or data
   130  interrupted (Ctrl-C or SIGTERM)
   141  the program that reads the output has closed it
 """
 
-_OUT_OF_MEMORY = (
-    "out of memory; train with a lower detector.image.shorter_side and detector.image.longer_side, then with a lower "
-    "train.batch_size if it is above 1, or use --device cpu"
-)
 _EXTRAS = {
     "onnx": "onnx onnxruntime onnxscript",
     "onnxruntime": "onnx onnxruntime onnxscript",
@@ -113,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console of few characters must not end a command
             stream.reconfigure(errors="backslashreplace")
-    with redirect_stdout(Printable(sys.stdout)), redirect_stderr(Printable(sys.stderr, allowed="\r")):
+    with redirect_stdout(EscapingStream(sys.stdout)), redirect_stderr(EscapingStream(sys.stderr, allowed="\r")):
         return _run(arguments)
 
 
@@ -141,8 +137,17 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         return _fail(str(error))
     except Exception as error:
-        return _fail(_OUT_OF_MEMORY) if _is_out_of_memory(error) else _report_bug(error)
+        return _fail(_out_of_memory(options.command)) if _is_out_of_memory(error) else _report_unexpected(error)
     return status or 0
+
+
+def _out_of_memory(command: str) -> str:
+    if command in ("check", "convert", "data", "annotate", "plan"):
+        return "out of memory; close other programs, or use smaller images"
+    return (
+        "out of memory; train with a lower detector.image.shorter_side and detector.image.longer_side, then with a "
+        "lower train.batch_size if it is above 1, or use --device cpu"
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -150,13 +155,13 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
 
 
-def _report_bug(error: Exception) -> int:
-    """Say that an error is not the user's, and keep its traceback. Returns the exit status."""
+def _report_unexpected(error: Exception) -> int:
+    """Report an unexpected error, and write its traceback to a file. Returns the exit status."""
     with tempfile.NamedTemporaryFile("w", prefix="frcnn-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write("".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode())
     print(
-        f"frcnn: error: {type(error).__name__}: {short(str(error))}\nThis is a bug of frcnn. Please report it with the "
-        f"traceback, which is in {file.name}",
+        f"frcnn: error: {type(error).__name__}: {short(str(error))}\nThis is unexpected and may be a bug in frcnn. "
+        f"Please report it with the traceback, which is in {file.name}",
         file=sys.stderr,
     )
     return 1

@@ -16,7 +16,7 @@ from frcnn.cli.options import (
     add_threshold,
     add_trust,
     data_settings,
-    positive,
+    positive_integer,
 )
 from frcnn.cli.progress import CountProgress
 from frcnn.messages import plural
@@ -31,15 +31,15 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--review",
         type=Path,
-        metavar="JSON",
-        help="go through labels that are probably wrong, as `frcnn check FOLDER --model MODEL --json JSON` lists them",
+        metavar="FILE",
+        help="review labels that are probably wrong; `frcnn check FOLDER --crossval --json FILE` (or --model) finds them",
     )
     parser.add_argument(
         "--next",
-        type=positive,
+        type=positive_integer,
         default=0,
         metavar="N",
-        help="show the N images to do that would teach the detector most (needs --model)",
+        help="show the N unlabeled images that should improve the detector most (needs --model, no exported file)",
     )
     add_threshold(parser)
     add_trust(parser)
@@ -61,6 +61,8 @@ def run(options: argparse.Namespace) -> None:
     from frcnn.tools.annotate.review import Review
     from frcnn.tools.annotate.server import serve
 
+    if options.next and options.review is not None:
+        raise ValueError("--next and --review exclude each other: label images, or review labels; give one")
     if options.next and options.model is None:
         raise ValueError("--next: choosing images needs a detector; add --model RUN_DIR")
     with CountProgress("reading", "image") as progress:
@@ -90,10 +92,10 @@ def run(options: argparse.Namespace) -> None:
         editor, detector, threshold=options.threshold, count=options.next, train=partial(_train_command, options)
     )
     if options.next:
-        with CountProgress("looking at", "image") as progress:
+        with CountProgress("choosing", "image") as progress:
             assistant.choose_next(progress)
         if not assistant.next_images:
-            print("--next: there is no image to do")
+            print("--next: there is no unlabeled image that can be read")
     try:
         with suppress(KeyboardInterrupt):
             serve(editor, assistant, host=options.host, port=options.port, review=review, on_ready=on_ready)
@@ -122,5 +124,5 @@ def _train_command(options: argparse.Namespace) -> tuple[list[str], Path]:
     from frcnn.training.run_dir import new_run_dir
 
     run_dir = new_run_dir(None, f"{options.folder.resolve().name}-annotate")
-    form = [] if options.format is None else ["--format", options.format]
-    return [sys.executable, "-m", "frcnn", "train", str(options.folder), *form, "--out", str(run_dir)], run_dir
+    format_option = [] if options.format is None else ["--format", options.format]
+    return [sys.executable, "-m", "frcnn", "train", str(options.folder), *format_option, "--out", str(run_dir)], run_dir

@@ -118,7 +118,7 @@ def _suspects_by_crossval(options: argparse.Namespace) -> "Sequence[Suspect]":
         settings=parse_overrides(data_settings(options)),
         config=options.config,
     )
-    print(f"{result}\n")  # bad detectors judge badly
+    print(f"{result}\n")  # weak detectors give unreliable suspects
     detections: list[Detections] = []
     images: list[Record] = []
     for fold in result.results:

@@ -192,12 +192,11 @@ def fraction(text: str) -> float:
     return value
 
 
-def positive(text: str) -> int:
-    """A whole number from 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return number
+def positive_integer(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
+    return int(text)
 
 
 def time_span(text: str) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frcnn import distributed
 from frcnn.cli.progress import CountProgress
-from frcnn.files import atomic_write, replace_links, write_text
+from frcnn.files import atomic_write, remove_links, write_text
 
 if TYPE_CHECKING:
     from frcnn.config import DrawSettings
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from frcnn.nn.faster_rcnn import FasterRCNN
 
 _JPEG_SIDE = 65_500  # pixels: libjpeg writes no larger pictures
-_PICTURES = "images"
+_IMAGES = "images"
 """The folder of a run directory for pictures of the test images."""
 _FEW = 10  # images: one object more or less changes their AP visibly
 
@@ -112,8 +112,8 @@ def save_pictures(model: "FasterRCNN", metrics: "Metrics", run_dir: Path) -> Non
     """Draw the detections into images/ of the run directory, unless `detector.draw.save` is off."""
     draw = model.settings.detector.draw
     if draw.save and distributed.is_main_process():
-        replace_links(run_dir, _PICTURES)
-        folder = run_dir / _PICTURES
+        remove_links(run_dir, _IMAGES)
+        folder = run_dir / _IMAGES
         files = picture_files([str(each.path) for each in metrics.detections], folder)
         for detections, file in zip(metrics.detections, files, strict=True):
             write_picture(model, detections, file, score_threshold=draw.score_threshold, draw=draw)

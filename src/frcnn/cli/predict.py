@@ -22,7 +22,7 @@ from frcnn.cli.options import (
 )
 from frcnn.cli.output import picture_files, text_beside_json, write_json, write_picture
 from frcnn.cli.progress import CountProgress
-from frcnn.files import replace_links
+from frcnn.files import remove_links
 from frcnn.messages import plural
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     images = [Path(str(image)) for image in list_images([path for text in options.images for path in _expand(text)])]
     folder: Path | None = options.out
     if folder is None and options.model.is_dir():
-        replace_links(options.model, _PICTURES)
+        remove_links(options.model, _PICTURES)
         folder = options.model / _PICTURES
     if folder is not None:
         _require_writable(folder)

@@ -3,11 +3,11 @@
 from typing import Any, TextIO
 
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-"""ASCII and Latin-1 control characters, and those that turn the direction of text around."""
+"""ASCII and Latin-1 control characters, and bidirectional control characters."""
 
 
-class Printable:
-    """A stream that writes control characters as \\u001b and so on, which JSON reads back. Lines and tabs stay.
+class EscapingStream:
+    """A stream that writes control characters as \\u001b and so on, which JSON reads back. Line breaks and tabs stay.
 
     Args:
         stream: where the text goes.

@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
         )
     run_dir = result.run_dir
     if not result.trained:
-        reason = "there is nothing to resume" if options.resume else "it is not trained again"
+        reason = "there is nothing to resume" if options.resume else "training is skipped"
         print(f"{run_dir} holds a trained model already; {reason}")
     if result.best is not None:
         print(f"{MODEL_FILE} has the weights of epoch {result.best.epoch}, the best; {LAST_FILE} those of the last")

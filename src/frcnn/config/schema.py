@@ -16,11 +16,11 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-# Model files come from strangers: what a setting of the model may ask for is bounded, far above what anybody uses.
-Channels = Annotated[int, Field(ge=1, le=65_536)]
-Layers = Annotated[tuple[Channels, ...], Field(max_length=32)]
+# Model files are not trusted: the limits of these settings are far above what anybody uses.
+ChannelCount = Annotated[int, Field(ge=1, le=65_536)]
+LayerWidths = Annotated[tuple[ChannelCount, ...], Field(max_length=32)]
 Pixels = Annotated[int, Field(ge=1, le=32_768)]
-Boxes = Annotated[int, Field(ge=1, le=100_000)]
+BoxCount = Annotated[int, Field(ge=1, le=100_000)]
 TileSide = Annotated[int, Field(ge=64, le=1_000_000)]
 Rgb = tuple[float, float, float]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -128,14 +128,16 @@ class BaseModelSettings(Settings):
     last_hidden_node: str | None = _set(
         None, "the RoI head keeps the base model's layers up to this node; null: it keeps none"
     )
-    conv_channels: Layers = _set((), "channels of new 3x3 convolutions in the RoI head, e.g. [256, 256]")
-    fc_channels: Layers = _set((1024, 1024), "widths of new fully connected layers in the RoI head, e.g. [1024, 1024]")
-    stride: Pixels | None = _set(
+    conv_channels: LayerWidths = _set((), "channels of new 3x3 convolutions in the RoI head, e.g. [256, 256]")
+    fc_channels: LayerWidths = _set(
+        (1024, 1024), "widths of new fully connected layers in the RoI head, e.g. [1024, 1024]"
+    )
+    stride: Annotated[int, Field(ge=1, le=1024)] | None = _set(
         None,
         "input pixels per cell of the finest feature map; null: measured from the layers; any other value is an error",
     )
-    fpn_channels: Channels = _set(256, "channels of each level of the feature pyramid")
-    rpn_channels: Channels = _set(256, "channels of the RPN's 3x3 convolutions")
+    fpn_channels: ChannelCount = _set(256, "channels of each level of the feature pyramid")
+    rpn_channels: ChannelCount = _set(256, "channels of the RPN's 3x3 convolutions")
     rpn_convs: Annotated[int, Field(ge=1, le=32)] = _set(1, "3x3 convolutions of the RPN")
     roi_pooling: Literal["align", "max"] = _set("align", "align: RoIAlign; max: RoI max pooling, as in the tutorial")
     roi_size: Annotated[int, Field(ge=1, le=64)] = _set(7, "cells per side of a pooled RoI")
@@ -235,8 +237,8 @@ class ProposalSettings(Settings):
     """From the RPN's output to proposals, in evaluation and prediction."""
 
     nms_threshold: Fraction = _set(0.7, "IoU above which NMS drops the box of lower score")
-    pre_nms_top_n: Boxes = _set(6000, "boxes kept before NMS, per feature map")
-    post_nms_top_n: Boxes = _set(300, "boxes kept after NMS, per image")
+    pre_nms_top_n: BoxCount = _set(6000, "boxes kept before NMS, per feature map")
+    post_nms_top_n: BoxCount = _set(300, "boxes kept after NMS, per image")
     min_size: NotNegative = _set(16.0, "least width and height of a box, pixels of the original image")
     score_threshold: Fraction = _set(0.0, "boxes of lower objectness are dropped, 0..1")
 
@@ -244,8 +246,8 @@ class ProposalSettings(Settings):
 class TrainProposalSettings(ProposalSettings):
     """From the RPN's output to proposals, in training."""
 
-    pre_nms_top_n: Boxes = _set(12000, "boxes kept before NMS, per feature map")
-    post_nms_top_n: Boxes = _set(2000, "boxes kept after NMS, per image")
+    pre_nms_top_n: BoxCount = _set(12000, "boxes kept before NMS, per feature map")
+    post_nms_top_n: BoxCount = _set(2000, "boxes kept after NMS, per image")
 
 
 class BoxDeltaSettings(Settings):
@@ -260,7 +262,7 @@ class ResultSettings(Settings):
 
     nms_threshold: Fraction = _set(0.5, "IoU above which NMS drops the detection of lower score; within a class")
     score_threshold: Fraction = _set(0.0, "detections of lower score are dropped, 0..1")
-    max_detections: Boxes = _set(100, "per image, at most")
+    max_detections: BoxCount = _set(100, "per image, at most")
     predict_threshold: Fraction = _set(
         0.5, "lowest confidence of a detection that predict reports; `frcnn report --store-threshold` changes it"
     )
@@ -386,7 +388,7 @@ class RpnTrainSettings(Settings):
         False, "an anchor that is the best of an object, but under negative_iou, is negative"
     )
     positive_fraction: Fraction = _set(0.5, "of the sample, at most")
-    sample_size: Boxes = _set(256, "anchors sampled per image for the loss")
+    sample_size: BoxCount = _set(256, "anchors sampled per image for the loss")
     sigma: Positive = _set(3.0, "of the smooth L1 loss: it is quadratic below 1 / sigma²")
 
     @model_validator(mode="after")
@@ -402,7 +404,7 @@ class RpnTrainSettings(Settings):
 class RoiTrainSettings(Settings):
     """Which RoIs train the RoI head, and its losses."""
 
-    sample_size: Boxes = _set(128, "RoIs sampled per image for the loss")
+    sample_size: BoxCount = _set(128, "RoIs sampled per image for the loss")
     positive_fraction: Fraction = _set(0.25, "of the sample, at most")
     positive_iou: Fraction = _set(0.5, "a RoI with this IoU or more is foreground")
     negative_iou_high: Fraction = _set(0.5, "background: IoU in [negative_iou_low, negative_iou_high)")

@@ -45,7 +45,7 @@ class ProblemKind(StrEnum):
     # Objects.
     INVALID_OBJECT = "invalid object"
     UNKNOWN_CLASS = "unknown class"
-    CONTROL = "control characters in a class"
+    CONTROL_CHARACTERS = "control characters in a class name"
     SHAPE_WITHOUT_BOX = "shape without box"
     BOXES_IN_NEGATIVE = "boxes in negative/"
     NON_FINITE_BOX = "non-finite box"

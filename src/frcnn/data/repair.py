@@ -24,7 +24,7 @@ are clipped without a word."""
 MIN_INSIDE = 0.5
 """Boxes that leave the image by more are clipped if at least this fraction of their area is inside."""
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-"""ASCII and Latin-1 control characters, line ends, and what turns the direction of text around."""
+"""ASCII and Latin-1 control characters, line ends, and bidirectional control characters."""
 SAME_SHAPE = 0.01
 """Largest relative difference of two aspect ratios that are the same but for rounding."""
 
@@ -164,7 +164,9 @@ def repair_boxes(
             if before != after:
                 message = f"the class {before!a} has control characters; it becomes {after!a}"
                 place = object_place(index, after)
-                problems.append(Problem(ProblemKind.CONTROL, record.image, message, place, index, level="repaired"))
+                problems.append(
+                    Problem(ProblemKind.CONTROL_CHARACTERS, record.image, message, place, index, level="repaired")
+                )
         record = record._replace(class_names=names)
     scale = _scale(record, size)
     boxes = record.boxes.astype(np.float64)

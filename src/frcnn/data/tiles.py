@@ -75,13 +75,13 @@ def in_tiles(records: Sequence[Record], resizing: Resizing) -> Records:
     return Records.of(each for record in records for each in _tiles(record, resizing.tile))
 
 
-def hidden_objects(records: Sequence[Record], resizing: Resizing) -> int:
-    """The number of objects that are learned from no tile, because each shows less than half of them."""
+def count_hidden_objects(records: Sequence[Record], resizing: Resizing) -> int:
+    """The number of objects that no tile shows by at least half; training ignores them."""
     if not resizing.tile:
         return 0
     windows = (np.array(cut_into_windows(size_of(record), resizing.tile), np.float32) for record in records)
     return sum(
-        int((~_taught(record, own).any(axis=1) & ~record.ignore).sum())
+        int((~_trained_on(record, own).any(axis=1) & ~record.ignore).sum())
         for record, own in zip(records, windows, strict=True)
     )
 
@@ -91,9 +91,9 @@ def _tiles(record: Record, tile: int) -> Iterator[Record]:
     if len(windows) == 1:
         return iter([record])
     corners = np.array(windows, np.float32)
-    taught = _taught(record, corners).any(axis=0)
+    trained = _trained_on(record, corners).any(axis=0)
     shown = (_visible(record, corners) > 0).any(axis=0)
-    full, empty = np.flatnonzero(taught), np.flatnonzero(~shown)  # tiles with ignored objects alone teach nothing
+    full, empty = np.flatnonzero(trained), np.flatnonzero(~shown)  # tiles with ignored objects alone teach nothing
     count = min(len(empty), max(len(full), 1))
     some = empty[np.arange(count) * len(empty) // max(count, 1)]
     return (_tile(record, windows[index]) for index in (*full.tolist(), *some.tolist()))
@@ -107,8 +107,8 @@ def _visible(record: Record, windows: np.ndarray) -> np.ndarray:
     return area
 
 
-def _taught(record: Record, windows: np.ndarray) -> np.ndarray:
-    """(G, W) bool: which objects are learned from which windows."""
+def _trained_on(record: Record, windows: np.ndarray) -> np.ndarray:
+    """(G, W) bool: which windows show enough of which objects to train on them."""
     area = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(axis=1)
     enough: np.ndarray = _visible(record, windows) >= MIN_VISIBLE * area[:, None]
     return enough & (~record.ignore & (area > 0))[:, None]

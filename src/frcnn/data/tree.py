@@ -81,7 +81,7 @@ class Tree:
             self.skipped["hidden folders"] += len(junk)
             waiting += [f"{prefix}{name}/" for name in sorted(set(folders) - set(junk), reverse=True)]
             for name, is_regular in files.items():
-                kind = _junk(name) if is_regular else "pipes and devices"
+                kind = _junk(name) if is_regular else "pipes, devices and broken entries"
                 if kind:
                     self.skipped[kind] += 1
                     continue
@@ -217,8 +217,8 @@ class Tree:
 
 
 def _listed(folder: Path) -> tuple[list[str], dict[str, bool]]:
-    """The names of the folders in a folder; and of all else, and whether each is a regular file. A folder that cannot
-    be read is empty."""
+    """The subfolders; and other entries, name -> whether it is a regular file (or a link to nothing). Both are empty if
+    the folder cannot be read."""
     folders, files = [], {}
     try:
         with os.scandir(folder) as entries:

@@ -154,8 +154,8 @@ class ResultRules:
     predict_threshold: float = 0.5
 
 
-_MAX_PIXELS = 32_768
-"""Of a side of the input."""
+_MAX_SIDE = 32_768
+"""Of the input, pixels."""
 
 
 class Description(NamedTuple):
@@ -209,24 +209,26 @@ class Description(NamedTuple):
         require_format(metadata, path, FORMAT_VERSION, "export it again")
         read = _Metadata(metadata, path)
         image = Resizing(
-            read.word("image.resize", "fit", "shorter_side"),
-            width=read.number("image.width", 0, _MAX_PIXELS),
-            height=read.number("image.height", 0, _MAX_PIXELS),
-            shorter_side=read.number("image.shorter_side", 0, _MAX_PIXELS),
-            longer_side=read.number("image.longer_side", 0, _MAX_PIXELS),
+            read.choice("image.resize", "fit", "shorter_side"),
+            width=read.number("image.width", 0, _MAX_SIDE),
+            height=read.number("image.height", 0, _MAX_SIDE),
+            shorter_side=read.number("image.shorter_side", 0, _MAX_SIDE),
+            longer_side=read.number("image.longer_side", 0, _MAX_SIDE),
             divisor=read.number("image.divisor", 1, 1024),
-            antialias=read.word("image.antialias", "true", "false") == "true",
+            antialias=read.choice("image.antialias", "true", "false") == "true",
             tile=read.number("image.tile", 0, 1_000_000) if "image.tile" in metadata else 0,
         )
         sides = (image.width, image.height) if image.resize == "fit" else (image.shorter_side, image.longer_side)
-        if min(sides) < 1 or 0 < image.tile < MIN_TILE:
-            raise read.damaged(f"its images have sides of {sides} and tiles of {image.tile} pixels")
+        if min(sides) < 1:
+            raise read.damaged(f"the sides of its input are {sides}; they must be at least 1 pixel")
+        if 0 < image.tile < MIN_TILE:
+            raise read.damaged(f"its image.tile is {image.tile}; it must be 0 or at least {MIN_TILE} pixels")
         return cls(
             require_classes(read.text("classes").split("\n"), path),
             image,
-            read.word("input", "uint8", "float"),
+            read.choice("input", "uint8", "float"),
             None if metadata.get("batch") == "any" else read.number("batch", 1, 100_000),
-            read.number("min_side", 1, _MAX_PIXELS),
+            read.number("min_side", 1, _MAX_SIDE),
             read.text("precision"),
             read.number("svd", 1, 1_000_000) if "svd" in metadata else None,
             read.rgb("mean", -1e6),
@@ -247,7 +249,7 @@ class Description(NamedTuple):
 
 
 class _Metadata:
-    """The metadata of an exported file, which may come from a stranger: each value is checked before it is used."""
+    """The metadata of an exported file. It is not trusted: each value is checked before it is used."""
 
     def __init__(self, values: Mapping[str, str], path: Path) -> None:
         self._values, self._path = values, path
@@ -258,19 +260,19 @@ class _Metadata:
     def text(self, name: str) -> str:
         value = self._values.get(name)
         if not isinstance(value, str) or not value:
-            raise self.damaged(f"its description has no {name}")
+            raise self.damaged(f"its metadata has no {name}")
         return value
 
-    def word(self, name: str, *words: str) -> str:
+    def choice(self, name: str, *words: str) -> str:
         value = self.text(name)
         if value not in words:
-            raise self.damaged(f"its {name} is {short(value)}, not {' or '.join(words)}")
+            raise self.damaged(f"its {name} is {short(value)}; it must be one of: {', '.join(words)}")
         return value
 
     def number(self, name: str, low: int, high: int) -> int:
         value = self.text(name)
         if not (value.isascii() and value.isdecimal() and len(value) < 20 and low <= int(value) <= high):
-            raise self.damaged(f"its {name} is {short(value)}, not a whole number from {low} to {high}")
+            raise self.damaged(f"its {name} is {short(value)}; it must be a whole number from {low} to {high}")
         return int(value)
 
     def rgb(self, name: str, low: float) -> tuple[float, ...]:
@@ -279,14 +281,16 @@ class _Metadata:
         except ValueError:
             values = ()
         if len(values) != 3 or not all(low <= value <= 1e6 for value in values):
-            raise self.damaged(f"its {name} is {short(self._values[name])}, not three numbers")
+            raise self.damaged(
+                f"its {name} is {short(self._values[name])}; it must be three numbers from {low:g} to 1e+06"
+            )
         return values
 
     def results(self) -> ResultRules:
         try:
             rules = ResultRules(**json.loads(self.text("results")))
         except (ValueError, TypeError, RecursionError) as error:
-            raise self.damaged(f"its description cannot be read ({error})") from None
+            raise self.damaged(f"its results cannot be read ({error})") from None
         fractions = (rules.nms_threshold, rules.score_threshold, rules.ap_iou, rules.predict_threshold)
         if not (
             all(type(value) in (int, float) and 0 <= value <= 1 for value in fractions)
@@ -294,7 +298,10 @@ class _Metadata:
             and 1 <= rules.max_detections <= 100_000
             and type(rules.use_07_metric) is bool
         ):
-            raise self.damaged(f"its rules for results are {short(vars(rules))}")
+            raise self.damaged(
+                f"its results are {short(vars(rules))}; thresholds must be from 0 to 1, and max_detections a whole "
+                f"number from 1 to 100000"
+            )
         return rules
 
 
@@ -375,8 +382,8 @@ class Exported:
         known = (labels[valid] >= 1) & (labels[valid] <= len(self.classes))
         if not (known.all() and np.isfinite(boxes[valid]).all() and np.isfinite(scores[valid]).all()):
             raise ValueError(
-                f"{self.path}: damaged, it detects classes that it does not name, or boxes that are not numbers; "
-                f"export it again"
+                f"{self.path}: damaged, it returned a class without a name, or boxes or scores that are infinite or "
+                f"NaN; export it again"
             )
         return BatchResult(to_detections(*arrays, classes=self.classes, original_sizes=batch.original_sizes), None)
 

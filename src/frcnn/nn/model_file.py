@@ -168,7 +168,7 @@ def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:
         raise ValueError(f"{path}: damaged, or not a model file ({error})") from None
     bad = next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
     if bad is not None:
-        raise ValueError(f"{path}: damaged, {bad} holds values that are infinite or not a number; train again")
+        raise ValueError(f"{path}: damaged, {bad} has infinite or NaN values; train again")
     if any(buffer.is_meta for name, buffer in model.named_buffers() if name not in own):
         model = build_model(settings, classes)  # some layers compute tables that no file holds
     model.load_state_dict(tensors, assign=True)
@@ -197,8 +197,12 @@ def _description(metadata: Mapping[str, str], path: Path) -> tuple[ModelSettings
 def _require_shapes(given: Mapping[str, Sequence[int]], own: Mapping[str, Tensor], path: Path) -> None:
     """Compare before memory is taken: a file of one kilobyte may describe a model of many gigabytes."""
     for name in [*own, *given]:
-        if name not in own or name not in given or list(given[name]) != list(own[name].shape):
-            there = f"{name} is {list(given[name])}" if name in given else f"there is no {name}"
-            wanted = f", not {list(own[name].shape)}" if name in own and name in given else ""
-            wanted = wanted if name in own else ", which the model lacks"
-            raise ValueError(f"{path}: the weights do not fit the settings stored with them: {there}{wanted}")
+        if name not in given:
+            problem = f"the file lacks the weight {name}"
+        elif name not in own:
+            problem = f"the file has a weight {name}, which the model lacks"
+        elif list(given[name]) != list(own[name].shape):
+            problem = f"{name} has the shape {list(given[name])}, not {list(own[name].shape)}"
+        else:
+            continue
+        raise ValueError(f"{path}: the weights do not fit the settings stored with them: {problem}; train again")

@@ -20,8 +20,8 @@ EPOCHS = {"end_to_end": ("epochs",), "alternating": ("rpn_epochs", "roi_epochs")
 STEPS = 6000
 """Steps of one image that a training should have."""
 MIN_EPOCHS, MAX_EPOCHS = 8, 40
-_ENOUGH_EPOCHS = 0.25
-"""Of the epochs without a budget: a shorter training says that it may be too short."""
+_ENOUGH_FRACTION = 0.25
+"""Of the epochs without a budget. With fewer, the plan says that they may not be enough."""
 MIN_EPOCHS_OF_TILES = 4
 """Several tiles show the same object."""
 
@@ -251,7 +251,7 @@ def within_budget(train: TrainSettings, seconds: float, spent: float = 0) -> Cho
     epochs = {f"train.{name}": max(1, math.floor(getattr(train, name) * factor)) for name in names}
     before = " and ".join(str(getattr(train, name)) for name in names)
     reason = f"training may take {duration(budget)}; {before} epochs would take {duration(seconds)}"
-    return Choice(epochs, reason + ("; so few epochs may not be enough" if factor < _ENOUGH_EPOCHS else ""))
+    return Choice(epochs, reason + ("; so few epochs may not be enough" if factor < _ENOUGH_FRACTION else ""))
 
 
 def warnings(found: Fingerprint, seen: Fingerprint, config: Config, hidden: int) -> Iterator[str]:
@@ -260,13 +260,13 @@ def warnings(found: Fingerprint, seen: Fingerprint, config: Config, hidden: int)
     Args:
         seen: the fingerprint of the tiles; of the images if there are none.
         config: with the choices.
-        hidden: objects of which no tile shows half.
+        hidden: number of objects that no tile shows by at least half.
     """
     if hidden:
         yield (
-            f"{plural(hidden, 'object')} of {found.objects} will not be learned: no tile of "
-            f"{config.detector.image.tile} pixels shows half of them; if they matter, set detector.image.tile to a "
-            f"larger size"
+            f"{hidden} of {plural(found.objects, 'object')} will not be trained on: no tile of "
+            f"{config.detector.image.tile} pixels shows at least half of such an object; to include them, set "
+            f"detector.image.tile to a larger value"
         )
     if found.images - found.empty_images < FEW_IMAGES:
         yield f"few training images have objects ({found.images - found.empty_images}): label at least {FEW_IMAGES}"

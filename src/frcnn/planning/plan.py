@@ -24,7 +24,7 @@ from frcnn.data.dataset import Dataset
 from frcnn.data.image_cache import disk_limit, memory_limit
 from frcnn.data.images import decoded_bytes
 from frcnn.data.records import Records
-from frcnn.data.tiles import hidden_objects, in_tiles, size_of
+from frcnn.data.tiles import count_hidden_objects, in_tiles, size_of
 from frcnn.messages import plural
 from frcnn.nn.model_file import detector_settings
 from frcnn.planning import choices
@@ -173,7 +173,7 @@ def make_plan(
     for choose in (choices.min_proposal_size, choices.max_detections, choices.proposals, choices.roi_samples):
         made.add(choose(seen, made.config))
     made.add(choices.schedule(seen, made.config))
-    hidden = hidden_objects(records, made.config.detector.resizing)
+    hidden = count_hidden_objects(records, made.config.detector.resizing)
     warnings = tuple(choices.warnings(found, seen, made.config, hidden))
     return Plan(data, found, tuple(made.choices), made.config, tuple(sorted(named)), warnings)
 

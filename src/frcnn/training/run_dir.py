@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from frcnn import distributed
 from frcnn.config import CONFIG_FILE, Config, dump, dump_run, flat, read_run_config
-from frcnn.files import remove_partial, replace_links, write_text
+from frcnn.files import remove_partial, remove_links, write_text
 from frcnn.nn.weights import MODEL_FILE
 
 METRICS_FILE = "metrics.jsonl"
@@ -45,8 +45,8 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def choose_run_dir(config: Config, out: str | Path | None, *, resume: bool) -> tuple[Path, bool]:
-    """The run directory for a training, and whether it holds the trained model already: one of an earlier training, or
-    of this one, if it was interrupted later, while it measured.
+    """Choose the run directory. Returns it, and whether it holds a trained model: that of a finished run, or of a run
+    that was interrupted after its last step.
 
     Args:
         out: the run directory; None: the interrupted run in runs/DATA-BASEMODEL with these settings, else a new one.
@@ -90,7 +90,7 @@ def claimed(run_dir: Path, config: Config) -> Iterator[None]:
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
         if distributed.is_main_process():
-            replace_links(run_dir, METRICS_FILE, LOCK_FILE, CACHE_FOLDER)
+            remove_links(run_dir, METRICS_FILE, LOCK_FILE, CACHE_FOLDER)
         if not distributed.is_main_process():
             distributed.barrier()
             if not (run_dir / CONFIG_FILE).is_file():
@@ -142,7 +142,7 @@ def remove_leftovers(run_dir: Path) -> None:
 
 
 def mark_finished(run_dir: Path) -> None:
-    """Nothing is left to do: the same command starts a new run."""
+    """Mark the run as finished, so that the same command starts a new run."""
     remove_leftovers(run_dir)
     (run_dir / UNFINISHED_FILE).unlink(missing_ok=True)
 

@@ -215,8 +215,8 @@ def train(
                 planned = plan_for(dataset, merged, named, weights=source)
                 merged = planned.config
             start = _Start(merged, planned, *choose_run_dir(merged, out, resume=resume))
-        merged, planned, run_dir, trained = distributed.broadcast_object(start)  # type: ignore[misc]
-        if trained:
+        merged, planned, run_dir, has_model = distributed.broadcast_object(start)  # type: ignore[misc]
+        if has_model:
             dataset = open_dataset(Path(str(merged.data.path)), merged.data, ("test",))
             model, best, planned = load_model(run_dir, device=merged.train.device), None, None
         else:
@@ -226,12 +226,12 @@ def train(
             model, best, planned = _train(
                 merged, planned, dataset, run_dir, weights, offline=offline, callbacks=callbacks
             )
-        if not trained or is_unfinished(run_dir):
+        if not has_model or is_unfinished(run_dir):
             _draw_and_export(merged, model, dataset, run_dir, callbacks)
         metrics = _evaluate(model, dataset, run_dir, callbacks, merged.data.workers)
         if distributed.is_main_process():
             mark_finished(run_dir)
-        return TrainResult(run_dir, Detector(model, path=run_dir), dataset, metrics, not trained, planned, best)
+        return TrainResult(run_dir, Detector(model, path=run_dir), dataset, metrics, not has_model, planned, best)
 
 
 def _argument_for(name: str, arguments: Collection[str]) -> str:
@@ -277,8 +277,8 @@ class _Start(NamedTuple):
     config: Config
     plan: Plan | None
     run_dir: Path
-    trained: bool
-    """It holds the trained model already."""
+    has_model: bool
+    """Whether it holds the trained model already."""
 
 
 def _train(

@@ -17,7 +17,7 @@ from frcnn.config import DataSettings
 from frcnn.detector import load
 from frcnn.tools.annotate.assistant import Assistant
 from frcnn.tools.annotate.editing import Editor
-from frcnn.tools.annotate.next_images import Seen, choose_next, doubt, farthest_first
+from frcnn.tools.annotate.next_images import ImageSummary, choose_next, farthest_first, uncertainty
 
 OBJECTS = [("red", (10.0, 10.0, 60.0, 60.0)), ("blue", (70.0, 30.0, 120.0, 90.0))]
 
@@ -60,18 +60,21 @@ def test_the_farthest_image_comes_first() -> None:
     assert farthest_first(features[:0], features, 3) == []
 
 
-def test_doubt_is_highest_in_the_middle() -> None:
-    assert doubt(np.array([0.0, 1.0])) == 0
-    assert doubt(np.array([0.5])) == 1
-    assert doubt(np.array([0.5, 0.5])) == 2
-    assert doubt(np.array([0.2])) == pytest.approx(doubt(np.array([0.8])))
-    assert doubt(np.array([])) == 0
+def test_uncertainty_is_highest_at_a_half() -> None:
+    assert uncertainty(np.array([0.0, 1.0])) == 0
+    assert uncertainty(np.array([0.5])) == 1
+    assert uncertainty(np.array([0.5, 0.5])) == 2
+    assert uncertainty(np.array([0.2])) == pytest.approx(uncertainty(np.array([0.8])))
+    assert uncertainty(np.array([])) == 0
 
 
-def test_unlike_the_labeled_ones_and_then_of_most_doubt() -> None:
+def test_unlike_the_labeled_ones_and_then_of_most_uncertainty() -> None:
     labeled = [np.array([1.0, 0, 0])]
     like, unlike = np.array([0.99, 0.01, 0]), [np.array([0, 1.0, 0]), np.array([0, 0, 1.0]), np.array([0, 0.7, 0.7])]
-    new = [Seen(like, 9), *(Seen(features, value) for features, value in zip(unlike, (0.1, 3, 2), strict=True))]
+    new = [
+        ImageSummary(like, 9),
+        *(ImageSummary(features, value) for features, value in zip(unlike, (0.1, 3, 2), strict=True)),
+    ]
     assert choose_next(new, labeled, 1) == [2]  # of the three unlike ones; the first is like what is there
     assert choose_next(new, labeled, 2) == [0, 2]
     assert choose_next([], labeled, 2) == []
@@ -95,6 +98,8 @@ def test_choosing_needs_a_detector_with_layers(tmp_path: Path, capsys: pytest.Ca
     photos = write_photos(tmp_path / "photos", labeled=1, new=1)
     assert main(["annotate", str(photos), "--next", "5"]) == 2
     assert "--next: choosing images needs a detector; add --model RUN_DIR" in capsys.readouterr().err
+    assert main(["annotate", str(photos), "--next", "5", "--review", "suspects.json"]) == 2
+    assert "--next and --review exclude each other" in capsys.readouterr().err
     exported = load(trained_run()).export("onnx", tmp_path / "model.onnx").files[0]
     assert main(["annotate", str(photos), "--next", "5", "--model", str(exported)]) == 2
     assert "an exported file has no PyTorch model; load the run directory instead" in capsys.readouterr().err
@@ -142,7 +147,7 @@ def test_the_page_trains_and_proposals_come_from_the_new_detector(tab: Page, tmp
     expect(tab.locator("#propose")).to_be_hidden()
     tab.locator("#train").click()
     expect(tab.locator("#train")).to_be_disabled()
-    expect(tab.locator("#training")).to_contain_text("proposals come from", timeout=120_000)
+    expect(tab.locator("#training")).to_contain_text("Proposals now come from", timeout=120_000)
     expect(tab.locator("#train")).to_be_enabled()
     assert load(tmp_path / "run").classes == ("blue", "red")
     expect(tab.locator("#propose")).to_be_visible()
@@ -156,7 +161,7 @@ def test_a_training_that_fails_says_why(tmp_path: Path) -> None:
     assistant = assistant_that_trains(editor, tmp_path / "run")
     assert assistant.start_training().state == "running"
     assert ended(assistant) == "failed"
-    assert re.search(r"The training failed: (.|\n)*no annotations", assistant.training().said)
+    assert re.search(r"The training failed: (.|\n)*no annotations", assistant.training().message)
     assert assistant.detector is None
 
 
@@ -175,9 +180,9 @@ def test_one_training_at_a_time_and_none_after_the_end(tmp_path: Path) -> None:
     assistant.start_training()
     assert len(started) == 1
     deadline = time.monotonic() + 60
-    while "step" not in assistant.training().said and time.monotonic() < deadline:
+    while "step" not in assistant.training().message and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert assistant.training().said == "training: step 3 of 10, 2.5 min left"
+    assert assistant.training().message == "training: step 3 of 10, 2.5 min left"
     process = assistant._process
     assert isinstance(process, subprocess.Popen)
     assistant.stop()

@@ -601,7 +601,7 @@ def test_parts_of_objects_and_lists_with_the_same_image_in_pascal_voc(tmp_path: 
     assert file.read_text().count("<object>") == 2
 
 
-def test_a_file_outside_that_a_link_points_to_is_not_written(tmp_path: Path) -> None:
+def test_a_link_to_a_file_outside_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     folder = write(tmp_path / "data", "labelme")
     target = tmp_path / "1.json"
@@ -641,7 +641,7 @@ def test_what_a_killed_process_left_disturbs_nobody(form: str, tmp_path: Path) -
 @pytest.mark.parametrize("form", EDITABLE)
 def test_a_process_killed_at_any_moment_leaves_the_old_annotation_or_the_new_one(form: str, tmp_path: Path) -> None:
     folder = write(tmp_path, form)
-    script = Path(__file__).with_name("crashes.py")
+    script = Path(__file__).with_name("kill_during_save.py")
     found = json.loads(subprocess.check_output([sys.executable, script, folder, "extra.png"], text=True))
     assert found["wrong"] == []
     assert found["operations"] >= 15

@@ -195,20 +195,22 @@ def test_the_list_shows_what_is_left(tab: Page, folder: Path, tmp_path: Path, se
     expect(marks).to_have_text([re.compile("kept"), KINDS[1].value])  # the one that is shown stays
 
 
-def test_what_a_review_cannot_use_says_so(folder: Path, tmp_path: Path) -> None:
+def test_invalid_files_are_refused(folder: Path, tmp_path: Path) -> None:
     suspects, _ = write_damaged(folder, 1)
     file = tmp_path / "suspects.json"
     file.write_text('{"problems": []}')
     with pytest.raises(ValueError, match=r"suspects\.json.*suspects.*frcnn check DATA --model RUN_DIR --json FILE"):
         review_of(file, folder)
     write_report(file, [suspects[0]._replace(image=folder / "gone.png")], folder)
-    with pytest.raises(ValueError, match=r"its images are not in .*photos, e\.g\. gone\.png; is it of other data\?"):
+    with pytest.raises(
+        ValueError, match=r"none of its images is in .*photos, e\.g\. gone\.png; run `frcnn annotate` on"
+    ):
         review_of(file, folder)
     write_report(file, [suspects[0], suspects[1]._replace(image=folder / "gone.png")], folder)
     review = review_of(file, folder)
-    assert (len(review.suspects), review.not_shown) == (1, "1 suspect not shown: no such image, e.g. gone.png")
+    assert (len(review.suspects), review.not_shown) == (1, "1 suspect not shown: the image is not there, e.g. gone.png")
     (tmp_path / "suspects.decisions.json").write_text("[1]")
-    with pytest.raises(ValueError, match=r"decisions\.json.*move it away to start anew"):
+    with pytest.raises(ValueError, match=r"decisions\.json.*rename or delete it to start the review again"):
         review_of(file, folder)
 
 

@@ -13,7 +13,7 @@ from frcnn.detector import Detector, load
 from frcnn.inference.results import Detections
 from frcnn.messages import duration
 from frcnn.tools.annotate.editing import Editor
-from frcnn.tools.annotate.next_images import choose_next, image_features, look_at
+from frcnn.tools.annotate.next_images import choose_next, image_features, summarize
 
 TrainCommand = Callable[[], tuple[list[str], Path]]
 """Gives the command line of a new training, and its run directory."""
@@ -22,24 +22,25 @@ _STEP = re.compile(r"step (\d+)/(\d+): .* (\d+) s left$")
 _LOG_LINES = 20
 
 
-class Training(NamedTuple):
+class TrainingStatus(NamedTuple):
     """How the training is going."""
 
     state: State
-    said: str
+    message: str
     """For people."""
-    number: int
-    """Of the trainings so far. It grows when a new detector is there."""
+    finished: int
+    """Number of finished trainings. When it grows, there is a new detector."""
 
 
 class Assistant:
-    """
+    """Proposes boxes, chooses images to label next, and trains a detector when asked.
+
     Args:
         editor: of the folder that is labeled.
         detector: proposes boxes; None: there is none until a training ends.
         threshold: confidence from which detections are proposed; None: the detector's own.
-        count: so many images to label next are chosen; 0: none.
-        train: starts a training on the folder; None: the page offers none.
+        count: number of images to label next; 0: none are chosen.
+        train: gives the command of a training on the folder; None: the page offers none.
 
     Attributes:
         detector: the newest one.
@@ -58,9 +59,9 @@ class Assistant:
         self._editor, self._threshold, self._count, self._train = editor, threshold, count, train
         self.detector = detector
         self.next_images: Sequence[int] = ()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._training = Training("idle", "", 0)
+        self._training = TrainingStatus("idle", "", 0)
 
     @property
     def can_train(self) -> bool:
@@ -88,24 +89,24 @@ class Assistant:
         for index, (_, image) in enumerate(editor.images):
             with suppress(OSError, ValueError):  # it cannot be read, or is too small for the layers
                 if editor.counts[index] is None:
-                    new[index] = look_at(self.detector, image)
+                    new[index] = summarize(self.detector, image)
                 else:
                     labeled.append(image_features(model, image))
             on_image(index + 1, len(editor.images))
         self.next_images = [list(new)[chosen] for chosen in choose_next(list(new.values()), labeled, self._count)]
 
-    def training(self) -> Training:
+    def training(self) -> TrainingStatus:
         """How the training is going."""
         return self._training
 
-    def start_training(self) -> Training:
+    def start_training(self) -> TrainingStatus:
         """Train on the folder, in a process of its own, unless a training is running. Proposals come from the new
         detector when it ends."""
         assert self._train is not None
-        with self._turn:
+        with self._lock:
             if self._training.state != "running":
                 command, run_dir = self._train()
-                self._say("running", "training starts")
+                self._say("running", "starting the training")
                 self._process = subprocess.Popen(
                     command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
                 )
@@ -136,7 +137,9 @@ class Assistant:
         except (ValueError, OSError) as error:
             self._say("failed", f"The training failed: {error}")
         else:
-            self._training = Training("done", f"proposals come from {run_dir} now", self._training.number + 1)
+            self._training = TrainingStatus(
+                "done", f"The training has finished. Proposals now come from {run_dir}.", self._training.finished + 1
+            )
 
-    def _say(self, state: State, said: str) -> None:
-        self._training = self._training._replace(state=state, said=said)
+    def _say(self, state: State, message: str) -> None:
+        self._training = self._training._replace(state=state, message=message)

@@ -118,7 +118,7 @@ class Editor:
 
     @property
     def root(self) -> Path:
-        """The folder that `frcnn check` names the images from."""
+        """The folder that image paths in reports of `frcnn check` are relative to."""
         return self._tree.root
 
     def read(self, index: int) -> ImageAnnotations:

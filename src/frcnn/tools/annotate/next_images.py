@@ -1,10 +1,10 @@
 """Which images to label next: those that differ most from the labeled ones, and among them those of which the detector
-is least sure.
+is least certain.
 
-Differences are measured in the features of the detector's own backbone, and images are picked one by one, each time the
-one farthest from all that are labeled or picked (the greedy k-center rule of Sener & Savarese 2018, Core-Set). The
-detector is unsure of an image if many of its detections have a confidence near 0.5 (the sum of Brust et al. 2019, with
-the confidence in place of the margin between two classes).
+Distances are measured in the features of the detector's own backbone. Images are picked one by one, each time the one
+farthest from all that are labeled or picked (the greedy k-center rule of Sener & Savarese 2018, Core-Set). The
+uncertainty of an image is a sum over its detections, in which those with a confidence of 0.5 count most (the sum of
+Brust et al. 2019, with the confidence in place of the margin between two classes).
 
 Letters: N images to choose from, L labeled images, F features.
 """
@@ -20,27 +20,29 @@ from frcnn.data.transforms import prepare_images
 from frcnn.detector import Detector
 from frcnn.nn.faster_rcnn import FasterRCNN
 
-CANDIDATES = 3
-"""So many times the wanted number are picked by their difference; of these, the unsure ones stay."""
+CANDIDATE_FACTOR = 3
+"""`CANDIDATE_FACTOR * count` images are picked by distance; of these, the `count` most uncertain are returned."""
 _LEAST_CONFIDENCE = 0.05
 
 
-class Seen(NamedTuple):
+class ImageSummary(NamedTuple):
     """What a detector says of an image, in numbers."""
 
     features: np.ndarray
     """(F,)."""
-    doubt: float
-    """How unsure the detector is; 0 or more."""
+    uncertainty: float
+    """0 or more, see `uncertainty`."""
 
 
-def look_at(detector: Detector, image: Path) -> Seen:
-    """
+def summarize(detector: Detector, image: Path) -> ImageSummary:
+    """The features and the uncertainty of an image.
+
     Raises:
-        ValueError, OSError: an exported file, whose features nobody can see; an image that cannot be read.
+        ValueError: the detector is an exported file, which does not give its features; or the image is too small.
+        OSError: the image cannot be read.
     """
     features = image_features(detector.model, image)
-    return Seen(features, doubt(detector.predict(image, threshold=_LEAST_CONFIDENCE).confidence))
+    return ImageSummary(features, uncertainty(detector.predict(image, threshold=_LEAST_CONFIDENCE).confidence))
 
 
 @torch.inference_mode()
@@ -53,13 +55,13 @@ def image_features(model: FasterRCNN, image: Path) -> np.ndarray:
     return mean
 
 
-def doubt(confidence: np.ndarray) -> float:
-    """0 for detections that are surely right or surely wrong; each with a confidence of 0.5 adds 1."""
+def uncertainty(confidence: np.ndarray) -> float:
+    """A sum over detections: one with a confidence of 0.5 adds 1, one with 0 or 1 adds nothing."""
     return float(np.square(1 - np.abs(2 * confidence - 1)).sum())
 
 
-def choose_next(new: Sequence[Seen], labeled: Sequence[np.ndarray], count: int) -> list[int]:
-    """Indices of the images to label next, the one of most doubt first.
+def choose_next(new: Sequence[ImageSummary], labeled: Sequence[np.ndarray], count: int) -> list[int]:
+    """Indices of the images to label next, the most uncertain first.
 
     Args:
         new: the N images to choose from.
@@ -71,8 +73,8 @@ def choose_next(new: Sequence[Seen], labeled: Sequence[np.ndarray], count: int) 
     both = np.stack([*labeled, *(each.features for each in new)])
     directions = both - both.mean(axis=0)
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
-    picked = farthest_first(directions[len(labeled) :], directions[: len(labeled)], CANDIDATES * count)
-    return sorted(picked, key=lambda index: -new[index].doubt)[:count]
+    picked = farthest_first(directions[len(labeled) :], directions[: len(labeled)], CANDIDATE_FACTOR * count)
+    return sorted(picked, key=lambda index: -new[index].uncertainty)[:count]
 
 
 def farthest_first(features: np.ndarray, labeled: np.ndarray, count: int) -> list[int]:
@@ -81,7 +83,7 @@ def farthest_first(features: np.ndarray, labeled: np.ndarray, count: int) -> lis
     Args:
         features: (N, F).
         labeled: (L, F); without any, the first one is that nearest to the mean.
-        count: at most so many.
+        count: largest number of indices.
     """
     nearest = np.full(len(features), np.inf)  # the distance to what is labeled or picked
     for each in labeled:

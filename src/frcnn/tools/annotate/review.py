@@ -1,4 +1,4 @@
-"""Suspicious labels that a person goes through one by one, and what the person decided."""
+"""Suspects (labels that are probably wrong) that a person goes through one by one, and the decisions."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ Decision = Literal["accepted", "kept"]
 """accepted: the label was changed as proposed. kept: it was not."""
 _DECISIONS_SUFFIX = ".decisions.json"
 _OF_CHECK = "the list of suspects that `frcnn check DATA --model RUN_DIR --json FILE` writes"
-_OF_DECISIONS = "the decisions of an earlier review; move it away to start anew"
+_OF_DECISIONS = "the decisions of an earlier review; rename or delete it to start the review again"
 _T = TypeVar("_T")
 
 
@@ -43,12 +43,12 @@ class ListedSuspect(msgspec.Struct, frozen=True, rename={"class_name": "class"})
 
 
 class _Report(msgspec.Struct):
-    """What is read of the file of `frcnn check --json`."""
+    """The part of `frcnn check --json` that a review reads."""
 
     suspects: list[ListedSuspect]
 
 
-class _Decided(msgspec.Struct):
+class _StoredDecision(msgspec.Struct):
     suspect: ListedSuspect
     decision: Decision
 
@@ -56,7 +56,7 @@ class _Decided(msgspec.Struct):
 class Review:
     """The suspects of a file, in its order, and the decisions so far.
 
-    The decisions are kept in a file beside it, which is written at each of them: suspects.decisions.json.
+    Decisions are stored at once, in a file beside it: suspects.decisions.json.
 
     Args:
         file: of `frcnn check DATA --model RUN_DIR --json FILE`.
@@ -73,20 +73,23 @@ class Review:
 
     def __init__(self, file: Path, editor: Editor) -> None:
         self._file = file.with_name(file.stem + _DECISIONS_SUFFIX)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         listed = _read(file, _Report, _OF_CHECK)
         numbers = {image.resolve(): index for index, (_, image) in enumerate(editor.images)}
         found = [(numbers.get((editor.root / each.image).resolve()), each) for each in listed.suspects]
         self.suspects = [(index, each) for index, each in found if index is not None]
         missing = [each.image for index, each in found if index is None]
         if missing and not self.suspects:
-            raise ValueError(f"{file}: its images are not in {editor.folder}, e.g. {missing[0]}; is it of other data?")
+            raise ValueError(
+                f"{file}: none of its images is in {editor.folder}, e.g. {missing[0]}; run `frcnn annotate` on the "
+                f"folder that was checked"
+            )
         self.not_shown = ""
         if missing:
-            self.not_shown = f"{plural(len(missing), 'suspect')} not shown: no such image, e.g. {missing[0]}"
-        self._decisions: dict[str, _Decided] = {}
+            self.not_shown = f"{plural(len(missing), 'suspect')} not shown: the image is not there, e.g. {missing[0]}"
+        self._decisions: dict[str, _StoredDecision] = {}
         if self._file.is_file():
-            decided = _read(self._file, list[_Decided], _OF_DECISIONS)
+            decided = _read(self._file, list[_StoredDecision], _OF_DECISIONS)
             self._decisions = {each.suspect.key: each for each in decided}
 
     def decision(self, number: int) -> Decision | None:
@@ -95,16 +98,16 @@ class Review:
         return None if decided is None else decided.decision
 
     def decide(self, number: int, decision: Decision | None) -> None:
-        """Keep a decision, or forget it.
+        """Store a decision; None deletes it.
 
         Raises:
             OSError: it cannot be written.
         """
         suspect = self.suspects[number][1]
-        with self._turn:
+        with self._lock:
             decisions = {key: each for key, each in self._decisions.items() if key != suspect.key}
             if decision is not None:
-                decisions[suspect.key] = _Decided(suspect, decision)
+                decisions[suspect.key] = _StoredDecision(suspect, decision)
             content = msgspec.json.format(msgspec.json.encode(list(decisions.values())), indent=1)
             write_text(self._file, content.decode() + "\n")
             self._decisions = decisions
@@ -115,7 +118,7 @@ class Review:
         accepted, kept = decisions.count("accepted"), decisions.count("kept")
         return f"{accepted + kept} of {plural(len(decisions), 'suspect')} reviewed: {accepted} accepted, {kept} kept"
 
-    def to_list(self) -> Iterator[dict[str, object]]:
+    def for_page(self) -> Iterator[dict[str, object]]:
         """The suspects for the page."""
         for number, (index, suspect) in enumerate(self.suspects):
             yield msgspec.to_builtins(suspect) | {"index": index, "decision": self.decision(number)}
@@ -129,4 +132,4 @@ def _read(file: Path, kind: type[_T], what: str) -> _T:
     try:
         return msgspec.json.decode(file.read_bytes(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: {error}; it must be {what}") from None
+        raise ValueError(f"{file}: {error}; it must hold {what}") from None

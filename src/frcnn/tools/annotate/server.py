@@ -70,8 +70,8 @@ class _Saved(msgspec.Struct):
         return [Annotation(each.box, each.name, each.ignore, each.source) for each in self.objects]
 
 
-class _Decided(msgspec.Struct):
-    """The body of a request to keep a decision."""
+class _DecisionBody(msgspec.Struct):
+    """The body of a request that stores a decision."""
 
     decision: Decision | None
 
@@ -170,7 +170,7 @@ class _Views:
                 "proposes": self._assistant.detector is not None,
                 "next": self._assistant.next_images,
                 "trains": self._assistant.can_train,
-                "suspects": None if self._review is None else list(self._review.to_list()),
+                "suspects": None if self._review is None else list(self._review.for_page()),
                 "classes": editor.class_names,
                 "colors": {name: _colors(name) for name in editor.class_names},
                 "images": [
@@ -209,7 +209,7 @@ class _Views:
         number, review = request.path_params["number"], self._review
         if review is None or number >= len(review.suspects):
             raise HTTPException(404)
-        decided = msgspec.json.decode(await request.body(), type=_Decided)
+        decided = msgspec.json.decode(await request.body(), type=_DecisionBody)
         await run_in_threadpool(review.decide, number, decided.decision)
         return _Json({})
 
@@ -231,8 +231,8 @@ class _Views:
     def training(self, request: Request) -> Response:
         """How the training is going, and what changes with a new detector."""
         assistant = self._assistant
-        news = {"proposes": assistant.detector is not None, "next": assistant.next_images}
-        return _Json(assistant.training()._asdict() | news)
+        changes = {"proposes": assistant.detector is not None, "next": assistant.next_images}
+        return _Json(assistant.training()._asdict() | changes)
 
     def train(self, request: Request) -> Response:
         if not self._assistant.can_train:

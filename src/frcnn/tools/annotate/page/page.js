@@ -4,7 +4,7 @@
 // are never changed, only replaced, so that undo can restore an earlier list. Boxes are x1, y1, x2, y2 in pixels of the
 // image; the view maps them to the screen.
 
-import { corrected, isRemoved, labelOf, proposal } from "./review.js";
+import { corrected, removesLabel, labelOf, acceptText } from "./review.js";
 
 const $ = (id) => document.getElementById(id);
 const HANDLES = [
@@ -303,7 +303,7 @@ let trainings = 0; // number of trainings whose detector proposes boxes here
 async function train() {
   const { ok, answer } = await ask(`/${overview.session}/training`, { method: "POST" }).catch((error) => ({ answer: { error } }));
   if (ok) return followTraining();
-  showTraining({ state: "failed", said: `${answer.error}` });
+  showTraining({ state: "failed", message: `${answer.error}` });
 }
 
 /** Show how the training is going, until it ends; then take what the new detector says. */
@@ -312,7 +312,7 @@ async function followTraining() {
     const { ok, answer } = await ask(`/${overview.session}/training`).catch(() => ({ ok: false }));
     if (ok) showTraining(answer);
     if (ok && answer.state !== "running") {
-      if (answer.number > trainings) takeDetector(answer);
+      if (answer.finished > trainings) takeDetector(answer);
       return;
     }
     if (ok === false && answer) return; // an earlier run of frcnn annotate
@@ -320,15 +320,15 @@ async function followTraining() {
   }
 }
 
-function showTraining({ state, said }) {
+function showTraining({ state, message }) {
   $("train").disabled = state === "running";
-  $("training").textContent = said;
-  $("training").title = said;
+  $("training").textContent = message;
+  $("training").title = message;
   $("training").className = state === "failed" ? "failed" : "";
 }
 
-function takeDetector({ number, proposes, next }) {
-  trainings = number;
+function takeDetector({ finished, proposes, next }) {
+  trainings = finished;
   Object.assign(overview, { proposes, next });
   for (const one of sheets.values()) if (!one.annotated) one.proposals = [];
   overview.images.forEach((_, index) => showRow(index));
@@ -432,10 +432,10 @@ function renderReview() {
   $("suspect").textContent = `${review.number + 1} of ${suspects.length}: ${one.kind}, ${one.class}`;
   $("reason").textContent = one.reason;
   $("decision").textContent = [
-    one.decision ?? (isPossible || sheet.error ? "" : "The annotation was changed since; there is nothing to accept."),
+    one.decision ?? (isPossible || sheet.error ? "" : "The annotation has changed since the check, so there is nothing to accept."),
     left ? "" : "All suspects are reviewed.",
   ].filter(Boolean).join(" · ");
-  $("accept-suspect").textContent = `Accept: ${proposal(one)}`;
+  $("accept-suspect").textContent = `Accept: ${acceptText(one)}`;
   $("accept-suspect").disabled = !isPossible;
 }
 
@@ -537,7 +537,7 @@ function renderStage() {
   const shown = new Map([...boxes.children].map((element) => [Number(element.dataset.id), element]));
   const judged = sheet.error ? undefined : suspect();
   const label = judged && labelOf(judged, sheet.objects, iou);
-  const isDrawn = judged && !isRemoved(judged) && judged.kind !== "wrong class" && afterAccepting(judged) !== null;
+  const isDrawn = judged && !removesLabel(judged) && judged.kind !== "wrong class" && afterAccepting(judged) !== null;
   const hint = isDrawn ? [{ id: HINT, box: proposedBox(judged), name: judged.class }] : [];
   const all = sheet.error ? [] : [...sheet.objects, ...sheet.proposals, ...hint, ...(fresh ? [fresh] : [])];
   all.forEach((one, number) => {
@@ -961,7 +961,7 @@ function newBox() {
 
 const PAGING = { arrowright: 1, arrowleft: -1, pagedown: 1, pageup: -1 };
 const KEYS_OF_REVIEW = new Set(["a", "k"]);
-const KEYS_OF_DRAWING = new Set(["c", "e", "p", "y"]);
+const KEYS_OFF_IN_REVIEW = new Set(["c", "e", "p", "y"]);
 const KEYS = {
   a: () => decide("accepted"),
   k: () => decide("kept"),
@@ -1035,7 +1035,7 @@ function onKey(event) {
     if (!name) return;
     if (find(selected)) setClassOf(selected, name);
     else setClass(name);
-  } else if ((review ? KEYS_OF_DRAWING : KEYS_OF_REVIEW).has(key)) {
+  } else if ((review ? KEYS_OFF_IN_REVIEW : KEYS_OF_REVIEW).has(key)) {
     return;
   } else if (KEYS[key] && (!sheet.error || ALLOWED_WITHOUT_IMAGE.has(key))) {
     KEYS[key]();

@@ -4,7 +4,7 @@ const REMOVED = new Set(["label without object", "duplicate label"]);
 const SAME = 0.9; // IoU of a label with itself: the file holds rounded numbers
 
 /** Whether accepting the suspect removes its label. */
-export const isRemoved = ({ kind }) => REMOVED.has(kind);
+export const removesLabel = ({ kind }) => REMOVED.has(kind);
 
 /** The object that the suspect is about; null if it has none, or if the object was changed since. */
 export function labelOf(suspect, objects, iou) {
@@ -22,14 +22,14 @@ export function corrected(suspect, objects, iou, box, id) {
   }
   const label = labelOf(suspect, objects, iou);
   if (!label) return null;
-  if (isRemoved(suspect)) return objects.filter((one) => one !== label);
-  const news = suspect.kind === "wrong class" ? { name: suspect.class } : { box };
-  if (label.name === news.name) return null;
-  return objects.map((one) => (one === label ? { ...one, ...news } : one));
+  if (removesLabel(suspect)) return objects.filter((one) => one !== label);
+  const changes = suspect.kind === "wrong class" ? { name: suspect.class } : { box };
+  if (label.name === changes.name) return null;
+  return objects.map((one) => (one === label ? { ...one, ...changes } : one));
 }
 
 /** What accepting the suspect does, in words. */
-export function proposal({ kind, class: name }) {
+export function acceptText({ kind, class: name }) {
   if (kind === "object without label") return `add the label ${name}`;
   if (kind === "wrong class") return `change the class to ${name}`;
   return kind === "badly placed box" ? "move the box" : "remove the label";

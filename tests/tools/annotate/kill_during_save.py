@@ -1,9 +1,8 @@
 """Kill a process before each of its operations on files while it saves an annotation, and look at what is left.
 
-    python crashes.py FOLDER IMAGE
+    python kill_during_save.py FOLDER IMAGE
 
-Prints JSON: the number of operations, and what was wrong. Each save runs in a fork of this process, which has one
-thread.
+Prints JSON: the number of operations, and what was wrong. Each save runs in a forked child.
 """
 
 import json
