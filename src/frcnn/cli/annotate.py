@@ -32,7 +32,7 @@ def register(commands: Commands) -> None:
         "--review",
         type=Path,
         metavar="FILE",
-        help="review labels that are probably wrong; `frcnn check FOLDER --crossval --json FILE` (or --model) finds them",
+        help="review labels that are probably wrong, which `frcnn check FOLDER --crossval --json FILE` finds",
     )
     parser.add_argument(
         "--next",
