@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from compare.machine import machine
+from filelock import FileLock
 from torchvision_baseline import EPOCHS, detect, train
 
 import frcnn
 from frcnn.config import make_config
 from frcnn.data.dataset import Dataset, open_dataset
 from frcnn.evaluation.metrics import compute_metrics
+from frcnn.files import write_text
 
 HERE = Path(__file__).parent
 SPLIT = {"data.split": [0.8, 0, 0.2]}
@@ -134,10 +136,11 @@ def run_missing(
                     continue
                 result = run(row, options.datasets / name, name, seed, results)
                 print(name, row, seed, result, flush=True)
-                results = _read(store)  # again: another process may have written to it
-                results.setdefault(row, {}).setdefault(name, {})[str(seed)] = result
-                store.write_text(json.dumps(results, indent=1) + "\n")
-                store.with_suffix(".md").write_text(report(results))
+                with FileLock(store.with_suffix(".lock")):
+                    results = _read(store)  # again: another process may have written to it
+                    results.setdefault(row, {}).setdefault(name, {})[str(seed)] = result
+                    write_text(store, json.dumps(results, indent=1) + "\n")
+                    write_text(store.with_suffix(".md"), report(results))
 
 
 def _read(store: Path) -> Results:

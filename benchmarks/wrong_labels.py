@@ -52,14 +52,15 @@ def damage(records: Sequence[Record], seed: int) -> tuple[list[Record], list[Pla
     planted: list[Planted] = []
 
     def labels(index: int, record: Record) -> Iterator[tuple[np.ndarray, str, bool]]:
+        height, width = record.size or (0, 0)
         for box, name, ignore in zip(record.boxes, record.class_names, record.ignore.tolist(), strict=True):
-            draw = rng.random()
+            draw = 1 if ignore else rng.random()
             if draw < REMOVED:
                 planted.append(Planted(index, "removed", box))
                 continue
             if draw < REMOVED + MOVED:
                 side = (box[2:] - box[:2]) * rng.choice([-1, 1], 2) / 3
-                box = box + np.tile(side, 2).astype(np.float32)
+                box = (box + np.tile(side, 2).astype(np.float32)).clip(0, [width, height, width, height])
                 planted.append(Planted(index, "moved", box))
             elif draw < REMOVED + MOVED + SWAPPED and len(names) > 1:
                 name = str(rng.choice([other for other in names if other != name]))

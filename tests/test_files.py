@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from frcnn import files
 from frcnn.files import atomic_dir, atomic_write, write_text
 
 
@@ -79,17 +80,19 @@ def test_new_files_have_the_rights_of_new_files_and_old_ones_keep_theirs(tmp_pat
 def test_folders_of_killed_processes_are_removed_and_those_of_others_stay(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    for process, name in ((dead.pid, "out"), (os.getppid(), "out"), (dead.pid, "other"), ("x", "out")):
-        (tmp_path / f".partial-{process}-abcdef-{name}").mkdir()
+    host = files._HOST
+    kept = [
+        f".partial-{os.getppid()}-{host}-abcdef-out",
+        f".partial-{dead.pid}-{host}-abcdef-other",
+        f".partial-{dead.pid}-{host}-abcdef-my-out",
+        f".partial-{dead.pid}-000000-abcdef-out",  # of another machine
+        f".partial-x-{host}-abcdef-out",
+    ]
+    for name in (*kept, f".partial-{dead.pid}-{host}-abcdef-out"):
+        (tmp_path / name).mkdir()
     with atomic_dir(tmp_path / "out") as partial:
         (partial / "a").touch()
-    expected = {
-        "out",
-        f".partial-{os.getppid()}-abcdef-out",
-        f".partial-{dead.pid}-abcdef-other",
-        ".partial-x-abcdef-out",
-    }
-    assert {path.name for path in tmp_path.iterdir()} == expected
+    assert {path.name for path in tmp_path.iterdir()} == {"out", *kept}
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -121,3 +124,53 @@ def test_a_folder_with_something_in_it_is_not_overwritten(tmp_path: Path) -> Non
         with pytest.raises(FileExistsError, match="exists and is not overwritten"), atomic_dir(path):
             pass
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+# ------------------------------------------------------------------------------------------- files that belong together
+
+
+def test_an_error_during_the_replacement_is_made_good_by_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = tmp_path / "one.txt", tmp_path / "other.txt"
+    write_text(one, "old")
+    write_text(other, "old")
+    replace, calls = os.replace, []
+
+    def fail_once(source: Path, target: Path) -> None:
+        calls.append(target)
+        if Path(target) == other and calls.count(target) == 1:
+            raise PermissionError("another program has the file open")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(PermissionError), files.atomic_write_all(one, other) as partials:  # noqa: PT012
+        for partial in partials:
+            partial.write_text("new")
+    assert (one.read_text(), other.read_text()) == ("new", "old")
+    assert files.finish_changes(tmp_path) == {"one.txt": True, "other.txt": True}
+    assert (one.read_text(), other.read_text()) == ("new", "new")
+    assert {path.name for path in tmp_path.iterdir()} == {"one.txt", "other.txt"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"taxes.txt": null}',
+        '{"taxes.txt": "a.bboxes.tsv"}',
+        '{".partial-1": "../a"}',
+        '{".partial-1": 5}',
+        '{"": null}',
+        '{"..": null}',
+        "[1]",
+        "no JSON",
+        "[" * 100_000,
+    ],
+)
+def test_a_journal_of_a_stranger_changes_nothing(content: str, tmp_path: Path) -> None:
+    (tmp_path / "taxes.txt").write_text("mine")
+    journal = tmp_path / ".frcnn-changes-1.json"
+    journal.write_text(content)
+    with pytest.raises(ValueError, match=r"\.frcnn-changes-1\.json: not written by frcnn; delete this file"):
+        files.finish_changes(tmp_path)
+    assert (tmp_path / "taxes.txt").read_text() == "mine"

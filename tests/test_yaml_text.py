@@ -54,8 +54,12 @@ def test_bounds() -> None:
         load_yaml("a: " + DEEP)
     with pytest.raises(yaml.YAMLError, match="month must be in"):
         load_yaml("2024-13-01")
+    with pytest.raises(yaml.YAMLError, match=r"its alias \*a is inside of what it repeats"):
+        load_yaml("&a [1, *a]")
     with pytest.raises(yaml.YAMLError):
         load_yaml("[1, 2")
+    with pytest.raises(yaml.YAMLError):
+        load_yaml("a: \udcff")
 
 
 @pytest.mark.parametrize("text", [BOMB + "train: *j\n", f"train: {DEEP}\n", BOMB])

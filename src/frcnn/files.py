@@ -1,8 +1,10 @@
 """Files and folders that are written whole or not at all."""
 
 import glob
+import hashlib
 import json
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,6 +18,10 @@ CONFIG_FILE, LOCAL_FILE = "config.yaml", "local.yaml"
 """Of a run directory: its settings, and the paths of this machine."""
 PARTIAL = ".partial-"
 """Prefix of the hidden files and folders that are being written."""
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+"""This machine: others may write to the same disk."""
+_REMOVABLE = (".bboxes.tsv", ".bboxes.labels.tsv")
+"""Ends of the names of files that a journal may remove: those of CNTK's tutorial, the only annotations in two files."""
 MAX_CLASSES, MAX_NAME = 100_000, 1000
 JOURNAL = ".frcnn-changes-"
 """Prefix of the hidden files that say which files are to be replaced together."""
@@ -41,8 +47,10 @@ def atomic_write_all(*paths: Path) -> Iterator[list[Path]]:
     paths = tuple(path.absolute() for path in paths)  # a link is replaced, its target is not written
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        finish_changes(path.parent)
+    if len(paths) > 1:
+        finish_changes(paths[0].parent)
     partials = [_partial(path) for path in paths]
+    journal = None
     try:
         modes = [_default_mode(partial) for partial in partials]
         yield partials
@@ -53,37 +61,35 @@ def atomic_write_all(*paths: Path) -> Iterator[list[Path]]:
         if len(paths) == 1:
             os.replace(partials[0], paths[0])
         else:
-            _change(paths[0].parent, dict(zip(partials, paths, strict=True)))
+            journal = _write_journal(paths[0].parent, dict(zip(partials, paths, strict=True)))
     finally:
-        for partial in partials:
-            partial.unlink(missing_ok=True)
+        if journal is None:  # else the files belong to the journal, even if an error comes now
+            for partial in partials:
+                partial.unlink(missing_ok=True)
+    if journal is not None:
+        _finish(journal)
 
 
 def remove_all(*paths: Path) -> None:
-    """Remove files of one folder that belong together: all of them, or none. The next process completes what a killed
-    one began."""
+    """Remove the files of an annotation: all of them, or none. The next process completes what a killed one began."""
     paths = tuple(path.absolute() for path in paths if path.is_file())
     if paths:
         finish_changes(paths[0].parent)
-        _change(paths[0].parent, dict.fromkeys(paths))
+        _finish(_write_journal(paths[0].parent, dict.fromkeys(paths)))
 
 
-def _change(folder: Path, changes: Mapping[Path, Path | None]) -> None:
-    """Rename files of a folder, by way of a journal.
+def _write_journal(folder: Path, changes: Mapping[Path, Path | None]) -> Path:
+    """Write down how files of a folder are renamed. From then on, this process or a later one does it.
 
     Args:
-        changes: file -> its new path; None: it is removed.
+        changes: hidden file -> its new path; file of an annotation -> None: it is removed.
     """
     if any(path.parent != folder for path in (*changes, *filter(None, changes.values()))):
         raise ValueError(f"{folder}: files that belong together must be in one folder")
     journal = folder / f"{JOURNAL}{secrets.token_hex(4)}.json"
-    partial = _partial(journal)
-    content = json.dumps({old.name: None if new is None else new.name for old, new in changes.items()})
-    partial.write_text(content, encoding="utf-8", errors="surrogateescape")
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, journal)  # from here on, the change is made, by this process or by the next one
-    _finish(journal)
+    names = {old.name: None if new is None else new.name for old, new in changes.items()}
+    write_text(journal, json.dumps(names))  # ASCII, also for names that are no UTF-8
+    return journal
 
 
 def finish_changes(folder: Path) -> dict[str, bool]:
@@ -94,23 +100,25 @@ def finish_changes(folder: Path) -> dict[str, bool]:
 
     Raises:
         OSError: the folder cannot be written to.
+        ValueError: a journal that frcnn did not write.
     """
     changed: dict[str, bool] = {}
     for journal in sorted(folder.glob(f"{JOURNAL}*.json")):
-        changed |= _finish(journal)
+        try:
+            changed |= _finish(journal)
+        except OSError as error:
+            raise OSError(
+                f"{folder}: a process was killed while it changed files here, and the change cannot be completed "
+                f"({error}); open the folder once where it can be written to"
+            ) from None
     return changed
 
 
 def _finish(journal: Path) -> dict[str, bool]:
     try:
-        changes = json.loads(journal.read_text(encoding="utf-8", errors="surrogateescape"))
+        changes = _read_journal(journal)
     except FileNotFoundError:  # another process was faster
         return {}
-    names = [name for pair in changes.items() for name in pair if name is not None]
-    if any(Path(name).name != name for name in names):
-        raise ValueError(
-            f"{journal}: lists a file of another folder, which frcnn never does; delete this file, {journal.name}"
-        )
     for old, new in changes.items():
         with suppress(FileNotFoundError):  # already done, by this process or another one
             if new is None:
@@ -119,6 +127,24 @@ def _finish(journal: Path) -> dict[str, bool]:
                 os.replace(journal.with_name(old), journal.with_name(new))
     journal.unlink(missing_ok=True)
     return {old if new is None else new: new is not None for old, new in changes.items()}
+
+
+def _read_journal(journal: Path) -> dict[str, str | None]:
+    """Only hidden files are renamed, and only annotations removed, whoever wrote the journal."""
+    try:
+        changes = json.loads(journal.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        changes = None
+    if isinstance(changes, dict) and all(
+        _is_name(old) and (old.endswith(_REMOVABLE) if new is None else old.startswith(PARTIAL) and _is_name(new))
+        for old, new in changes.items()
+    ):
+        return changes
+    raise ValueError(f"{journal}: not written by frcnn; delete this file")
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and Path(value).name == value and "\0" not in value
 
 
 @contextmanager
@@ -146,16 +172,16 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(3)}-{path.name}")
+    return path.with_name(f"{PARTIAL}{os.getpid()}-{_HOST}-{secrets.token_hex(3)}-{path.name}")
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove the hidden folders that killed processes left where they would have written `path`."""
+    """Remove the hidden folders that killed processes of this machine left where they would have written `path`."""
     if os.name != "posix":  # on Windows, os.kill ends the process
         return
-    for folder in path.parent.glob(f"{PARTIAL}*-{glob.escape(path.name)}"):
-        process = folder.name.removeprefix(PARTIAL).partition("-")[0]
-        if folder.is_dir() and not folder.is_symlink() and process.isdecimal() and not _is_alive(int(process)):
+    for folder in path.parent.glob(f"{PARTIAL}*-{_HOST}-*-{glob.escape(path.name)}"):
+        process, _, _, name = folder.name.removeprefix(PARTIAL).split("-", 3)
+        if name == path.name and folder.is_dir() and process.isdecimal() and not _is_alive(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
 
 

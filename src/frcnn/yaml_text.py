@@ -26,8 +26,8 @@ def load_yaml(text: str, loader: Any = _FAST) -> Any:
     """
     if len(text) > MAX_CHARACTERS:
         raise yaml.YAMLError(f"the text has {len(text):,} characters; the limit is {MAX_CHARACTERS:,}")
-    _require_bounded(text)
     try:
+        _require_bounded(text)
         return yaml.load(text, loader)
     except (ValueError, OverflowError, TypeError) as error:  # e.g. the date 2024-13-45, or a list as a key
         if isinstance(error, yaml.YAMLError):
@@ -59,6 +59,8 @@ def _require_bounded(text: str) -> None:
             sizes[-1] += 1
         elif isinstance(event, yaml.AliasEvent):
             name = str(event.anchor)
+            if name in anchors:
+                raise yaml.YAMLError(f"its alias *{name[:40]} is inside of what it repeats")
             size = named.get(name, 1)
             sizes[-1] += size
             repeated += size

@@ -14,7 +14,7 @@ from PIL import Image
 from frcnn.data.image_cache import ImageCache
 from frcnn.data.loader import load_batch
 from frcnn.data.records import Record, Records, make_record
-from frcnn.data.tiles import MIN_TILE, MIN_VISIBLE, clipped, cut_into_windows, count_hidden_objects, in_tiles, size_of
+from frcnn.data.tiles import MIN_TILE, MIN_VISIBLE, clipped, count_hidden_objects, cut_into_windows, in_tiles, size_of
 from frcnn.resizing import Resizing
 
 sides = st.integers(1, 700)

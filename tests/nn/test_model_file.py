@@ -11,7 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import SIZE, random_inputs, tiny_model, train_tiny, write_tiny
 
+from frcnn.config import make_config
 from frcnn.nn import model_file
+from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import FORMAT_VERSION, load_model, save_model
 
@@ -200,6 +202,15 @@ def test_weights_that_are_no_numbers(value: float, model: FasterRCNN, file: Path
         save_file(tensors, file.with_name("bad.safetensors"), metadata)
         with pytest.raises(ValueError, match=rf"bad\.safetensors: damaged, {name} has infinite or NaN values"):
             load_model(file.with_name("bad.safetensors"))
+
+
+def test_a_classifier_that_computes_while_it_is_built(tmp_path: Path) -> None:
+    """RegNet cannot be built without weights."""
+    config = make_config(base_model="regnet_y_800mf", overrides={"base_model.fc_channels": [8]})
+    saved = build_model(config.model, CLASSES)
+    save_model(saved, tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path, device="cpu")
+    torch.testing.assert_close(loaded.state_dict(), saved.state_dict(), rtol=0, atol=0)
 
 
 def test_tables_that_no_file_holds_are_computed(model: FasterRCNN, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny import SETTINGS, train_tiny, write_tiny
+from tiny import SETTINGS, train_tiny, write_annotated, write_tiny
 from torch import Tensor
 
 from frcnn.cli.training_log import TrainingLog
@@ -196,6 +197,43 @@ def test_a_run_that_is_interrupted_after_its_last_step_is_finished(
     assert not list(run.glob(".*"))
     assert not (run / "checkpoint.pt").exists()
     assert train_tiny(data, None, EVERY_STEP).run_dir.name == f"{run.name}-2"  # nothing is left to do there
+
+
+def test_a_trained_run_of_other_data_is_left_as_it_is(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise InterruptError
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("frcnn.training.train.evaluate", interrupt)
+        with pytest.raises(InterruptError):
+            train_tiny(data, None)
+    (run,) = (tmp_path / "runs").iterdir()
+    write_annotated(data / "positive" / "new.png", [("red", (10, 10, 60, 60))])
+    before = weights(run)
+    result = train_tiny(data, None)
+    assert (result.run_dir.name, result.trained) == (f"{run.name}-2", True)
+    torch.testing.assert_close(weights(run), before, rtol=0, atol=0)
+
+
+def test_a_run_that_is_being_evaluated_is_not_touched(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: list[str] = []
+    evaluate = run_module.evaluate
+
+    def train_meanwhile(*arguments: Any, **options: Any) -> Any:
+        if not names:
+            names.append("")  # once
+            names[0] = train_tiny(data, None).run_dir.name
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr("frcnn.training.train.evaluate", train_meanwhile)
+    first = train_tiny(data, None).run_dir.name
+    assert names == [f"{first}-2"]
 
 
 # --------------------------------------------------------------------------------------------- which run resumes

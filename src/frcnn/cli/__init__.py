@@ -34,6 +34,7 @@ from frcnn.cli import (
     report,
     train,
 )
+from frcnn.cli.options import PLAIN
 from frcnn.cli.printable import EscapingStream
 from frcnn.fast.malloc import tune_malloc
 from frcnn.messages import short
@@ -92,6 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Faster R-CNN that trains on a few labeled photos, on an ordinary computer.",
         epilog=_EXIT_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        **PLAIN,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

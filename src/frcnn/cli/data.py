@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from frcnn.cli.options import Commands, add_command
+from frcnn.cli.options import PLAIN, Commands, add_command
 from frcnn.cli.progress import DownloadProgress
 
 _PUBLIC = {
@@ -20,6 +20,7 @@ def register(commands: Commands) -> None:
         help=about,
         description=f"{about[0].upper()}{about[1:]}.",
         epilog="example: frcnn data toy my_toy --seed 1",
+        **PLAIN,
     )
     sets = parser.add_subparsers(title="data sets", required=True, metavar="NAME")
     about = "draw refrigerator shelves with 16 classes of groceries"

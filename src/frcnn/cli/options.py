@@ -2,9 +2,10 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from frcnn.detector import Detector
@@ -13,6 +14,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run = Callable[[argparse.Namespace], int | None]
 """Runs a command with its options; returns the exit status (None: 0)."""
 
+PLAIN: dict[str, Any] = {"color": False} if sys.version_info >= (3, 14) else {}
+"""No colors in help: control characters are escaped, see `EscapingStream`."""
 DEFAULT_PRECISION = "fp32"
 """Of `frcnn predict` and `frcnn evaluate` without --precision."""
 MODEL_HELP = "run directory, model file, exported file, or coco:NAME"
@@ -21,7 +24,7 @@ MODEL_HELP = "run directory, model file, exported file, or coco:NAME"
 def add_command(commands: Commands, name: str, run: Run, about: str, example: str) -> argparse.ArgumentParser:
     """Add a command with its help; its options will hold `command` (its name), `parser`, and `run`, which runs it."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=about, description=f"{about[0].upper()}{about[1:]}.", epilog=f"example: {example}"
+        name, help=about, description=f"{about[0].upper()}{about[1:]}.", epilog=f"example: {example}", **PLAIN
     )
     parser.set_defaults(run=run, command=name, parser=parser)
     return parser

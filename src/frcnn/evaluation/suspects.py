@@ -53,6 +53,8 @@ class Suspect(NamedTuple):
     label: tuple[float, float, float, float] | None
     """The box of the label; None: there is none."""
     reason: str
+    label_class: str | None = None
+    """The class of the label, where it differs from the proposed one."""
 
     def to_dict(self, root: Path) -> dict[str, Any]:
         """Plain data.
@@ -66,6 +68,7 @@ class Suspect(NamedTuple):
             "score": round(self.score, 4),
             "box": [round(value, 1) for value in self.box],
             "class": self.class_name,
+            "label_class": self.label_class,
             "label": None if self.label is None else [round(value, 1) for value in self.label],
             "reason": self.reason,
         }
@@ -117,7 +120,7 @@ def _of_label(detections: Detections, record: Record, iou: np.ndarray, names: np
         index = int(theirs.argmax())
         reason = f"detected as {names[index]} ({other:.2f}), not as {name} ({best:.2f})"
         box = _corners(detections.xyxy[index])
-        return Suspect(image, SuspectKind.CLASS, other - best, box, str(names[index]), own_box, reason)
+        return Suspect(image, SuspectKind.CLASS, other - best, box, str(names[index]), own_box, reason, name)
     placed = _badly_placed(detections, iou, same, label)
     if placed is not None and placed[1] >= LEAST_SCORE:
         index, score = placed

@@ -43,8 +43,11 @@ def build_model(settings: ModelSettings, classes: Sequence[str], weights: Weight
 
 def empty_model(settings: ModelSettings, classes: Sequence[str]) -> FasterRCNN:
     """`build_model`, but the weights have shapes alone and take no memory; `load_state_dict(..., assign=True)` sets
-    them."""
-    with torch.device("meta"):
+    them. A few classifiers (RegNet) compute with tensors while they are built, so their weights take memory."""
+    try:
+        with torch.device("meta"):
+            return build_model(settings, classes)
+    except NotImplementedError:
         return build_model(settings, classes)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from frcnn.config import Config, ModelSettings, TrainSettings, base_model_names, dump, flat
+from frcnn.config.schema import MAX_BOXES
 from frcnn.data.tiles import OVERLAP
 from frcnn.messages import duration, plural
 from frcnn.planning.fingerprint import QUANTILES, Fingerprint, Quantiles
@@ -146,15 +147,15 @@ def min_proposal_size(found: Fingerprint, config: Config) -> Choice:
 def max_detections(found: Fingerprint, config: Config) -> Choice:
     """Twice as many detections per image as the fullest training image has objects, at least the default."""
     most = int(found.objects_per_image[-1])
-    count = max(config.detector.results.max_detections, _round_up(2 * most, 50))
+    count = min(max(config.detector.results.max_detections, _round_up(2 * most, 50)), MAX_BOXES)
     return Choice({"detector.results.max_detections": count}, f"twice the most objects in an image ({most})")
 
 
 def proposals(found: Fingerprint, config: Config) -> Choice:
     """Four proposals for each object of the fullest image, at least the default."""
     most = int(found.objects_per_image[-1])
-    count = max(config.detector.test_proposals.post_nms_top_n, _round_up(4 * most, 100))
-    before = max(config.detector.test_proposals.pre_nms_top_n, 4 * count)
+    count = min(max(config.detector.test_proposals.post_nms_top_n, _round_up(4 * most, 100)), MAX_BOXES)
+    before = min(max(config.detector.test_proposals.pre_nms_top_n, 4 * count), MAX_BOXES)
     names = "detector.test_proposals.post_nms_top_n", "detector.test_proposals.pre_nms_top_n"
     return Choice(dict(zip(names, (count, before), strict=True)), f"four times the most objects in an image ({most})")
 

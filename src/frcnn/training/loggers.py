@@ -11,14 +11,13 @@ from frcnn.evaluation.figures import new_figure
 from frcnn.files import atomic_write, write_all
 from frcnn.training.callbacks import Callback
 from frcnn.training.reports import ProposalReport, StartReport, StepReport, ValidationReport
-from frcnn.training.run_dir import METRICS_FILE
+from frcnn.training.run_dir import METRICS_FILE, TENSORBOARD_FOLDER
 from frcnn.training.state import TrainingState
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 CURVES_FILE = "curves.png"
-TENSORBOARD_DIR = "tensorboard"
 
 
 class MetricsLogger(Callback):
@@ -58,7 +57,7 @@ class TensorBoardLogger(Callback):
 
     def __init__(self, run_dir: Path) -> None:
         self._make_writer = _summary_writer()
-        self._folder = run_dir / TENSORBOARD_DIR
+        self._folder = run_dir / TENSORBOARD_FOLDER
         self._writer: SummaryWriter | None = None
 
     def on_start(self, report: StartReport, state: TrainingState) -> None:

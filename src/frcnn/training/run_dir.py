@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from frcnn import distributed
 from frcnn.config import CONFIG_FILE, Config, dump, dump_run, flat, read_run_config
-from frcnn.files import remove_partial, remove_links, write_text
+from frcnn.files import remove_links, remove_partial, write_text
 from frcnn.nn.weights import MODEL_FILE
 
 METRICS_FILE = "metrics.jsonl"
@@ -23,6 +23,7 @@ BEST_FILE = "best.safetensors"
 LAST_FILE = "last.safetensors"
 FAILED_STEP_FILE = "failed-step.pt"
 CACHE_FOLDER = ".cache"
+TENSORBOARD_FOLDER = "tensorboard"
 UNFINISHED_FILE = ".unfinished"
 LOCK_FILE = ".lock"
 
@@ -90,7 +91,7 @@ def claimed(run_dir: Path, config: Config) -> Iterator[None]:
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
         if distributed.is_main_process():
-            remove_links(run_dir, METRICS_FILE, LOCK_FILE, CACHE_FOLDER)
+            remove_links(run_dir, METRICS_FILE, LOCK_FILE, CACHE_FOLDER, TENSORBOARD_FOLDER)
         if not distributed.is_main_process():
             distributed.barrier()
             if not (run_dir / CONFIG_FILE).is_file():
@@ -139,6 +140,21 @@ def remove_leftovers(run_dir: Path) -> None:
     for file in (run_dir / CHECKPOINT_FILE, *run_dir.glob("proposals-*.npy")):
         file.unlink(missing_ok=True)
     shutil.rmtree(run_dir / CACHE_FOLDER, ignore_errors=True)
+
+
+def mark_trained(run_dir: Path, data: str) -> None:
+    """Mark the run as trained, but not yet evaluated.
+
+    Args:
+        data: fingerprint of the data.
+    """
+    text = f"Training is finished, the evaluation is not. Run the same command again to complete it.\n{data}\n"
+    write_text(run_dir / UNFINISHED_FILE, text)
+
+
+def trained_on(run_dir: Path) -> str:
+    """The fingerprint of the data of a run that is trained, but not evaluated; "" if it is not known."""
+    return "".join((run_dir / UNFINISHED_FILE).read_text(encoding="utf-8").splitlines()[1:2])
 
 
 def mark_finished(run_dir: Path) -> None:

@@ -5,7 +5,7 @@ import inspect
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Never
@@ -59,8 +59,11 @@ from frcnn.training.run_dir import (
     choose_run_dir,
     claimed,
     is_unfinished,
+    locked,
     mark_finished,
+    mark_trained,
     remove_leftovers,
+    trained_on,
 )
 from frcnn.training.schedule import images_per_step
 from frcnn.training.schemes import phases_of
@@ -197,7 +200,7 @@ def train(
     if settings is not None and not isinstance(settings, Mapping):
         raise TypeError(f'settings: {settings!r} must be a mapping, e.g. {{"train.momentum": 0.8}}')
     overrides = {**(settings or {}), **{name: value for name, value in given.items() if value is not None}}
-    with distributed.process_group():
+    with distributed.process_group(), ExitStack() as claim:
         if resume and data is None and config is None and out is not None and (Path(out) / CONFIG_FILE).is_file():
             config = Path(out) / CONFIG_FILE
         file = None if config is None else Path(config)
@@ -214,9 +217,11 @@ def train(
                 source = None if weights is None else str(weights)
                 planned = plan_for(dataset, merged, named, weights=source)
                 merged = planned.config
-            start = _Start(merged, planned, *choose_run_dir(merged, out, resume=resume))
+            start = _Start(merged, planned, *_choose_run_dir(merged, out, dataset, resume=resume))
         merged, planned, run_dir, has_model = distributed.broadcast_object(start)  # type: ignore[misc]
         if has_model:
+            if is_unfinished(run_dir) and distributed.is_main_process():
+                claim.enter_context(locked(run_dir))
             dataset = open_dataset(Path(str(merged.data.path)), merged.data, ("test",))
             model, best, planned = load_model(run_dir, device=merged.train.device), None, None
         else:
@@ -224,7 +229,7 @@ def train(
             if merged.train.smoke_test:
                 dataset = _few_images(dataset)
             model, best, planned = _train(
-                merged, planned, dataset, run_dir, weights, offline=offline, callbacks=callbacks
+                merged, planned, dataset, run_dir, weights, claim, offline=offline, callbacks=callbacks
             )
         if not has_model or is_unfinished(run_dir):
             _draw_and_export(merged, model, dataset, run_dir, callbacks)
@@ -287,11 +292,16 @@ def _train(
     dataset: Dataset,
     run_dir: Path,
     weights: str | Path | None,
+    claim: ExitStack,
     *,
     offline: bool,
     callbacks: Sequence[Callback],
 ) -> tuple[FasterRCNN, Best | None, Plan | None]:
-    """Train or resume. Returns the model that is stored, the best validation, and the plan."""
+    """Train or resume. Returns the model that is stored, the best validation, and the plan.
+
+    Args:
+        claim: keeps other trainings out of the run directory until it is closed.
+    """
     device, precision = _check(config)
     source = None if weights is None else str(weights)
     model, initial = initial_model(config, dataset.classes, source, offline=offline)
@@ -299,7 +309,8 @@ def _train(
     config, plan, seconds = _timed(config, plan, model.to(device), train, run_dir, precision)
     settings, graphs, phases = config.train, list[Path](), phases_of(config.train)
 
-    with claimed(run_dir, config), _deterministic(settings.deterministic):
+    claim.enter_context(claimed(run_dir, config))
+    with _deterministic(settings.deterministic):
         if settings.draw_graph and distributed.is_main_process():
             example = load_batch(train[:1], model.classes, config.detector.resizing)
             graphs = draw_graphs(model, settings, phases, example, run_dir, settings.graph_type)
@@ -337,7 +348,7 @@ def _train(
             cache.close()
             for callback in callbacks:
                 callback.on_end(state)
-        return _store(state, run_dir), state.best, plan
+        return _store(state, run_dir, dataset.fingerprint()), state.best, plan
 
 
 def _as_trained(records: Records, config: Config) -> Records:
@@ -444,10 +455,15 @@ def _deterministic(on: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _store(state: TrainingState, run_dir: Path) -> FasterRCNN:
-    """Store the model, that of the best validation if there was one. Remove the files that only serve to resume."""
+def _store(state: TrainingState, run_dir: Path, data: str) -> FasterRCNN:
+    """Store the model, that of the best validation if there was one. Remove the files that only serve to resume.
+
+    Args:
+        data: fingerprint of the data.
+    """
     model, settings = state.outcome.eval(), state.settings
     if distributed.is_main_process():
+        mark_trained(run_dir, data)
         if state.best is None:
             save_model(model, run_dir / MODEL_FILE)
         else:
@@ -458,6 +474,20 @@ def _store(state: TrainingState, run_dir: Path) -> FasterRCNN:
     if state.best is not None:
         model = load_model(run_dir, device=settings.device)
     return model
+
+
+def _choose_run_dir(
+    config: Config, out: str | Path | None, dataset: Dataset | None, *, resume: bool
+) -> tuple[Path, bool]:
+    """`choose_run_dir`. A run that was interrupted after its last step is not completed if the data has changed since:
+    its model stays, and a new run starts."""
+    run_dir, has_model = choose_run_dir(config, out, resume=resume)
+    if has_model and is_unfinished(run_dir):
+        dataset = dataset or _open_dataset(config)
+        if trained_on(run_dir) != (_few_images(dataset) if config.train.smoke_test else dataset).fingerprint():
+            mark_finished(run_dir)
+            return choose_run_dir(config, out, resume=resume)
+    return run_dir, has_model
 
 
 def _draw_and_export(

@@ -1,6 +1,7 @@
 """The review of labels that are probably wrong: what a person decides by keyboard, and what is in the files then."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -168,6 +169,71 @@ def test_a_change_by_hand_is_undone_before_the_decision(tab: Page, folder: Path,
     assert labels(folder, 0) == sorted([*objects[0][0], *objects[1][0], *objects[2][0]])
 
 
+def test_accepting_twice_changes_once(tab: Page, folder: Path, tmp_path: Path, serve: Serve) -> None:
+    """The last suspect stays on the screen; of a duplicate, the other label is like it."""
+    wrong, right, suspect = damage(SuspectKind.TWICE, "red", PLACES[0])
+    write_annotated(folder / "00.png", wrong)
+    suspects = [suspect._replace(image=folder / "00.png")]
+    tab.goto(serve(folder, review=write_report(tmp_path / "suspects.json", suspects, folder)))
+    shows(tab, 0, suspects)
+    for _ in range(3):
+        tab.keyboard.press("a")
+    tab.keyboard.press("k")
+    expect(tab.locator("#decision")).to_contain_text("accepted")
+    expect(tab.locator("#accept-suspect")).to_be_disabled()
+    saved(tab)
+    assert labels(folder, 0) == right
+    tab.keyboard.press("Control+z")
+    expect(tab.locator("#accept-suspect")).to_be_enabled()
+    saved(tab)
+    assert labels(folder, 0) == sorted(wrong)
+
+
+def test_taking_the_annotation_of_another_tab_takes_the_decision_back(
+    tab: Page, folder: Path, tmp_path: Path, serve: Serve
+) -> None:
+    write_annotated(folder / "00.png", [])
+    suspects = [Suspect(folder / "00.png", SuspectKind.MISSING, 0.9, PLACES[0], "red", None, "")]
+    report = write_report(tmp_path / "suspects.json", suspects, folder)
+    tab.goto(serve(folder, review=report))
+    shows(tab, 0, suspects)
+    write_annotated(folder / "00.png", [("blue", PLACES[1])])
+    tab.keyboard.press("a")
+    tab.get_by_role("button", name="Take theirs").click()
+    expect(tab.locator("#progress")).to_have_text("0 of 1 suspect reviewed")
+    saved(tab)
+    assert review_of(report, folder).counts() == "0 of 1 suspect reviewed: 0 accepted, 0 kept"
+    assert labels(folder, 0) == [("blue", PLACES[1])]
+
+
+def test_two_labels_in_one_place_are_told_apart_by_their_class(
+    tab: Page, folder: Path, tmp_path: Path, serve: Serve
+) -> None:
+    box = PLACES[0]
+    write_annotated(folder / "00.png", [("red", box), ("blue", box)])
+    suspects = [
+        Suspect(folder / "00.png", SuspectKind.CLASS, 0.9, box, "owl", box, "", name) for name in ("red", "blue")
+    ]
+    tab.goto(serve(folder, review=write_report(tmp_path / "suspects.json", suspects, folder)))
+    shows(tab, 0, suspects)
+    tab.keyboard.press("a")
+    shows(tab, 1, suspects)
+    tab.keyboard.press("a")
+    expect(tab.locator("#progress")).to_have_text("2 of 2 suspects reviewed")
+    saved(tab)
+    assert labels(folder, 0) == [("owl", box), ("owl", box)]
+
+
+def test_an_image_that_cannot_be_read_is_kept(tab: Page, folder: Path, tmp_path: Path, serve: Serve) -> None:
+    suspects, _ = write_damaged(folder, 1)
+    report = write_report(tmp_path / "suspects.json", suspects[:1], folder)
+    (folder / "00.bboxes.tsv").write_text("1\t2\n")
+    tab.goto(serve(folder, review=report))
+    expect(tab.locator("#accept-suspect")).to_be_disabled()
+    tab.keyboard.press("k")
+    expect(tab.locator("#progress")).to_have_text("1 of 1 suspect reviewed")
+
+
 def test_names_and_reasons_stay_text(tab: Page, folder: Path, tmp_path: Path, serve: Serve) -> None:
     write_annotated(folder / "00.png", [])
     name = "<img src=x onerror=alert(1)>"
@@ -212,6 +278,15 @@ def test_invalid_files_are_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "suspects.decisions.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"decisions\.json.*rename or delete it to start the review again"):
         review_of(file, folder)
+
+
+def test_file_names_that_are_not_utf_8(folder: Path, tmp_path: Path) -> None:
+    suspects, _ = write_damaged(folder, 1)
+    os.rename(folder / "00.png", os.fsencode(folder) + b"/\xff.png")
+    named = [each._replace(image=folder / "\udcff.png") for each in suspects]
+    review = review_of(write_report(tmp_path / "suspects.json", named, folder), folder)
+    review.decide(2, "kept")
+    assert review_of(tmp_path / "suspects.json", folder).decision(2) == "kept"
 
 
 def test_decisions_outlive_a_new_check(folder: Path, tmp_path: Path) -> None:

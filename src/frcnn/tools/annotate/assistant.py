@@ -1,6 +1,7 @@
 """What a detector does for the person who labels: it proposes boxes, says which images to label next, and is trained
 again on the labels so far."""
 
+import os
 import re
 import subprocess
 import threading
@@ -87,6 +88,8 @@ class Assistant:
         editor, model = self._editor, self.detector.model
         labeled, new = [], {}
         for index, (_, image) in enumerate(editor.images):
+            if index in editor.broken:
+                continue
             with suppress(OSError, ValueError):  # it cannot be read, or is too small for the layers
                 if editor.counts[index] is None:
                     new[index] = summarize(self.detector, image)
@@ -106,10 +109,16 @@ class Assistant:
         with self._lock:
             if self._training.state != "running":
                 command, run_dir = self._train()
-                self._say("running", "starting the training")
                 self._process = subprocess.Popen(
-                    command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    encoding="utf-8",
+                    errors="replace",
+                    env={**os.environ, "PYTHONIOENCODING": "utf-8"},
                 )
+                self._say("running", "starting the training")
                 threading.Thread(target=self._follow, args=(self._process, run_dir), daemon=True).start()
         return self._training
 
@@ -120,6 +129,22 @@ class Assistant:
             self._process.wait()
 
     def _follow(self, process: "subprocess.Popen[str]", run_dir: Path) -> None:
+        try:
+            self._wait(process)
+            self.detector = load(run_dir)
+            self.choose_next()
+        except Exception as error:  # in a thread of its own, nobody else would see it
+            self._say("failed", f"The training failed: {error}")
+        else:
+            message = f"The training has finished. Proposals now come from {run_dir}."
+            self._training = TrainingStatus("done", message, self._training.finished + 1)
+
+    def _wait(self, process: "subprocess.Popen[str]") -> None:
+        """Follow the training to its end.
+
+        Raises:
+            ValueError: it failed.
+        """
         assert process.stdout is not None
         lines: list[str] = []
         with process:
@@ -129,17 +154,8 @@ class Assistant:
                 if step is not None:
                     done, total, left = map(int, step.groups())
                     self._say("running", f"training: step {done} of {total}, {duration(left)} left")
-        try:
-            if process.returncode:
-                raise ValueError("\n".join(lines) or f"it ended with status {process.returncode}")
-            self.detector = load(run_dir)
-            self.choose_next()
-        except (ValueError, OSError) as error:
-            self._say("failed", f"The training failed: {error}")
-        else:
-            self._training = TrainingStatus(
-                "done", f"The training has finished. Proposals now come from {run_dir}.", self._training.finished + 1
-            )
+        if process.returncode:
+            raise ValueError("\n".join(lines) or f"it ended with status {process.returncode}")
 
     def _say(self, state: State, message: str) -> None:
         self._training = self._training._replace(state=state, message=message)

@@ -89,11 +89,12 @@ def farthest_first(features: np.ndarray, labeled: np.ndarray, count: int) -> lis
     for each in labeled:
         nearest = np.minimum(nearest, np.linalg.norm(features - each, axis=1))
     picked: list[int] = []
+    if not len(labeled) and len(features):
+        nearest = 1 / (1 + np.linalg.norm(features - features.mean(axis=0), axis=1))  # the most central one is first
     while len(picked) < min(count, len(features)):
-        first = not picked and not len(labeled)
-        central = np.linalg.norm(features - features.mean(axis=0), axis=1)
-        index = int(central.argmin() if first else nearest.argmax())
+        index = int(nearest.argmax())
+        distances = np.linalg.norm(features - features[index], axis=1)
+        nearest = distances if not picked and not len(labeled) else np.minimum(nearest, distances)
         picked.append(index)
-        nearest = np.minimum(nearest, np.linalg.norm(features - features[index], axis=1))
         nearest[picked] = -1
     return picked

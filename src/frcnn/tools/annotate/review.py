@@ -33,13 +33,15 @@ class ListedSuspect(msgspec.Struct, frozen=True, rename={"class_name": "class"})
     class_name: str
     label: Box | None = None
     """The box of the label; None: there is none."""
+    label_class: str | None = None
+    """The class of the label, where it differs from the proposed one."""
     score: float = 0
     reason: str = ""
 
     @property
     def key(self) -> str:
         """The same for the same suspect of another `frcnn check`, though its score may differ."""
-        return json.dumps([self.image, self.kind, self.box, self.class_name, self.label])
+        return json.dumps([self.image, self.kind, self.box, self.class_name, self.label, self.label_class])
 
 
 class _Report(msgspec.Struct):
@@ -108,8 +110,7 @@ class Review:
             decisions = {key: each for key, each in self._decisions.items() if key != suspect.key}
             if decision is not None:
                 decisions[suspect.key] = _StoredDecision(suspect, decision)
-            content = msgspec.json.format(msgspec.json.encode(list(decisions.values())), indent=1)
-            write_text(self._file, content.decode() + "\n")
+            write_text(self._file, json.dumps(msgspec.to_builtins(list(decisions.values())), indent=1) + "\n")
             self._decisions = decisions
 
     def counts(self) -> str:
@@ -130,6 +131,7 @@ def _read(file: Path, kind: type[_T], what: str) -> _T:
         what: the file should be, in words.
     """
     try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # Not msgspec's own parser: it refuses names of files that are not UTF-8.
+        return msgspec.convert(json.loads(file.read_bytes()), kind)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: {error}; it must hold {what}") from None

@@ -112,7 +112,11 @@ def serve(
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         on_ready(f"http://{shown}:{listening.getsockname()[1]}/?token={token}")
         config = uvicorn.Config(
-            make_app(editor, assistant, token, review), log_level="warning", ws="none", lifespan="off"
+            make_app(editor, assistant, token, review),
+            log_level="warning",
+            use_colors=False,
+            ws="none",
+            lifespan="off",
         )
         uvicorn.Server(config).run(sockets=[listening])
 

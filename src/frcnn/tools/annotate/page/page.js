@@ -379,7 +379,7 @@ function aim() {
 
 function decide(decision) {
   const one = suspect();
-  if (!one) return;
+  if (!one || one.decision === "accepted") return; // undo takes it back
   const before = one.decision;
   const objects = decision === "accepted" ? afterAccepting(one) : sheet.objects;
   if (objects === null) return;
@@ -416,6 +416,12 @@ async function travelInReview(from, to) {
   if (!step) return;
   review[to].push(step);
   await showSuspect(step.number);
+  const isShown = wanted === null && review.number === step.number && sheet.index === overview.suspects[step.number].index;
+  if (!isShown || sheet.error) { // somebody has gone on, or the image cannot be read
+    review[to].pop();
+    review[from].push(step);
+    return;
+  }
   if (step.isChange) travel(sheet[from], sheet[to]);
   if (step.after) setDecision(step.number, from === "past" ? step.before : step.after);
 }
@@ -428,7 +434,7 @@ function renderReview() {
   if (!one) return;
   const { suspects } = overview;
   const left = suspects.filter(({ decision }) => !decision).length;
-  const isPossible = !sheet.error && afterAccepting(one) !== null;
+  const isPossible = !sheet.error && one.decision !== "accepted" && afterAccepting(one) !== null;
   $("suspect").textContent = `${review.number + 1} of ${suspects.length}: ${one.kind}, ${one.class}`;
   $("reason").textContent = one.reason;
   $("decision").textContent = [
@@ -537,7 +543,7 @@ function renderStage() {
   const shown = new Map([...boxes.children].map((element) => [Number(element.dataset.id), element]));
   const judged = sheet.error ? undefined : suspect();
   const label = judged && labelOf(judged, sheet.objects, iou);
-  const isDrawn = judged && !removesLabel(judged) && judged.kind !== "wrong class" && afterAccepting(judged) !== null;
+  const isDrawn = judged && judged.decision !== "accepted" && !removesLabel(judged) && judged.kind !== "wrong class" && afterAccepting(judged) !== null;
   const hint = isDrawn ? [{ id: HINT, box: proposedBox(judged), name: judged.class }] : [];
   const all = sheet.error ? [] : [...sheet.objects, ...sheet.proposals, ...hint, ...(fresh ? [fresh] : [])];
   all.forEach((one, number) => {
@@ -703,11 +709,19 @@ function settle(theirs, keepsMine) {
     save(sheet);
   } else {
     sheet.past.push(snapshot()); // mine comes back by undo
+    if (review) {
+      noteStep({ isChange: true });
+      for (const number of unsent) {
+        const one = overview.suspects[number];
+        if (one.index === sheet.index && one.decision === "accepted") setDecision(number, null);
+      }
+    }
     Object.assign(sheet, { objects: withIds(theirs.objects ?? []), annotated: theirs.objects !== null, future: [] });
     overview.images[sheet.index].count = theirs.objects && theirs.objects.length;
     showRow(sheet.index);
     showProgress();
     showSaving();
+    deliver();
   }
   selected = null;
   render();
@@ -994,7 +1008,7 @@ const KEYS = {
   0: fit,
   "?": () => $("keys").showModal(),
 };
-const ALLOWED_WITHOUT_IMAGE = new Set(["pagedown", "pageup", "t", "?"]);
+const ALLOWED_WITHOUT_IMAGE = new Set(["pagedown", "pageup", "t", "?", "k"]);
 
 function onKey(event) {
   const { target } = event;
@@ -1035,7 +1049,7 @@ function onKey(event) {
     if (!name) return;
     if (find(selected)) setClassOf(selected, name);
     else setClass(name);
-  } else if ((review ? KEYS_OFF_IN_REVIEW : KEYS_OF_REVIEW).has(key)) {
+  } else if ((review ? KEYS_OFF_IN_REVIEW : KEYS_OF_REVIEW).has(key) || (event.repeat && KEYS_OF_REVIEW.has(key))) {
     return;
   } else if (KEYS[key] && (!sheet.error || ALLOWED_WITHOUT_IMAGE.has(key))) {
     KEYS[key]();
@@ -1055,7 +1069,7 @@ function listen() {
     "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8), fit,
     train, help: () => $("keys").showModal(), "name-cancel": () => $("naming").close(),
   };
-  const always = new Set(["previous", "next", "next-todo", "train", "help", "name-cancel"]);
+  const always = new Set(["previous", "next", "next-todo", "train", "keep-suspect", "help", "name-cancel"]);
   Object.entries(buttons).forEach(([id, act]) => $(id).addEventListener("click", ({ detail }) => {
     if (detail > 0) $(id).blur(); // a click, after which keys are meant for the image
     if (always.has(id) || (!sheet.error && wanted === null)) act();

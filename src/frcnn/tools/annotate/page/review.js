@@ -10,7 +10,8 @@ export const removesLabel = ({ kind }) => REMOVED.has(kind);
 export function labelOf(suspect, objects, iou) {
   if (!suspect.label) return null;
   const close = objects.map((one) => [iou(one.box, suspect.label), one]).filter(([overlap]) => overlap >= SAME);
-  const isNamed = ([, one]) => suspect.kind === "wrong class" || one.name === suspect.class;
+  const name = suspect.label_class ?? (suspect.kind === "wrong class" ? null : suspect.class);
+  const isNamed = ([, one]) => name === null || one.name === name;
   return close.filter(isNamed).sort(([a], [b]) => b - a)[0]?.[1] ?? null;
 }
 
