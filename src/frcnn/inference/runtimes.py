@@ -382,8 +382,8 @@ class Exported:
         known = (labels[valid] >= 1) & (labels[valid] <= len(self.classes))
         if not (known.all() and np.isfinite(boxes[valid]).all() and np.isfinite(scores[valid]).all()):
             raise ValueError(
-                f"{self.path}: it returned a class without a name, or boxes or scores that are infinite or NaN; the file "
-                f"is damaged, or its precision is too low: export it again"
+                f"{self.path}: it returned a class without a name, or boxes or scores that are infinite or NaN; the "
+                f"file is damaged, or its precision is too low: export it again"
             )
         return BatchResult(to_detections(*arrays, classes=self.classes, original_sizes=batch.original_sizes), None)
 
