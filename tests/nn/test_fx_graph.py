@@ -1,5 +1,7 @@
 """The nodes of a classifier, as they are listed."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import pytest
@@ -102,3 +104,30 @@ def test_a_classifier_that_decides_by_its_input_is_named() -> None:
 
     with pytest.raises(ValueError, match=r"base_model\.architecture 'my:moody': torch\.fx cannot trace it .*choose an"):
         trace(Moody(), "my:moody")
+
+
+def test_other_threads_use_their_modules_meanwhile() -> None:
+    """A server predicts with one detector while it loads another one."""
+    layers, image, stop = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.rand(1, 3, 9, 9), threading.Event()
+    expected, outputs, failures = layers(image), [], []
+
+    def predict() -> None:
+        while not stop.is_set():
+            try:
+                outputs.append(layers(image))
+            except Exception as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=predict) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    classifier = build_classifier("torchvision:alexnet")
+    with ThreadPoolExecutor(2) as pool:
+        graphs = list(pool.map(lambda _: trace(classifier, "torchvision:alexnet"), range(8)))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert all(torch.equal(output, expected) for output in outputs)
+    assert len({tuple(each.names.values()) for each in graphs}) == 1
+    assert nn.Module.__call__.__name__ != "module_call_wrapper"  # nothing stays replaced

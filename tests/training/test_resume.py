@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -206,6 +207,7 @@ def test_a_trained_run_of_other_data_is_left_as_it_is(
         raise InterruptError
 
     monkeypatch.chdir(tmp_path)
+    data = shutil.copytree(data, tmp_path / "data")
     with monkeypatch.context() as patch:
         patch.setattr("frcnn.training.train.evaluate", interrupt)
         with pytest.raises(InterruptError):

@@ -4,6 +4,7 @@ A node has the name of its layer in the classifier ("layer3.0.conv1"). The name 
 nodes inside the block.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import accumulate
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
+_TRACING = threading.Lock()
+"""torch.fx replaces functions of all modules while it traces."""
 _DEPTH = 2  # blocks are listed down to "features.3" or "blocks.2"
 
 
@@ -49,6 +52,7 @@ class _Tracer(NodePathTracer):  # type: ignore[misc]
     def __init__(self, whole: set[nn.Module]) -> None:
         super().__init__()
         self.whole = whole
+        self._thread = threading.get_ident()
         self.inside: list[nn.Module] = []
         """The modules that are being traced, the innermost last."""
 
@@ -56,9 +60,11 @@ class _Tracer(NodePathTracer):  # type: ignore[misc]
         is_layer = isinstance(module, nn.Conv2d | nn.modules.batchnorm._BatchNorm) or module in self.whole
         return is_layer or bool(super().is_leaf_module(module, qualified_name))
 
-    def call_module(self, m: nn.Module, *rest: Any) -> Any:
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self._thread:  # torch.fx sees the calls of all threads, e.g. of one that predicts
+            return forward(*args, **kwargs)
         self.inside.append(m)
-        output = super().call_module(m, *rest)
+        output = super().call_module(m, forward, args, kwargs)
         self.inside.pop()
         return output
 
@@ -73,7 +79,8 @@ def trace(classifier: nn.Module, architecture: str) -> Graph:
     while True:
         tracer = _Tracer(whole)
         try:
-            graph = tracer.trace(classifier)
+            with _TRACING:
+                graph = tracer.trace(classifier)
             break
         except Exception as error:  # a forward that is given proxies may raise anything
             if tracer.inside and tracer.inside[-1] not in whole:

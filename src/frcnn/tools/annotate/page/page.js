@@ -129,7 +129,7 @@ async function save(one) {
 async function deliver() {
   if (isDelivering) return;
   isDelivering = true;
-  const next = () => [...unsent].find((number) => !isUnsaved(sheets.get(overview.suspects[number].index)));
+  const next = () => [...unsent].find((number) => !isUnsaved(sheets.get(overview.suspects[number].index) ?? {}));
   for (let number = next(); number !== undefined; number = next()) {
     const suspect = overview.suspects[number];
     const { decision } = suspect;
