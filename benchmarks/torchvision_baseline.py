@@ -127,7 +127,7 @@ def train(
     """Train by the recipe.
 
     Args:
-        seconds: the recipe is shortened, milestones too, so that it takes this long; None: it is not.
+        seconds: of CPU time; the recipe is shortened, milestones too, so that it takes this long; None: it is not.
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
@@ -137,13 +137,13 @@ def train(
     optimizer = torch.optim.SGD(parameters, lr=LR, momentum=0.9, weight_decay=1e-4)
     warm_up = min(WARM_UP, -(-len(records) // BATCH) - 1)
     steps_per_epoch = -(-len(records) // BATCH)
-    steps, step, start = epochs * steps_per_epoch, 0, time.monotonic()
+    steps, step, start = epochs * steps_per_epoch, 0, time.process_time()
     while step < steps:
         order = generator.permutation(len(records))
         for first in range(0, len(records), BATCH):
             done = step / steps  # of the recipe
             if seconds is not None:
-                done = max(done, (time.monotonic() - start) / seconds)
+                done = max(done, (time.process_time() - start) / seconds)
             if done >= 1:
                 return model.eval()
             rate = LR * 0.1 ** sum(done * epochs >= milestone for milestone in MILESTONES)
