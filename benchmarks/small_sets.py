@@ -7,8 +7,8 @@ as it is, "frcnn --no-plan" the same with the default settings; the others are t
 pyramid around the same pretrained layers, trained by torchvision's reference recipe (see torchvision_baseline.py), for
 as many epochs as the recipe has, or for as long as frcnn trained.
 
-Seconds are those of all cores together (CPU time), which other work on the machine hardly changes. Those of frcnn include
-the evaluation.
+Seconds are those of all cores together (CPU time), which other work on the machine hardly changes. Those of frcnn
+include the evaluation.
 
 Data without test images is split 80/20: stratified, near-duplicates together, seed 0. Results are kept in
 small_sets.json beside this file. A result that is there is not computed again.
