@@ -99,7 +99,13 @@ FAMILIES = (
 FAST_LEARNERS = ("alexnet", "vgg16")  # whose steps take long
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+SLOW = ("vgg16", "resnet18", "resnext50_32x4d-fpn", "convnext_tiny", "regnet_y_800mf", "fasterrcnn_resnet50_fpn_v2")
+"""Those that take more than a minute on a slow computer; `make test-slow` runs them."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FAMILIES]
+)
 def test_it_learns_one_image_by_heart(name: str, shared: Path, tmp_path: Path) -> None:
     objects = [("red", (8, 10, 56, 60)), ("blue", (70, 30, 118, 84))]
     for part in ("positive", "testImages"):

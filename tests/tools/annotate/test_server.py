@@ -34,15 +34,17 @@ class Client:
     def __init__(self, address: str) -> None:
         self.root = address.partition("/?")[0]
         self.opener: OpenerDirector = build_opener(HTTPCookieProcessor(CookieJar()))
-        self.opener.open(address).read()
+        welcome = self.opener.open(address).read().decode()
+        self.session = re.findall(r"url=(/\w+)/", welcome)[0]
         self.overview = json.loads(self.get("/overview")[2])
 
     def of(self, kind: str, index: int) -> str:
         """The path of what belongs to an image."""
-        return f"/{self.overview['session']}/{kind}/{index}"
+        return f"{self.session}/{kind}/{index}"
 
     def get(self, path: str) -> tuple[int, Message, bytes]:
-        return fetch(self.opener, Request(self.root + path))
+        place = path if path.startswith(self.session) else self.session + path
+        return fetch(self.opener, Request(self.root + place))
 
     def json(self, path: str) -> dict:
         return json.loads(self.get(path)[2])
@@ -96,8 +98,8 @@ def test_an_old_tab_cannot_write_into_the_folder_of_another_session(tmp_path: Pa
     one, other = clients
     sheets = [client.json(client.of("annotations", 0)) for client in clients]
     assert sheets[0]["version"] != sheets[1]["version"]
-    other.overview = one.overview
-    assert other.put(0, {"version": sheets[1]["version"], "objects": []})[0] == 404
+    other.session = one.session
+    assert other.put(0, {"version": sheets[1]["version"], "objects": []})[0] == 403
     assert not list(tmp_path.rglob("*.tsv"))
     assert one.of("images", 0) != Client(serve(tmp_path / "a")).of("images", 0)  # nor does a browser keep the picture
 
@@ -106,6 +108,7 @@ def test_the_cookie_stays_with_this_server_and_the_page_loads_nothing_else(photo
     address = serve(photos)
     client = Client(address)
     cookie = next(iter(next(h.cookiejar for h in client.opener.handlers if hasattr(h, "cookiejar"))))
+    assert cookie.path == f"{client.session}/"  # not "/": browsers send it to other ports too
     assert cookie.has_nonstandard_attr("HttpOnly")
     assert cookie.get_nonstandard_attr("SameSite") == "strict"
     _, headers, page = client.get("/")
@@ -137,7 +140,7 @@ def test_nothing_but_the_images_of_the_folder_is_there(path: str, tmp_path: Path
         draw_image([], seed=number).save(tmp_path / "data" / f"{number}.png")
     draw_image([], seed=9).save(tmp_path / "secret.png")
     client = Client(serve(tmp_path / "data"))
-    path = path if path.startswith("/page") else f"/{client.overview['session']}{path}"
+    path = client.session + path
     with socket.create_connection(("127.0.0.1", int(client.root.rpartition(":")[2]))) as connection:
         # As it is: urllib would tidy the path up.
         cookie = next(iter(next(h.cookiejar for h in client.opener.handlers if hasattr(h, "cookiejar"))))

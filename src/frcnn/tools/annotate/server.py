@@ -123,9 +123,13 @@ def serve(
 
 def make_app(editor: Editor, assistant: Assistant, token: str, review: Review | None = None) -> Starlette:
     """The server as an ASGI application."""
-    session = secrets.token_hex(4)
-    views = _Views(editor, assistant, review, session)
-    of_images = [
+    session = secrets.token_hex(8)
+    views = _Views(editor, assistant, review)
+    of_session = [
+        Route("/", views.page),
+        Mount("/page", StaticFiles(directory=_PAGE)),
+        Route("/overview", views.overview),
+        Route("/color", views.color),
         Route("/annotations/{index:int}", views.read, methods=["GET"]),
         Route("/annotations/{index:int}", views.write, methods=["PUT"]),
         Route("/proposals/{index:int}", views.proposals),
@@ -135,13 +139,6 @@ def make_app(editor: Editor, assistant: Assistant, token: str, review: Review | 
         Route("/training", views.training, methods=["GET"]),
         Route("/training", views.train, methods=["POST"]),
     ]
-    routes = [
-        Route("/", views.page),
-        Mount("/page", StaticFiles(directory=_PAGE)),
-        Route("/overview", views.overview),
-        Route("/color", views.color),
-        Mount(f"/{session}", routes=of_images),
-    ]
     handlers = {
         Exception: _failed,
         HTTPException: _refused,
@@ -149,12 +146,14 @@ def make_app(editor: Editor, assistant: Assistant, token: str, review: Review | 
         ValueError: lambda request, error: _error(422, error),
         OSError: lambda request, error: _error(422, error),
     }
-    return Starlette(routes=routes, middleware=[Middleware(_Guard, token=token)], exception_handlers=handlers)
+    routes = [Mount(f"/{session}", routes=of_session)]
+    guard = Middleware(_Guard, token=token, session=session)
+    return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
 
 
 class _Views:
-    def __init__(self, editor: Editor, assistant: Assistant, review: Review | None, session: str) -> None:
-        self._editor, self._assistant, self._review, self._session = editor, assistant, review, session
+    def __init__(self, editor: Editor, assistant: Assistant, review: Review | None) -> None:
+        self._editor, self._assistant, self._review = editor, assistant, review
         self._busy, self._asked = threading.Lock(), 0
         self._small = lru_cache(maxsize=20_000)(self._thumbnail)
 
@@ -166,7 +165,6 @@ class _Views:
         images = zip(editor.images, editor.counts, strict=True)
         return _Json(
             {
-                "session": self._session,
                 "folder": editor.folder.resolve().name,
                 "format": editor.format,
                 "smallest": SMALLEST,
@@ -293,18 +291,23 @@ class _Json(JSONResponse):
 
 
 class _Guard:
-    """Refuses requests without the token."""
+    """Refuses requests without the token.
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app, self._token = app, token
-        self._cookie = f"frcnn-{hashlib.sha256(token.encode()).hexdigest()[:8]}"  # browsers share cookies between ports
+    The cookie is for the session's own addresses: browsers share cookies between the ports of a computer, and another
+    server on it must not get the token.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, session: str) -> None:
+        self._app, self._token, self._session = app, token, session
+        self._cookie = f"frcnn-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         if self._is_right(request.query_params.get("token")) and request.url.path == "/":
             # Not a redirect: after a click on a page of another site, the browser would not send the cookie.
-            welcome = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/">')
-            welcome.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
+            place = f"/{self._session}/"
+            welcome = HTMLResponse(f'<!doctype html><meta http-equiv="refresh" content="0; url={place}">')
+            welcome.set_cookie(self._cookie, self._token, path=place, httponly=True, samesite="strict")
             answer: ASGIApp = welcome
         elif self._is_right(request.cookies.get(self._cookie)):
             answer = self._app

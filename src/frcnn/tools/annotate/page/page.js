@@ -53,8 +53,8 @@ async function ask(address, options) {
   return { ok: response.ok, status: response.status, answer };
 }
 
-/** An address of the server for an image of this session. */
-const of = (kind, index) => `/${overview.session}/${kind}/${index}`;
+/** An address of the server for an image or a suspect, relative to the page. */
+const of = (kind, index) => `${kind}/${index}`;
 
 const withIds = (objects) => objects.map((object) => ({ ...object, id: nextId++ }));
 
@@ -301,7 +301,7 @@ async function propose() {
 let trainings = 0; // number of trainings whose detector proposes boxes here
 
 async function train() {
-  const { ok, answer } = await ask(`/${overview.session}/training`, { method: "POST" }).catch((error) => ({ answer: { error } }));
+  const { ok, answer } = await ask("training", { method: "POST" }).catch((error) => ({ answer: { error } }));
   if (ok) return followTraining();
   showTraining({ state: "failed", message: `${answer.error}` });
 }
@@ -309,7 +309,7 @@ async function train() {
 /** Show how the training is going, until it ends; then take what the new detector says. */
 async function followTraining() {
   for (;;) {
-    const { ok, answer } = await ask(`/${overview.session}/training`).catch(() => ({ ok: false }));
+    const { ok, answer } = await ask("training").catch(() => ({ ok: false }));
     if (ok) showTraining(answer);
     if (ok && answer.state !== "running") {
       if (answer.finished > trainings) takeDetector(answer);
@@ -527,7 +527,7 @@ function colors(name) {
   if (!name) return ["#ffffff", "#000000"];
   if (!overview.colors[name]) {
     overview.colors[name] = ["#808080", "#ffffff"];
-    ask(`/color?name=${encodeURIComponent(name)}`).then(({ ok, answer }) => {
+    ask(`color?name=${encodeURIComponent(name)}`).then(({ ok, answer }) => {
       if (ok) overview.colors[name] = answer;
       render();
     }).catch(() => delete overview.colors[name]);
@@ -1118,7 +1118,7 @@ function listen() {
 }
 
 async function start() {
-  overview = (await ask("/overview")).answer;
+  overview = (await ask("overview")).answer;
   activeClass = overview.classes[0] ?? null;
   document.title = `${overview.folder} – frcnn annotate`;
   $("folder").textContent = overview.folder;
