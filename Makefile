@@ -15,7 +15,7 @@ test: $(VENV)/.installed
 	$(BIN)/pytest $(PARALLEL) -m "not slow and not gpu" --ignore tests/test_distributed.py
 	$(BIN)/pytest -m "not slow and not gpu" tests/test_distributed.py
 
-# Every base model is exported.
+# Every base model is exported; the slowest families learn an image by heart.
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest $(PARALLEL) -m slow
 

@@ -100,7 +100,7 @@ FAST_LEARNERS = ("alexnet", "vgg16")  # whose steps take long
 
 
 SLOW = ("vgg16", "resnet18", "resnext50_32x4d-fpn", "convnext_tiny", "regnet_y_800mf", "fasterrcnn_resnet50_fpn_v2")
-"""Those that take more than a minute on a slow computer; `make test-slow` runs them."""
+"""The slowest families; `make test-slow` runs them."""
 
 
 @pytest.mark.parametrize(
