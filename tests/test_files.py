@@ -80,7 +80,7 @@ def test_new_files_have_the_rights_of_new_files_and_old_ones_keep_theirs(tmp_pat
 def test_folders_of_killed_processes_are_removed_and_those_of_others_stay(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = files._HOST
+    host = files._host()
     kept = [
         f".partial-{os.getppid()}-{host}-abcdef-out",
         f".partial-{dead.pid}-{host}-abcdef-other",

@@ -1,14 +1,14 @@
 """Files and folders that are written whole or not at all."""
 
 import glob
-import hashlib
 import json
 import os
-import platform
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,8 +18,6 @@ CONFIG_FILE, LOCAL_FILE = "config.yaml", "local.yaml"
 """Of a run directory: its settings, and the paths of this machine."""
 PARTIAL = ".partial-"
 """Prefix of the hidden files and folders that are being written."""
-_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
-"""This machine: others may write to the same disk."""
 _REMOVABLE = (".bboxes.tsv", ".bboxes.labels.tsv")
 """Ends of the names of files that a journal may remove: those of CNTK's tutorial, the only annotations in two files."""
 MAX_CLASSES, MAX_NAME = 100_000, 1000
@@ -172,14 +170,22 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f"{PARTIAL}{os.getpid()}-{_HOST}-{secrets.token_hex(3)}-{path.name}")
+    return path.with_name(f"{PARTIAL}{os.getpid()}-{_host()}-{secrets.token_hex(3)}-{path.name}")
+
+
+@cache
+def _host() -> str:
+    """This machine: others may write to the same disk."""
+    import platform  # not needed to start a command
+
+    return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def _remove_abandoned(path: Path) -> None:
     """Remove the hidden folders that killed processes of this machine left where they would have written `path`."""
     if os.name != "posix":  # on Windows, os.kill ends the process
         return
-    for folder in path.parent.glob(f"{PARTIAL}*-{_HOST}-*-{glob.escape(path.name)}"):
+    for folder in path.parent.glob(f"{PARTIAL}*-{_host()}-*-{glob.escape(path.name)}"):
         process, _, _, name = folder.name.removeprefix(PARTIAL).split("-", 3)
         if name == path.name and folder.is_dir() and process.isdecimal() and not _is_alive(int(process)):
             shutil.rmtree(folder, ignore_errors=True)

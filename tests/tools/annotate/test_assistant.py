@@ -134,6 +134,11 @@ def test_the_page_shows_the_chosen_images_in_their_order(tab: Page, tmp_path: Pa
 # ----------------------------------------------------------------------------------------------------------- training
 
 
+def test_the_page_without_a_detector_does_not_wait_for_pytorch() -> None:
+    code = "import sys; from frcnn.tools.annotate import assistant, review, server; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_the_page_trains_and_proposals_come_from_the_new_detector(tab: Page, tmp_path: Path, serve: Serve) -> None:
     photos = write_photos(tmp_path / "photos", labeled=4, new=2)
     made: list[Assistant] = []

@@ -14,7 +14,6 @@ from frcnn.detector import Detector, load
 from frcnn.inference.results import Detections
 from frcnn.messages import duration
 from frcnn.tools.annotate.editing import Editor
-from frcnn.tools.annotate.next_images import choose_next, image_features, summarize
 
 TrainCommand = Callable[[], tuple[list[str], Path]]
 """Gives the command line of a new training, and its run directory."""
@@ -85,6 +84,8 @@ class Assistant:
         """
         if self.detector is None or not self._count:
             return
+        from frcnn.tools.annotate.next_images import choose_next, image_features, summarize  # takes seconds: PyTorch
+
         editor, model = self._editor, self.detector.model
         labeled, new = [], {}
         for index, (_, image) in enumerate(editor.images):
