@@ -12,7 +12,6 @@ images. Trainings have the default settings without a plan, and 600 steps of one
 import statistics
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from frcnn.training.crossval import estimate
 HERE = Path(__file__).parent
 SIZES = (20, 40, 80)
 STEPS = 600
+ROWS = ("random", "diverse", "next")
 
 
 def curve(row: str, data: Path, name: str, seed: int, results: Results) -> Result:
@@ -44,8 +44,7 @@ def curve(row: str, data: Path, name: str, seed: int, results: Results) -> Resul
         detector = train([images[index] for index in labeled], seed, STEPS // size)
         metrics = evaluate(detector.runtime, dataset.test.of_classes(dataset.classes))
         result |= {f"map_{size}": round(metrics.map, 4), f"map50_{size}": round(metrics.map50, 4)}
-        rest = sorted(set(range(len(images))) - set(labeled))
-        labeled += CHOICES[row](detector, images, labeled, rest, following - size, rng)
+        labeled += choose(row, detector, images, labeled, following - size, rng)
     return result
 
 
@@ -57,41 +56,22 @@ def train(images: Sequence[Record], seed: int, epochs: int) -> frcnn.Detector:
         return result.detector
 
 
-def at_random(
+def choose(
+    row: str,
     detector: frcnn.Detector,
     images: Sequence[Record],
     labeled: Sequence[int],
-    rest: Sequence[int],
     count: int,
     rng: np.random.Generator,
 ) -> list[int]:
-    picked: list[int] = rng.permutation(rest)[:count].tolist()
-    return picked
-
-
-def by_features(
-    detector: frcnn.Detector,
-    images: Sequence[Record],
-    labeled: Sequence[int],
-    rest: Sequence[int],
-    count: int,
-    rng: np.random.Generator,
-    *,
-    with_uncertainty: bool,
-) -> list[int]:
-    if not count:
-        return []
+    """Indices of the images that are labeled next."""
+    rest = sorted(set(range(len(images))) - set(labeled))
+    if row == "random" or not count:
+        picked: list[int] = rng.permutation(rest)[:count].tolist()
+        return picked
     seen = [summarize(detector, record.image) for record in images]
-    candidates = [seen[index] if with_uncertainty else ImageSummary(seen[index].features, 0) for index in rest]
-    picked = choose_next(candidates, [seen[index].features for index in labeled], count)
-    return [rest[index] for index in picked]
-
-
-CHOICES = {
-    "random": at_random,
-    "diverse": partial(by_features, with_uncertainty=False),
-    "next": partial(by_features, with_uncertainty=True),
-}
+    new = [seen[index] if row == "next" else ImageSummary(seen[index].features, 0) for index in rest]
+    return [rest[index] for index in choose_next(new, [seen[index].features for index in labeled], count)]
 
 
 def report(results: Results) -> str:
@@ -106,7 +86,7 @@ def report(results: Results) -> str:
         "| --- | --- |" + " --- |" * len(SIZES),
     ]
     for name in SETS:
-        for row in CHOICES:
+        for row in ROWS:
             runs = results.get(row, {}).get(name, {})
             if runs:
                 cells = [[run[f"map_{size}"] for run in runs.values()] for size in SIZES]
@@ -118,7 +98,7 @@ def report(results: Results) -> str:
 
 def _differences(results: Results) -> list[str]:
     lines = []
-    for row in CHOICES:
+    for row in ROWS:
         for size in SIZES[1:]:
             pairs = [
                 run[f"map_{size}"] - results["random"][name][seed][f"map_{size}"]
@@ -132,7 +112,7 @@ def _differences(results: Results) -> list[str]:
 
 
 def main() -> None:
-    run_missing(__doc__, HERE / "next_images.json", list(CHOICES), list(CHOICES), curve, report)
+    run_missing(__doc__, HERE / "next_images.json", list(ROWS), list(ROWS), curve, report)
 
 
 if __name__ == "__main__":

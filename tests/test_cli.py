@@ -549,13 +549,17 @@ def test_numbers_and_nouns_agree() -> None:
     assert [plural(count, "class", "classes") for count in (1, 2)] == ["1 class", "2 classes"]
 
 
+def evaluation_fails(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(evaluate_command, "run", fail)
+
+
 def test_out_of_memory_names_the_image_size_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(options: object) -> None:
-        raise RuntimeError("CUDA out of memory")
-
-    monkeypatch.setattr(evaluate_command, "run", fail)
+    evaluation_fails(RuntimeError("CUDA out of memory"), monkeypatch)
     assert main(["evaluate", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert 0 < error.index("detector.image.shorter_side") < error.index("train.batch_size if it is above 1")
@@ -567,10 +571,7 @@ def test_out_of_memory_names_the_image_size_first(
 def test_out_of_memory_on_a_cpu(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(options: object) -> None:
-        raise error
-
-    monkeypatch.setattr(evaluate_command, "run", fail)
+    evaluation_fails(error, monkeypatch)
     assert main(["evaluate", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("frcnn: error: out of memory; train with a lower")
 
@@ -579,10 +580,7 @@ def test_out_of_memory_on_a_cpu(
 def test_an_unexpected_error_is_one_sentence_and_keeps_its_traceback(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(options: object) -> None:
-        raise error
-
-    monkeypatch.setattr(evaluate_command, "run", fail)
+    evaluation_fails(error, monkeypatch)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert main(["evaluate", str(tmp_path)]) == 1
     said = capsys.readouterr().err
