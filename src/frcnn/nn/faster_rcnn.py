@@ -67,14 +67,15 @@ class FasterRCNN(nn.Module):
         )
         self.roi_head = RoiHead(settings.base_model, channels, base.levels, base.head, len(self.classes), self.rules)
         deltas = settings.detector.box_deltas
-        for name, values in (
-            ("mean", settings.base_model.mean),
-            ("std", settings.base_model.std),
-            ("delta_mean", deltas.means),
-            ("delta_std", deltas.stds),
-        ):
-            value = torch.tensor(values, device="cpu")  # also in a model without weights, see `empty_model`
-            self.register_buffer(name, value if len(values) == 4 else value.view(3, 1, 1), persistent=False)
+        with torch.device("cpu"):  # also in a model without weights, see `empty_model`
+            buffers = {
+                "mean": torch.tensor(settings.base_model.mean).view(3, 1, 1),
+                "std": torch.tensor(settings.base_model.std).view(3, 1, 1),
+                "delta_mean": torch.tensor(deltas.means),
+                "delta_std": torch.tensor(deltas.stds),
+            }
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
         self.nms: Nms = nms
         self.newly_initialized = frozenset(name for name, _ in self.named_parameters())
         self.frozen: frozenset[str] = frozenset()

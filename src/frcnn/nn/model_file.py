@@ -10,13 +10,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from frcnn.config import ModelSettings, base_model_names, from_dict, make_config
-from frcnn.files import atomic_write, require_classes, require_format
+from frcnn.files import atomic_write, require_format
 from frcnn.messages import plural
 from frcnn.nn.build import build_model, empty_model
 from frcnn.nn.device import choose_device
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.torchvision_keys import DETECTOR_KEY, coco_classes, from_torchvision_keys
-from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights, read_weights
+from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights, read_weights, stored_classes
 
 FORMAT_VERSION = 2
 COCO = "coco:"
@@ -185,13 +185,14 @@ def _description(metadata: Mapping[str, str], path: Path) -> tuple[ModelSettings
         raise ValueError(f"{path}: not a model of frcnn; weights of a base model go to `frcnn train --weights`")
     require_format(metadata, path, FORMAT_VERSION, "train again")
     try:
-        classes, values = json.loads(metadata["classes"]), json.loads(metadata["settings"])
+        values = json.loads(metadata["settings"])
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged, its description cannot be read ({error})") from None
     try:
-        return from_dict(ModelSettings, values), require_classes(classes, path)
+        settings = from_dict(ModelSettings, values)
     except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
+    return settings, stored_classes(metadata, path)
 
 
 def _require_shapes(given: Mapping[str, Sequence[int]], own: Mapping[str, Tensor], path: Path) -> None:

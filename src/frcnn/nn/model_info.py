@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from frcnn.config import BaseModelSettings, make_config
 from frcnn.nn import fx_graph
 from frcnn.nn.backbone import build_classifier
-from frcnn.nn.build import build_model
+from frcnn.nn.build import empty_model
 from frcnn.nn.fx_graph import LayerInfo
 from frcnn.nn.weights import cached_file, coco_url, file_in_package, imagenet_url
 
@@ -38,11 +38,7 @@ def base_model_info(name: str) -> BaseModelInfo:
     """
     config = make_config(base_model=name, overrides=["detector.image.resize=fit"])
     classes = [f"class {number}" for number in range(1, CLASSES + 1)]
-    try:
-        with torch.device("meta"):  # shapes alone: no time for random weights that nobody uses
-            model = build_model(config.model, classes)
-    except NotImplementedError:  # this classifier computes while it is built
-        model = build_model(config.model, classes).to("meta")
+    model = empty_model(config.model, classes).to("meta")  # no time for random weights that nobody uses
     image = torch.zeros(1, 3, config.detector.image.height, config.detector.image.width, device="meta")
     size = config.base_model.roi_size
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

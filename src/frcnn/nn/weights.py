@@ -145,12 +145,21 @@ def _of_file(path: Path) -> Weights:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         if metadata.get("format") == "frcnn":
-            try:
-                classes = json.loads(metadata["classes"])
-            except (KeyError, ValueError, RecursionError) as error:
-                raise ValueError(f"{path}: damaged, its classes cannot be read ({error})") from None
-            return DetectorWeights(tensors, require_classes(classes, path), str(path))
+            return DetectorWeights(tensors, stored_classes(metadata, path), str(path))
     return BaseWeights(tensors, str(path))
+
+
+def stored_classes(metadata: Mapping[str, str], path: Path) -> tuple[str, ...]:
+    """The class names in the metadata of a model file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        classes = json.loads(metadata["classes"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged, its description cannot be read ({error})") from None
+    return require_classes(classes, path)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

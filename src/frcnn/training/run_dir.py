@@ -90,15 +90,15 @@ def claimed(run_dir: Path, config: Config) -> Iterator[None]:
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
-        if distributed.is_main_process():
-            remove_links(run_dir, METRICS_FILE, LOCK_FILE, CACHE_FOLDER, TENSORBOARD_FOLDER)
         if not distributed.is_main_process():
             distributed.barrier()
             if not (run_dir / CONFIG_FILE).is_file():
                 raise ValueError(f"{run_dir}: must be in a folder that all machines see; set out (--out)")
             yield
             return
+        remove_links(run_dir, LOCK_FILE)
         with locked(run_dir):
+            remove_links(run_dir, METRICS_FILE, CACHE_FOLDER, TENSORBOARD_FOLDER)
             remove_partial(run_dir)
             write_text(run_dir / UNFINISHED_FILE, "Training is not finished. Run the same command again to resume.\n")
             for name, text in dump_run(config).items():

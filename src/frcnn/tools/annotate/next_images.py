@@ -85,16 +85,19 @@ def farthest_first(features: np.ndarray, labeled: np.ndarray, count: int) -> lis
         labeled: (L, F); without any, the first one is that nearest to the mean.
         count: largest number of indices.
     """
+
+    def distances(point: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.linalg.norm(features - point, axis=1)
+        return found
+
     nearest = np.full(len(features), np.inf)  # the distance to what is labeled or picked
     for each in labeled:
-        nearest = np.minimum(nearest, np.linalg.norm(features - each, axis=1))
+        nearest = np.minimum(nearest, distances(each))
     picked: list[int] = []
-    if not len(labeled) and len(features):
-        nearest = 1 / (1 + np.linalg.norm(features - features.mean(axis=0), axis=1))  # the most central one is first
     while len(picked) < min(count, len(features)):
-        index = int(nearest.argmax())
-        distances = np.linalg.norm(features - features[index], axis=1)
-        nearest = distances if not picked and not len(labeled) else np.minimum(nearest, distances)
+        is_first = not picked and not len(labeled)
+        index = int(distances(features.mean(axis=0)).argmin() if is_first else nearest.argmax())
         picked.append(index)
+        nearest = np.minimum(nearest, distances(features[index]))
         nearest[picked] = -1
     return picked

@@ -169,8 +169,6 @@ class _Views:
                 "format": editor.format,
                 "smallest": SMALLEST,
                 "ignore": editor.format in WITH_IGNORE,
-                "proposes": self._assistant.detector is not None,
-                "next": self._assistant.next_images,
                 "trains": self._assistant.can_train,
                 "suspects": None if self._review is None else list(self._review.for_page()),
                 "classes": editor.class_names,
@@ -185,6 +183,7 @@ class _Views:
                     for n, ((split, image), count) in enumerate(images)
                 ],
             }
+            | self._by_detector()
         )
 
     def color(self, request: Request) -> Response:
@@ -232,9 +231,11 @@ class _Views:
 
     def training(self, request: Request) -> Response:
         """How the training is going, and what changes with a new detector."""
-        assistant = self._assistant
-        changes = {"proposes": assistant.detector is not None, "next": assistant.next_images}
-        return _Json(assistant.training()._asdict() | changes)
+        return _Json(self._assistant.training()._asdict() | self._by_detector())
+
+    def _by_detector(self) -> dict[str, object]:
+        """What changes when there is a new detector."""
+        return {"proposes": self._assistant.detector is not None, "next": self._assistant.next_images}
 
     def train(self, request: Request) -> Response:
         if not self._assistant.can_train:
