@@ -188,11 +188,11 @@ def _description(metadata: Mapping[str, str], path: Path) -> tuple[ModelSettings
         values = json.loads(metadata["settings"])
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged, its description cannot be read ({error})") from None
+    classes = stored_classes(metadata, path)
     try:
-        settings = from_dict(ModelSettings, values)
+        return from_dict(ModelSettings, values), classes
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return settings, stored_classes(metadata, path)
 
 
 def _require_shapes(given: Mapping[str, Sequence[int]], own: Mapping[str, Tensor], path: Path) -> None:
