@@ -82,7 +82,7 @@ def text_for_an_image(folder: Path) -> None:
         (negatives_only, r"data: no training image has an object"),
         (
             text_for_an_image,
-            r"data: 1 of 7 images would be left out .*--force .*\n.*6\.png: not an image that Pillow can read",
+            r"data: 1 of 7 images would be left out .*--force .*\n.*6\.png: not an image in a format that frcnn reads",
         ),
     ],
 )

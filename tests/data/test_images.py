@@ -4,6 +4,7 @@ import os
 import struct
 from io import BytesIO
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import hypothesis.strategies as st
 import numpy as np
@@ -443,6 +444,26 @@ def test_no_program_is_started_for_an_image(tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / "photo.jpg"
     Image.new("RGB", (8, 5)).save(path, "EPS")
     for read in ALL_READERS:
-        with pytest.raises(ValueError, match=r"photo\.jpg: not an image that Pillow can read"):
+        with pytest.raises(ValueError, match=r"photo\.jpg: not an image in a format that frcnn reads"):
             read(path)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("form", ["ICO", "MSP", "TGA"])
+def test_only_formats_of_photos_are_read_whatever_the_name(tmp_path: Path, form: str) -> None:
+    """Pillow takes many a file for a TGA, which has no signature, so that its suffix must say it."""
+    path = tmp_path / "photo.jpg"
+    Image.new("1" if form == "MSP" else "RGB", (8, 5)).save(path, form)
+    for read in ALL_READERS:
+        with pytest.raises(ValueError, match=r"photo\.jpg: not an image in a format that frcnn reads"):
+            read(path)
+
+
+def test_an_image_in_an_archive_that_would_fill_the_memory_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frcnn.data.images.MAX_MEMBER", 1 << 20)
+    with ZipFile(tmp_path / "photos.zip", "w", ZIP_DEFLATED) as archive:
+        archive.writestr("large.png", bytes((1 << 20) + 1))
+    with pytest.raises(ValueError, match=r"large\.png: .*1 MB when unpacked; at most 1 MB are read"):
+        read_image(tmp_path / "photos.zip@" / "large.png")

@@ -174,5 +174,5 @@ def test_postscript_in_memory_is_no_image_either() -> None:
     content = BytesIO()
     PHOTO.save(content, "EPS")
     for image in (content.getvalue(), BytesIO(content.getvalue())):
-        with pytest.raises(ValueError, match=r"not an image that Pillow can read"):
+        with pytest.raises(ValueError, match=r"not an image in a format that frcnn reads"):
             pixels_of(image)

@@ -1,6 +1,7 @@
 """The commands that work on data: convert, data, and --format and --split of the others."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,43 @@ def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "out: exists and is not overwritten" in capsys.readouterr().err
     assert main(["convert", str(data), str(tmp_path / "x"), "--to", "json"]) == 2
     assert "to json: frcnn cannot write this format; choose one of folders, map_files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["link", "folder", "absolute", "parent"])
+def test_images_outside_of_the_folder_are_copied_only_on_demand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    """Data from strangers may name any file."""
+    data, private = tmp_path / "data", tmp_path / "private"
+    convert_dataset(write_tiny(tmp_path / "tiny"), data, "csv", DataSettings())
+    image = next((data / "images").iterdir())
+    private.mkdir()
+    if how == "folder":
+        (data / "images").rename(private / "images")
+        (data / "images").symlink_to(private / "images")
+    else:
+        image.rename(private / image.name)
+    if how == "link":
+        image.symlink_to(private / image.name)
+    if how in ("absolute", "parent"):
+        name = str(private / image.name) if how == "absolute" else f"../private/{image.name}"
+        for table in data.glob("*.csv"):
+            table.write_text(table.read_text().replace(f"images/{image.name}", name))
+
+    assert main(["check", str(data)]) == 0
+    assert f"image outside the folder ({7 if how == 'folder' else 1}" in capsys.readouterr().out
+    for command in (["convert", str(data), str(tmp_path / "out"), "--to", "coco"], ["check", str(data), "--fix"]):
+        command += [str(tmp_path / "fixed")] if command[-1] == "--fix" else []
+        assert main(command) == 2
+        assert re.search(
+            rf"data: {'7 images are' if how == 'folder' else '1 image is'} outside of this folder, because .*"
+            r"\.png.*; --follow-links",
+            capsys.readouterr().err,
+        )
+        assert main([*command, "--follow-links"]) == 0
+        capsys.readouterr()
+    for copy in ("out", "fixed"):
+        assert len([path for path in (tmp_path / copy).rglob("*.png") if not path.is_symlink()]) == 7
 
 
 def test_convert_draws_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -268,15 +268,17 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.T
         [entry("link", tarfile.SYMTYPE, "../.."), entry("link/outside.txt")],
         [entry("hard", tarfile.LNKTYPE, "../../outside.txt")],
         [entry("device", tarfile.CHRTYPE)],
+        [entry("a" * 200, tarfile.DIRTYPE), entry("b", tarfile.SYMTYPE, "a" * 200), entry("b/../../outside.txt")],
+        [entry("link", tarfile.SYMTYPE, "inside.txt"), entry("inside.txt")],
     ],
-    ids=["parent", "hidden parent", "symbolic link", "hard link", "device"],
+    ids=["parent", "hidden parent", "symbolic link", "hard link", "device", "long link", "harmless link"],
 )
 def test_a_tar_file_does_not_escape(tmp_path: Path, entries: list[tarfile.TarInfo]) -> None:
     with tar(tmp_path / "a.tar") as archive:
         for info in entries:
             archive.addfile(info, io.BytesIO(b"hello"))
     (tmp_path / "deep" / "in").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"a\.tar: not unpacked, since it would write outside its folder"):
+    with pytest.raises(ValueError, match=r"a\.tar: not unpacked, since it could write outside its folder"):
         unpack(tmp_path / "a.tar", tmp_path / "deep" / "in")
     assert not list(tmp_path.rglob("outside.txt"))
 
@@ -298,6 +300,35 @@ def test_a_link_in_a_zip_file_is_not_made(tmp_path: Path) -> None:
         archive.writestr(link, "/etc")
     unpack(tmp_path / "a.zip", tmp_path / "in")
     assert not (tmp_path / "in" / "link").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_an_archive_that_would_fill_the_disk_is_not_unpacked(tmp_path: Path, kind: str) -> None:
+    archive = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("a.bin", bytes(30 << 20))
+    else:
+        sparse = entry("a.bin")  # a file with a hole, as GNU tar stores it
+        sparse.pax_headers = {
+            "GNU.sparse.major": "0",
+            "GNU.sparse.minor": "1",
+            "GNU.sparse.name": "a.bin",
+            "GNU.sparse.size": str(30 << 20),
+            "GNU.sparse.map": "0,5",
+        }
+        with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as file:
+            file.addfile(sparse, io.BytesIO(b"hello"))
+    with pytest.raises(ValueError, match=rf"a\.{kind}: not unpacked, since it would become 30 MB, more than 20 times"):
+        unpack(archive, tmp_path / "in")
+    assert not (tmp_path / "in").exists()
+
+
+def test_a_compressed_tar_file_is_not_read(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w:gz") as archive:
+        archive.addfile(entry("a.txt"), io.BytesIO(b"hello"))
+    with pytest.raises(ValueError, match=r"a\.tar: damaged"):
+        unpack(tmp_path / "a.tar", tmp_path / "in")
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """`frcnn annotate`: draw boxes in the browser."""
 
 import argparse
+import ipaddress
 import sys
-import webbrowser
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -45,7 +45,11 @@ def register(commands: Commands) -> None:
     add_trust(parser)
     add_format(parser, "annotation format")
     parser.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1, this machine only)"
+        "--host",
+        type=_host,
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where to listen (default: 127.0.0.1, this machine only)",
     )
     parser.add_argument(
         "--port", type=int, choices=range(65536), default=8000, metavar="N", help="0: any free port (default: 8000)"
@@ -58,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
     from frcnn.detector import load
     from frcnn.tools.annotate.assistant import Assistant
     from frcnn.tools.annotate.editing import Editor
+    from frcnn.tools.annotate.private import opened
     from frcnn.tools.annotate.review import Review
     from frcnn.tools.annotate.server import serve
 
@@ -83,9 +88,14 @@ def run(options: argparse.Namespace) -> None:
         print("\n".join(filter(None, (review.not_shown, review.counts()))))
 
     def on_ready(address: str) -> None:
+        if not _is_loopback(options.host):
+            print(
+                f"warning: --host {options.host}: everybody in your network who has the address can see the images and "
+                f"change the annotations; the connection is not encrypted"
+            )
         print(f"open {address}\nevery change is saved at once; press Ctrl-C to stop", flush=True)
         if options.open:
-            webbrowser.open(address)
+            browser.enter_context(opened(address))
 
     detector = None if options.model is None else load(options.model, trust=options.trust_file)
     assistant = Assistant(
@@ -97,13 +107,26 @@ def run(options: argparse.Namespace) -> None:
         if not assistant.next_images:
             print("--next: there is no unlabeled image that can be read")
     try:
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), ExitStack() as browser:
             serve(editor, assistant, host=options.host, port=options.port, review=review, on_ready=on_ready)
     finally:
         assistant.stop()
     if review is not None:
         print(review.counts())
     print(f"stopped; next: frcnn check {options.folder}")
+
+
+def _host(text: str) -> str:
+    if not text.strip():  # the system would listen on every address
+        raise argparse.ArgumentTypeError("is empty; name an address, e.g. 127.0.0.1, or 0.0.0.0 for your whole network")
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _not_shown(folder: Path, shown: set[Path]) -> Iterator[str]:

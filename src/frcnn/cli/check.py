@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frcnn.cli.options import Commands, add_command, add_data_settings, add_json, add_settings, data_settings
+from frcnn.cli.options import (
+    Commands,
+    add_command,
+    add_data_settings,
+    add_follow_links,
+    add_json,
+    add_settings,
+    data_settings,
+)
 from frcnn.cli.output import text_beside_json, write_json
 from frcnn.cli.progress import CountProgress
 from frcnn.messages import plural
@@ -43,6 +51,7 @@ def register(commands: Commands) -> None:
         "images, and judges the other quarter",
     )
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy, and a list of the changes")
+    add_follow_links(parser, "DATA")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
             files = write_pictures(report, options.pictures)
             print(f"\n{plural(len(files), 'contact sheet')} in {options.pictures}")
         if options.fix is not None:
-            fixed = fix(report, options.fix)
+            fixed = fix(report, options.fix, follow_links=options.follow_links)
             print(f"\ncorrected copy in {options.fix} (format {fixed.format}); its {CHANGES_FILE} lists the changes:")
             for change in fixed.changes[:_SHOWN]:
                 print(f"  {change}")

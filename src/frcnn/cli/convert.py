@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from frcnn.cli.options import Commands, add_command, add_data_settings, add_set, data_settings
+from frcnn.cli.options import Commands, add_command, add_data_settings, add_follow_links, add_set, data_settings
 from frcnn.cli.progress import CountProgress
 from frcnn.messages import plural
 
@@ -20,6 +20,7 @@ def register(commands: Commands) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--copy", action="store_true", help="copy the images (the default)")
     how.add_argument("--link", action="store_true", help="make symbolic links to the images instead of copies")
+    add_follow_links(parser, "SRC")
     add_data_settings(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="another seed gives another random split (default: 0)")
     add_set(parser)
@@ -34,7 +35,15 @@ def run(options: argparse.Namespace) -> None:
         settings.append(f"data.split_seed={options.seed}")
     rules = make_config(overrides=settings).data
     with CountProgress("writing", "image") as progress:
-        done = convert_dataset(options.data, options.out, options.to, rules, link=options.link, on_image=progress)
+        done = convert_dataset(
+            options.data,
+            options.out,
+            options.to,
+            rules,
+            link=options.link,
+            follow_links=options.follow_links,
+            on_image=progress,
+        )
     for note in done.notes:
         print(note)
     images = ", ".join(f"{count} {name}" for name, count in done.images.items())

@@ -107,6 +107,14 @@ def add_json(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--json", metavar="FILE", help=f"write {what} to FILE as JSON ('-': to standard output)")
 
 
+def add_follow_links(parser: argparse.ArgumentParser, folder: str) -> None:
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help=f"also copy images outside of {folder} that its annotations or links lead to; they may be private",
+    )
+
+
 def add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",

@@ -30,6 +30,12 @@ _PHOTOS = frozenset(
 """Pillow's names of formats for photos. Its other formats are documents, programs, icons and data."""
 IMAGE_SUFFIXES = frozenset(suffix for suffix, form in Image.registered_extensions().items() if form in _PHOTOS)
 """Suffixes of the photos that the installed Pillow reads, in lower case, e.g. ".jpg"."""
+NOT_A_PHOTO = "not an image in a format that frcnn reads, such as JPEG, PNG or WebP"
+"""What is said of a file that `open_safely` refuses."""
+_NO_SIGNATURE = "TGA"
+"""Known by the suffix alone: Pillow takes other files for it too."""
+MAX_MEMBER = 1 << 29
+"""Most bytes of an image in an archive: a small archive may hold one that fills the memory."""
 
 UNREADABLE = (
     OSError,
@@ -86,22 +92,25 @@ def open_image(path: Path, *, any_size: bool = False) -> Image.Image:
     """
     archive, inside = _in_archive(path)
     with _any_size() if any_size else nullcontext():
-        return open_safely(path if inside is None else BytesIO(_unzipped(archive, inside)))
+        return open_safely(path if inside is None else BytesIO(_unzipped(archive, inside)), path.suffix)
 
 
-def open_safely(file: Path | BytesIO) -> Image.Image:
-    """Pillow's image, but of no format that is a program.
+def open_safely(file: Path | BytesIO, suffix: str = "") -> Image.Image:
+    """Pillow's image, but of formats for photos only. Others may be programs: for PostScript, Pillow starts
+    Ghostscript.
+
+    Args:
+        suffix: of the file's name. The content decides the format, except for formats without a signature.
 
     Raises:
-        UnidentifiedImageError: not an image, or PostScript.
+        UnidentifiedImageError: not a photo.
     """
     if isinstance(file, Path):
         require_regular(file)
-    image = Image.open(file)
-    if image.format == "EPS":  # Pillow would start Ghostscript, which runs the program that PostScript is
-        image.close()
-        raise UnidentifiedImageError
-    return image
+    formats = _PHOTOS & Image.OPEN.keys()  # a plugin for HEIF may be registered later
+    if Image.registered_extensions().get(suffix.lower()) != _NO_SIGNATURE:
+        formats -= {_NO_SIGNATURE}
+    return Image.open(file, formats=sorted(formats))
 
 
 _PILLOWS_LIMIT = Lock()
@@ -406,10 +415,15 @@ def _in_archive(path: Path) -> tuple[Path, str | None]:
 
 
 def _unzipped(archive: Path, inside: str) -> bytes:
+    require_regular(archive)
+    content = _open_archive(archive, archive.stat().st_mtime_ns)
     try:
-        return _open_archive(archive, archive.stat().st_mtime_ns).read(inside)
+        member = content.getinfo(inside)
     except KeyError:
         raise FileNotFoundError(f"{archive}@/{inside}: the archive has no such file") from None
+    if member.file_size > MAX_MEMBER:  # zipfile reads no more than this size, whatever the member really holds
+        raise ValueError(f"{member.file_size >> 20} MB when unpacked; at most {MAX_MEMBER >> 20} MB are read")
+    return content.read(member)
 
 
 @lru_cache(maxsize=8)
@@ -428,7 +442,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
     except UNREADABLE as error:
         reason = f"damaged or truncated ({error})"
         if isinstance(error, UnidentifiedImageError):
-            reason = "not an image that Pillow can read"
+            reason = NOT_A_PHOTO
         if path.is_file() and path.stat().st_size == 0:
             reason = "the file is empty"
         raise ValueError(f"{path}: {reason}; replace or remove it") from None

@@ -42,6 +42,7 @@ class ProblemKind(StrEnum):
     DUPLICATE_ID = "duplicate id"
     MISSING_SPLIT = "missing split"
     UNUSED_IMAGE = "image not used"
+    OUTSIDE_FOLDER = "image outside the folder"
     # Objects.
     INVALID_OBJECT = "invalid object"
     UNKNOWN_CLASS = "unknown class"

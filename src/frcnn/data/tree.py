@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -237,6 +237,20 @@ def _listed(folder: Path) -> tuple[list[str], dict[str, bool]]:
         files = {name: is_file for name, is_file in files.items() if changed.get(name, True)}
         files |= {name: True for name, is_new in changed.items() if is_new}
     return folders, files
+
+
+def outside(root: Path, images: Iterable[Path | str]) -> list[str]:
+    """The images that are not in a folder, once links are followed."""
+    real = os.path.join(os.path.realpath(root), "")
+    folders: dict[str, bool] = {}  # -> whether it is inside
+    found = []
+    for image in map(str, images):
+        folder = os.path.dirname(image)
+        if folder not in folders:
+            folders[folder] = f"{os.path.realpath(folder)}{os.sep}".startswith(real)
+        if not (os.path.realpath(image).startswith(real) if os.path.islink(image) else folders[folder]):
+            found.append(image)
+    return found
 
 
 def split_in(path: str) -> str | None:

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import numpy as np
 from PIL import Image
 
-from frcnn.data.images import UNREADABLE, image_size, images_among, open_safely, to_rgb, turn_upright
+from frcnn.data.images import NOT_A_PHOTO, UNREADABLE, image_size, images_among, open_safely, to_rgb, turn_upright
 from frcnn.messages import plural
 
 MAX_DOWNLOAD = 100 << 20  # bytes
@@ -150,7 +150,7 @@ def _decode(content: bytes, name: str) -> Image.Image:
         with open_safely(BytesIO(content)) as image:
             return to_rgb(turn_upright(image))
     except UNREADABLE as error:
-        raise ValueError(f"image ({name}): not an image that Pillow can read, or damaged ({error})") from None
+        raise ValueError(f"image ({name}): {NOT_A_PHOTO}, or damaged ({error})") from None
 
 
 def _download(url: str) -> bytes:

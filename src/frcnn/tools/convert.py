@@ -14,6 +14,7 @@ from frcnn.data.formats import WRITABLE, map_files
 from frcnn.data.images import image_size, read_bytes
 from frcnn.data.problems import object_place
 from frcnn.data.records import Record, keep_objects
+from frcnn.data.tree import outside
 from frcnn.files import atomic_dir
 
 WITH_IGNORE = frozenset({"pascal_voc", "coco", "csv"})
@@ -38,6 +39,7 @@ def convert(
     split: Sequence[float] | None = None,
     format: str | None = None,
     link: bool = False,
+    follow_links: bool = False,
     settings: Mapping[str, Any] | None = None,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> Conversion:
@@ -50,19 +52,19 @@ def convert(
         split: fractions for train, val and test, e.g. (0.8, 0.1, 0.1), if the folder has no splits.
         format: of `data`, e.g. "yolo"; None: auto-detected.
         link: make symbolic links to the images instead of copies.
+        follow_links: also write images outside of `data` that its annotations or links lead to. They may be private.
         settings: other settings by name, e.g. {"data.split_seed": 1}.
         on_image: called with the number of images that are done, and with their total.
 
     Raises:
         ValueError, FileNotFoundError: the data cannot be read, see `open_dataset`; or the new format cannot hold
-            something.
+            something; or an image is outside of `data`, without `follow_links`.
         FileExistsError: `out` is a file, or a folder that is not empty.
     """
     given = {"data.split": split, "data.format": format}
     overrides = {**(settings or {}), **{name: value for name, value in given.items() if value is not None}}
-    return convert_dataset(
-        Path(data), Path(out), to, make_config(overrides=overrides).data, link=link, on_image=on_image
-    )
+    rules = make_config(overrides=overrides).data
+    return convert_dataset(Path(data), Path(out), to, rules, link=link, follow_links=follow_links, on_image=on_image)
 
 
 def convert_dataset(
@@ -72,6 +74,7 @@ def convert_dataset(
     settings: DataSettings,
     *,
     link: bool = False,
+    follow_links: bool = False,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> Conversion:
     """`convert`, with all settings of the data."""
@@ -80,12 +83,29 @@ def convert_dataset(
     splits = {split: dataset.records(split) for split in SPLITS if dataset.records(split)}
     if not splits:
         raise ValueError(f"{folder}: there are no images to write")
+    if not follow_links:
+        require_inside(dataset.discovery.tree.root, splits)
     renames = renamed_splits(dataset.discovery, settings)
     notes = [f"not used: {note}" for note in left_aside(dataset.discovery, settings)]
     notes += [f"the split '{name}' is written as {split}" for split, name in renames.items() if split in splits]
     notes += [str(problem) for problem in dataset.problems]
     done = write_dataset(splits, out, to, link=link, on_image=on_image)
     return done._replace(notes=[*notes, *done.notes])
+
+
+def require_inside(folder: Path, splits: Mapping[str, Sequence[Record]]) -> None:
+    """Refuse to copy images from elsewhere on the disk. Whoever made the data set may have named any file there.
+
+    Raises:
+        ValueError: an image is outside of the folder.
+    """
+    found = outside(folder, (record.image for records in splits.values() for record in records))
+    if found:
+        where = "1 image is" if len(found) == 1 else f"{len(found)} images are"
+        raise ValueError(
+            f"{folder}: {where} outside of this folder, because an annotation or a link leads there: "
+            f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}; --follow-links (follow_links=True) copies them"
+        )
 
 
 def write_dataset(

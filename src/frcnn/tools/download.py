@@ -16,6 +16,7 @@ from typing import NamedTuple
 from frcnn.config import DataSettings
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.files import atomic_dir
+from frcnn.messages import short
 from frcnn.tools.convert import write_map_files
 
 OnBytes = Callable[[str, int, int], None]
@@ -25,6 +26,8 @@ _TIMEOUT = 30.0  # seconds without a byte
 _TRIES = 4  # in a row, of one address, that bring less than _PROGRESS
 _PROGRESS = 1 << 16  # bytes
 _CHUNK = 1 << 20
+MAX_UNPACKED = 20
+"""An archive may become so many times as large (small ones count as 1 MB)."""
 
 
 class Archive(NamedTuple):
@@ -211,22 +214,54 @@ def _append(url: str, part: Path, name: str, on_bytes: OnBytes) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar or zip file. Nothing is written outside the folder.
+    """Unpack a tar file (not a compressed one) or a zip file. Nothing is written outside the folder, and no links are
+    made.
 
     Raises:
-        ValueError: the archive is damaged, or a tar file has a device, or a link or file that leads out of the folder.
+        ValueError: the archive is damaged, is much larger when unpacked, or a tar file has a link, a device or a file
+            outside the folder.
     """
     try:
-        if tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")
+        if _is_tar(archive):
+            with tarfile.open(archive, "r:") as tar:
+                members = tar.getmembers()
+                _check_size(archive, sum(member.size for member in members))
+                for member in members:
+                    if not member.isreg() and not member.isdir():
+                        raise tarfile.FilterError(f"{short(member.name)} is a link or a device")
+                tar.extractall(folder, members, filter="data")
         else:
             with zipfile.ZipFile(archive) as content:
+                _check_size(archive, sum(member.file_size for member in content.infolist()))
                 content.extractall(folder)  # makes no links, and drops ".." and drives from names
     except tarfile.FilterError as error:
-        raise ValueError(f"{archive}: not unpacked, since it would write outside its folder ({error})") from None
+        raise ValueError(f"{archive}: not unpacked, since it could write outside its folder ({error})") from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
         raise ValueError(f"{archive}: damaged ({error}); delete it and try again") from None
+
+
+def _check_size(archive: Path, size: int) -> None:
+    """Photos hardly shrink in an archive. What grows far more is meant to fill the disk.
+
+    Args:
+        size: in bytes when unpacked. No more is written, since tarfile and zipfile stop at the size they are told.
+    """
+    limit = MAX_UNPACKED * max(archive.stat().st_size, 1 << 20)
+    if size > limit:
+        raise ValueError(
+            f"{archive}: not unpacked, since it would become {size >> 20:,} MB, more than {MAX_UNPACKED} times its "
+            f"size; get it from another source"
+        )
+
+
+def _is_tar(file: Path) -> bool:
+    """Whether this is a tar file that is not compressed. Compressed ones are not read: none of the sets comes as one,
+    and only reading tells how much they hold."""
+    try:
+        with tarfile.open(file, "r:"):
+            return True
+    except tarfile.TarError:
+        return False
 
 
 def images_digest(folder: Path) -> str:
@@ -265,7 +300,7 @@ def _downloaded(archive: Archive, folder: Path, on_bytes: OnBytes) -> Path:
 
 def _check(archive: Archive, file: Path) -> None:
     if archive.sha256 is None:  # at least not the login page of a network
-        if not tarfile.is_tarfile(file) and not zipfile.is_zipfile(file):
+        if not _is_tar(file) and not zipfile.is_zipfile(file):
             raise ValueError(f"{file}: not a tar or zip file; delete it and try again")
         return
     with file.open("rb") as content:

@@ -7,25 +7,36 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import webbrowser
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from email.message import Message
 from http.cookiejar import CookieJar
 from io import BytesIO
 from pathlib import Path
+from typing import NoReturn
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_opener
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 from serving import TOKEN, Serve
 from tiny import detections_of, draw_image, write_tiny
 
 import frcnn
 from frcnn.cli import main
+from frcnn.config import DataSettings
 from frcnn.inference.results import Detections
+from frcnn.tools.annotate.connections import MAX_CONNECTIONS
+from frcnn.tools.annotate.editing import Editor
+from frcnn.tools.annotate.private import digest_of, opened, private_folder, token_of
 
 
 class Client:
@@ -101,6 +112,8 @@ def test_an_old_tab_cannot_write_into_the_folder_of_another_session(tmp_path: Pa
     other.session = one.session
     assert other.put(0, {"version": sheets[1]["version"], "objects": []})[0] == 403
     assert not list(tmp_path.rglob("*.tsv"))
+    assert one.of("images", 0) == Client(serve(tmp_path / "a")).of("images", 0)
+    draw_image([], seed=1).save(tmp_path / "a" / "1.png")
     assert one.of("images", 0) != Client(serve(tmp_path / "a")).of("images", 0)  # nor does a browser keep the picture
 
 
@@ -241,22 +254,29 @@ def test_a_file_that_can_run_code_needs_trust(
     assert "model.pt2: damaged" in capsys.readouterr().err
 
 
-def test_the_command_serves_and_stops(tmp_path: Path) -> None:
-    data = write_tiny(tmp_path / "data")
-    command = [sys.executable, "-u", "-m", "frcnn", "annotate", str(data), "--port", "0", "--classes", "green, red"]
+@contextmanager
+def running(data: Path, *options: str) -> Iterator[tuple[str, list[str]]]:
+    """The command in a process of its own: the address that it prints, and then the rest of its output."""
+    command = [sys.executable, "-u", "-m", "frcnn", "annotate", str(data), *options]
+    rest: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(2)]
-            assert lines[0] == f"{data}: format folders, 7 of 7 images annotated\n"
-            address = lines[1].removeprefix("open ").strip()
-            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{20,}", address)
-            assert Client(address).json("/overview")["classes"] == ["green", "red", "blue"]
+            assert process.stdout.readline().startswith(f"{data}: format folders, ")
+            yield process.stdout.readline().removeprefix("open ").strip(), rest
         finally:
             process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
+        rest.append(out)
     assert (process.returncode, err) == (0, "")
-    assert out.endswith(f"stopped; next: frcnn check {data}\n")
+
+
+def test_the_command_serves_and_stops(tmp_path: Path) -> None:
+    data = write_tiny(tmp_path / "data")
+    with running(data, "--port", "0", "--classes", "green, red") as (address, rest):
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{20,}", address)
+        assert Client(address).json("/overview")["classes"] == ["green", "red", "blue"]
+    assert rest[0].endswith(f"stopped; next: frcnn check {data}\n")
 
 
 def test_a_port_that_is_taken_says_so(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,6 +284,90 @@ def test_a_port_that_is_taken_says_so(photos: Path, capsys: pytest.CaptureFixtur
         port = taken.getsockname()[1]
         assert main(["annotate", str(photos), "--port", str(port)]) == 2
     assert f"127.0.0.1:{port}: cannot listen there (Address already in use); --port 0" in capsys.readouterr().err
+
+
+def test_idle_connections_do_not_keep_others_out(photos: Path) -> None:
+    """Any program on the computer can connect, without the token."""
+    with ExitStack() as stack:
+        address, _ = stack.enter_context(running(photos, "--port", "0"))
+        place = ("127.0.0.1", urlsplit(address).port or 0)
+        idle = [stack.enter_context(socket.create_connection(place)) for _ in range(3 * MAX_CONNECTIONS)]
+        for connection in idle[1::2]:  # half of them begin a request
+            with suppress(OSError):
+                connection.sendall(b"GET / HTTP/1.1\r\n")
+        assert Client(address).overview["images"]
+        idle[0].settimeout(10)
+        with suppress(ConnectionResetError):
+            assert idle[0].recv(1) == b""  # the oldest ones are closed
+
+
+def test_an_open_page_saves_after_a_restart(photos: Path) -> None:
+    with running(photos, "--port", "0") as (address, _):
+        client = Client(address)
+        version = client.json(client.of("annotations", 0))["version"]
+    with running(photos, "--port", str(urlsplit(address).port)) as (again, _):
+        assert again == address
+        assert client.put(0, {"version": version, "objects": [BOX]})[0] == 200
+
+
+def test_the_token_is_only_for_this_user(photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    assert token_of(photos) == token_of(photos) != token_of(tmp_path / "tmp")
+    (folder,) = (tmp_path / "tmp").iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o755)
+    with pytest.raises(OSError, match=f"{folder}: must be a folder that only you can open"):
+        token_of(photos)
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="only you can open"):
+        token_of(photos)
+
+
+def test_the_browser_gets_the_token_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arguments of a program can be seen by every user."""
+    arguments: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", arguments.append)
+    with opened("http://127.0.0.1:8000/?token=secret"):
+        page = Path(urlsplit(arguments[0]).path)
+        assert 'url=http://127.0.0.1:8000/?token=secret"' in page.read_text()
+        assert page.parent.stat().st_mode & 0o777 == 0o700
+    assert "secret" not in arguments[0]
+    assert not page.exists()
+
+
+def test_a_lock_that_another_program_holds(photos: Path, monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
+    monkeypatch.setattr("frcnn.tools.annotate.editing._PATIENCE", 0.2)
+    client = Client(serve(photos))
+    version = client.json(client.of("annotations", 0))["version"]
+    lock = private_folder() / f"{digest_of(photos)}.lock"
+    with FileLock(lock):
+        status, answer = client.put(0, {"version": version, "objects": [BOX]})
+    assert (status, str(lock) in answer["error"]) == (422, True)
+    assert client.put(0, {"version": version, "objects": [BOX]})[0] == 200
+
+
+def test_hosts(photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit):
+        main(["annotate", str(photos), "--host", ""])
+    assert "argument --host: is empty; name an address" in capsys.readouterr().err
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    for host, warns in (("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)):
+        assert main(["annotate", str(photos), "--port", "0", "--host", host]) == 0
+        assert ("everybody in your network" in capsys.readouterr().out) == warns
+
+
+def test_a_user_without_a_name_can_edit(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that is started with a number for its user."""
+    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(number: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert Editor(photos, DataSettings()).counts == [None] * 3
 
 
 def test_without_the_extra_the_command_says_what_to_install(

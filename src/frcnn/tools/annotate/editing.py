@@ -1,17 +1,16 @@
 """Edit annotations in place, one image at a time."""
 
-import getpass
 import hashlib
 import json
 import math
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from frcnn.config import DataSettings
 from frcnn.data.discover import discover
@@ -20,9 +19,11 @@ from frcnn.data.formats.source import ALL, Source
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import duplicate_stems, format_box, object_place
 from frcnn.data.records import Annotation
+from frcnn.tools.annotate.private import digest_of, private_folder
 
 _BY_NAME = {"folders", "pascal_voc", "yolo", "labelme"}
 """Formats that find the annotation of an image by the image's name without suffix."""
+_PATIENCE = 10  # seconds that a save waits for another process
 _FIXED_CLASSES = {"yolo"}
 """Formats whose list of classes a person writes."""
 SMALLEST = 2
@@ -81,8 +82,7 @@ class Editor:
             )
         self._form = EDITABLE[self.format]
         # Several processes may edit the folder, and a file of a whole split is read, changed and written by each.
-        digest = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        self._lock = FileLock(Path(tempfile.gettempdir()) / f"frcnn-{getpass.getuser()}-{digest}.lock")
+        self._lock = FileLock(private_folder() / f"{digest_of(folder)}.lock", timeout=_PATIENCE)
         self._turn = threading.RLock()
         sources = discovery.sources or [Source(ALL, ())]
         images = {
@@ -161,7 +161,7 @@ class Editor:
             raise ValueError(
                 f"{image}: was annotated before; its objects can be removed, but not the annotation itself"
             )
-        with self._turn, self._lock:
+        with self._alone(), self._turn:
             before = self.read(index)
             if before.version != version:
                 raise ConflictError(f"{image}: its annotation was changed elsewhere in the meantime")
@@ -171,6 +171,21 @@ class Editor:
             annotation = self.read(index)
             self._note(index, annotation.objects)
         return annotation
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from writing to the folder."""
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise OSError(
+                f"{self.folder}: not saved, because another program holds {self._lock.lock_file}; close the other "
+                f"`frcnn annotate` of this folder, or restart the computer"
+            ) from None
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def is_inside(self, image: Path) -> bool:
         """Whether an image, or a link to it, is in the folder."""

@@ -1,8 +1,8 @@
 """The HTTP server of the annotation page.
 
-A request names an image by its index in the editor's list, so it cannot name any other file. An index is valid during
-one session, whose name is part of the address, so neither the browser's cache nor an old tab can mix up two folders.
-Every request needs the token of the printed address. The browser keeps it in a cookie for this server only.
+A request names an image by its index in the editor's list, so it cannot name any other file. An index is valid for
+one list of images, whose name is part of the address, so neither the browser's cache nor an old tab can mix up two
+folders. Every request needs the token of the printed address. The browser keeps it in a cookie for this server only.
 """
 
 import hashlib
@@ -33,7 +33,9 @@ from frcnn.colors import class_color, contrast_color
 from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, stored_size, to_rgb, turn_upright
 from frcnn.data.records import Annotation
 from frcnn.tools.annotate.assistant import Assistant
+from frcnn.tools.annotate.connections import BoundedProtocol
 from frcnn.tools.annotate.editing import SMALLEST, ConflictError, Editor, ImageAnnotations
+from frcnn.tools.annotate.private import token_of
 from frcnn.tools.annotate.review import Decision, Review
 from frcnn.tools.convert import WITH_IGNORE
 
@@ -108,11 +110,12 @@ def serve(
                 f"{host}:{port}: cannot listen there ({error.strerror}); --port 0 takes a free port"
             ) from None
         listening.listen()
-        token = secrets.token_urlsafe(16)
+        token = token_of(editor.folder)
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         on_ready(f"http://{shown}:{listening.getsockname()[1]}/?token={token}")
         config = uvicorn.Config(
             make_app(editor, assistant, token, review),
+            http=BoundedProtocol,
             log_level="warning",
             use_colors=False,
             ws="none",
@@ -123,7 +126,7 @@ def serve(
 
 def make_app(editor: Editor, assistant: Assistant, token: str, review: Review | None = None) -> Starlette:
     """The server as an ASGI application."""
-    session = secrets.token_hex(8)
+    session = _session(editor, token, review)
     views = _Views(editor, assistant, review)
     of_session = [
         Route("/", views.page),
@@ -149,6 +152,15 @@ def make_app(editor: Editor, assistant: Assistant, token: str, review: Review | 
     routes = [Mount(f"/{session}", routes=of_session)]
     guard = Middleware(_Guard, token=token, session=session)
     return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+
+
+def _session(editor: Editor, token: str, review: Review | None) -> str:
+    """A name for these images and suspects in this order. It stays if the server is started again with the same, so an
+    open page can save; it changes with an image, because the browser keeps images."""
+    images = [(str(image), image.stat().st_mtime_ns if image.is_file() else 0) for _, image in editor.images]
+    suspects = [] if review is None else [suspect.key for _, suspect in review.suspects]
+    content = json.dumps([token, str(editor.folder.resolve()), images, suspects])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class _Views:

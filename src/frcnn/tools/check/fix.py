@@ -10,7 +10,7 @@ from frcnn.data.records import Record, keep_objects
 from frcnn.files import write_text
 from frcnn.tools.check.boxes import kept_objects
 from frcnn.tools.check.check import CheckReport
-from frcnn.tools.convert import write_dataset
+from frcnn.tools.convert import require_inside, write_dataset
 
 CHANGES_FILE = "changes.txt"
 
@@ -23,15 +23,21 @@ class Fixed(NamedTuple):
     """With paths relative to the folder of the original."""
 
 
-def fix(check: CheckReport, out: Path) -> Fixed:
+def fix(check: CheckReport, out: Path, *, follow_links: bool = False) -> Fixed:
     """Write a copy of a data set with the repairs of training, and without boxes that were drawn twice. The original is
     not changed. The copy has the format of the original, or COCO's if frcnn cannot write that.
 
+    Args:
+        follow_links: also copy images outside of the folder that its annotations or links lead to.
+
     Raises:
+        ValueError: an image is outside of the folder, without `follow_links`.
         FileExistsError: `out` is a file, or a folder that is not empty.
     """
     form = check.discovery.format if check.discovery.format in WRITABLE else "coco"
     root = check.discovery.tree.root
+    if not follow_links:
+        require_inside(root, check.repaired)
     changes = [str(without_root(problem, root)) for problem in check.repairs]
     changes += [f"{without_root(problem, root)}: not fixed" for problem in check.errors]
     twice = {(problem.path, problem.object) for problem in check.problems if problem.kind == ProblemKind.DRAWN_TWICE}
