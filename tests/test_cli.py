@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -600,6 +601,13 @@ def test_a_full_disk_behind_the_output_is_an_error() -> None:
         )
     assert process.returncode == 2
     assert process.stderr == "frcnn: error: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize("closing", ["2>/dev/full", "2>&-", ">&-", "<&-"])
+def test_the_exit_status_tells_where_no_text_can(closing: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m frcnn layers"
+    assert subprocess.run(f"{command} nosuch {closing}", shell=True, check=False).returncode == 2
+    assert subprocess.run(f"{command} alexnet {closing}", shell=True, check=False).returncode == 0
 
 
 def test_predict_by_tiles(tmp_path: Path, run: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -218,7 +218,7 @@ def test_a_broken_image_does_not_lose_the_others(detector: frcnn.Detector, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"threshold": 1.5}, "threshold: 1.5 must be between 0 and 1"),
+        ({"threshold": 1.5}, "threshold: 1.5 must be a number from 0 to 1"),
         ({"on_error": "ignore"}, "on_error: 'ignore' must be 'raise' or 'skip'"),
         ({"channels": "gbr"}, "channels: 'gbr' must be"),
         ({"tile": 5}, "tile: 5 pixels must be at least 64"),

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tiny import draw_image
+from tiny import draw_image, trained_run
 
 import frcnn
 from frcnn.cli import main
@@ -62,6 +62,17 @@ def test_file_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert r"a\u001b[2J\nerrors: 0.png" in said(capsys)
     assert main(["check", str(tmp_path / "nowhere\x1b[2J")]) == 2
     assert r"nowhere\u001b[2J: no such folder of data" in said(capsys)
+
+
+def test_a_file_name_cannot_write_a_line_of_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a\nb.png", "c\nfrcnn: error: d.png"):
+        draw_image([]).save(tmp_path / name)
+    (tmp_path / "e\nf.png").write_bytes(b"no image")
+    assert main(["predict", str(trained_run()), str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    for text in (r"/a\nb.png: ", r"/c\nfrcnn: error: d.png: "):
+        assert text in output.out
+    assert r"/e\nf.png: not an image" in output.err
 
 
 @pytest.mark.parametrize("name", ["http://[1.png", "1\0.png", "\ud83d.png"])

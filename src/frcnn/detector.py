@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TypedDict, Unpack, overload
 
@@ -11,6 +12,7 @@ from frcnn.data.dataset import SPLITS, Dataset, data_of_run
 from frcnn.data.formats.source import ALL
 from frcnn.data.tree import split_word
 from frcnn.evaluation.evaluate import evaluate
+from frcnn.files import as_path
 from frcnn.inference.inputs import ImageLike, is_folder, is_one, list_images
 from frcnn.inference.predictor import predict_each
 from frcnn.inference.results import missing_attribute
@@ -66,6 +68,7 @@ def load(path: str | Path, *, device: str = "auto", trust: bool = False) -> Dete
         ModuleNotFoundError: the runtime of an exported file is not installed.
         ValueError: a damaged file, a file of another program or of a newer format, or a `.pt2` file without `trust`.
     """
+    as_path(path, "path")
     return Detector(open_runtime(path, device=device, trust=trust), path=path)
 
 
@@ -208,8 +211,8 @@ class Detector:
             hint = f"; use {_OTHER_ARGUMENTS[name]}" if name in _OTHER_ARGUMENTS else ""
             raise TypeError(f"predict() got an unexpected keyword argument '{name}'{hint}")
         threshold = self.runtime.result_settings.predict_threshold if threshold is None else threshold
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold: {threshold} must be between 0 and 1")
+        if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
+            raise ValueError(f"threshold: {threshold!r} must be a number from 0 to 1")
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error: {on_error!r} must be 'raise' or 'skip'")
         return predict_each(
@@ -251,6 +254,7 @@ class Detector:
             settings: DataSettings | None = data
         else:
             settings = None if self.path is None else data_of_run(self.path)
+            data = None if data is None else as_path(data, "data")
             if data is not None and not _is_data_of(settings, data):
                 settings = DataSettings(path=str(data))
             if settings is not None and format is not None:

@@ -209,6 +209,25 @@ def _default_mode(path: Path) -> int:
     return mode
 
 
+def as_path(value: object, argument: str) -> Path:
+    """An argument that must be a path.
+
+    Raises:
+        TypeError: it is something else.
+        ValueError: it is empty, which Python would take for the current folder.
+    """
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise TypeError(f"{argument}: {short(value)} is not a path; pass a str or a pathlib.Path")
+    if not os.fspath(value):
+        raise ValueError(f"{argument}: is empty; name a file or a folder ('.': the current folder)")
+    return Path(value)
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder for "~". Without a home folder, or of an unknown user, the path stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def require_regular(path: Path) -> None:
     """Raise an error for a pipe, a device or a folder. Opening a pipe may block forever.
 

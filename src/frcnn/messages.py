@@ -20,6 +20,11 @@ def short(value: object) -> str:
     return text if len(text) <= 400 else f"{text[:400]}..."
 
 
+def one_line(text: object) -> str:
+    """A text with a name in it, without line breaks: a file's name may hold a line that looks like one of frcnn's."""
+    return str(text).replace("\n", "\\n")
+
+
 def duration(seconds: float) -> str:
     """A time, rounded, e.g. "40 s", "2.5 min", "12 min", "3.5 h"."""
     if seconds < 90:

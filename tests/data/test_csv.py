@@ -1,8 +1,10 @@
 """CSV: every common name and order of columns, every dialect, and edits in place."""
 
+import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from data.layouts import Photo, put, put_image
 from data.reading import read_folder
@@ -12,7 +14,7 @@ from frcnn.data.discover import Discovery, discover
 from frcnn.data.formats import csv_files
 from frcnn.data.formats.source import Source
 from frcnn.data.problems import Problem
-from frcnn.data.records import Annotation, Records
+from frcnn.data.records import Annotation, Record, Records
 
 A, B = Photo("a b.png", 128, 96, ()), Photo("b.png", 64, 48, ())
 HEAD = "path,x1,y1,x2,y2,label\n"
@@ -416,3 +418,22 @@ def test_corners_in_one_cell_are_told(tmp_path: Path) -> None:
     (record,) = splits["train"]
     assert record.boxes.tolist() == [[20, 20, 40, 38]]
     assert [(problem.kind, problem.level) for problem in problems] == [("boxes as corners", "warning")]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "@SUM(A1)", "+x", "-2", "'=1+1", "''@x", "-", "+", "'", "a=b"])
+def test_a_class_name_is_no_formula_of_a_spreadsheet(name: str, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    put_image(tmp_path / "images" / "a.png", A)
+    record = Record(
+        tmp_path / "images" / "a.png", np.array([[1, 2, 30, 40]], np.float32), (name,), np.zeros(1, bool), (96, 128)
+    )
+    csv_files.write(tmp_path, {"train": [record]}, [name])
+    cells = (tmp_path / "train.csv").read_text().splitlines()[1].split(",")
+    assert not re.match(r"[=+\-@].", cells[5])
+    assert objects(read_folder(tmp_path)[0]["train"]) == {"a.png": [(name, [1, 2, 30, 40])]}
+    discovery = discover(tmp_path, DataSettings())
+    (image,), (source,) = discovery.tree.images, discovery.sources
+    (annotation,) = csv_files.read_image(source, image, discovery.tree, DataSettings()) or ()
+    moved = [annotation._replace(box=(2, 2, 30, 40))]
+    csv_files.write_image(source, image, moved, discovery.tree, DataSettings())
+    assert objects(read_folder(tmp_path)[0]["train"]) == {"a.png": [(name, [2, 2, 30, 40])]}

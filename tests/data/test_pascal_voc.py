@@ -93,6 +93,14 @@ def capitals(text: str) -> str:
     return re.sub("<(/?)([a-z])", lambda tag: f"<{tag[1]}{tag[2].upper()}", text)
 
 
+def test_a_file_may_begin_with_a_long_comment(tmp_path: Path) -> None:
+    for number in range(2):
+        put(tmp_path, f"{number}.png", f"{number}.xml", CAT)
+        file = tmp_path / f"{number}.xml"
+        file.write_text(f"<?xml version='1.0'?><!-- {'x' * 20_000} -->\n{file.read_text()}")
+    assert len(read_folder(tmp_path)[0]["train"]) == 2
+
+
 def test_names_of_elements_may_have_capitals(tmp_path: Path) -> None:
     head = "<filename>photo.png</filename><size><width>128</width><height>96</height></size>"
     cube = "<polygon><x1>3</x1><y1>4</y1><x2>20</x2><y2>4</y2><x3>20</x3><y3>9</y3></polygon>"

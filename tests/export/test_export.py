@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -560,6 +561,42 @@ def test_descriptions_that_cannot_be_used(
     file = rewritten(exported("onnx").files[0], tmp_path / "model.onnx", changes)
     with pytest.raises(ValueError, match=message):
         open_runtime(file)
+
+
+@pytest.mark.parametrize(("to", "precision"), [each for each in ALL if each[1] != "int8"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(
+    to: str, precision: str, value: float, exported: Make, tmp_path: Path
+) -> None:
+    """Such a file would find nothing, and say nothing."""
+    original = exported(to, precision=precision).files[0]
+    file = tmp_path / original.name
+    if to == "onnx":
+        model = onnx.load(original)
+        weight = max(model.graph.initializer, key=lambda each: len(each.raw_data))
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values.flat[7] = value
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        onnx.save(model, file)
+    elif to == "openvino":
+        shutil.copy(original, file)
+        content = bytearray(original.with_suffix(".bin").read_bytes())
+        bits = torch.tensor(
+            [value], dtype={"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+        )
+        written = bytes(bits.view(torch.uint8).tolist())
+        middle = len(content) // 2 // 4 * 4
+        content[middle : middle + len(written)] = written
+        file.with_suffix(".bin").write_bytes(content)
+    else:
+        program = torch.export.load(original, extra_files=(extra := {DESCRIPTION_FILE: ""}))
+        with torch.no_grad():
+            max(program.state_dict.values(), key=torch.numel).view(-1)[7] = value
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tensors that share their memory
+            torch.export.save(program, file, extra_files=extra)
+    with pytest.raises(ValueError, match=f"{file}: damaged, .* has infinite or NaN values; export it again"):
+        Exported(file, trust=True)
 
 
 def test_labels_that_the_file_does_not_name_are_an_error(exported: Make, tmp_path: Path) -> None:

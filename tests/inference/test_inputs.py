@@ -169,6 +169,12 @@ def test_the_options_reach_every_image(tmp_path: Path) -> None:
     assert opened(PHOTO).path is None
 
 
+@pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0)])
+def test_an_image_without_pixels(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"image: {size[0]} x {size[1]} pixels; each side needs at least 1"):
+        pixels_of(Image.new("RGB", size))
+
+
 def test_postscript_in_memory_is_no_image_either() -> None:
     """Pillow would start Ghostscript, which runs the program that PostScript is."""
     content = BytesIO()

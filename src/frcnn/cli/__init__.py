@@ -12,7 +12,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from frcnn import distributed
@@ -108,11 +108,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, as `frcnn --help` lists them.
     """
+    with _open_streams():
+        return _run(arguments)
+
+
+@contextmanager
+def _open_streams() -> Iterator[None]:
+    """Standard output and error output that any text can be written to."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # the caller may have closed it
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console of few characters must not end a command
             stream.reconfigure(errors="backslashreplace")
     with redirect_stdout(EscapingStream(sys.stdout)), redirect_stderr(EscapingStream(sys.stderr, allowed="\r")):
-        return _run(arguments)
+        yield
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -181,7 +190,8 @@ def _setting_for(argument: str, options: argparse.Namespace) -> str:
 
 
 def _fail(message: str) -> int:
-    print(f"frcnn: error: {message}", file=sys.stderr)
+    with suppress(OSError):  # on a full disk, the exit status still tells
+        print(f"frcnn: error: {message}", file=sys.stderr)
     return 2
 
 

@@ -22,8 +22,8 @@ from frcnn.cli.options import (
 )
 from frcnn.cli.output import picture_files, text_beside_json, write_json, write_picture
 from frcnn.cli.progress import CountProgress
-from frcnn.files import remove_links
-from frcnn.messages import plural
+from frcnn.files import expanded, remove_links
+from frcnn.messages import one_line, plural
 
 if TYPE_CHECKING:
     from frcnn.inference.results import Detections
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     with text_beside_json(options.json), CountProgress("detecting", "image") as progress:
         for detections in prefetch(draw, detect(), workers=1):
             progress(len(results), len(images))
-            progress.log(f"{detections.path}: {plural(len(detections), 'detection')}")
+            progress.log(f"{one_line(detections.path)}: {plural(len(detections), 'detection')}")
             for box, score, _, name in detections:
                 progress.log(f"  {name:>15} {score:.3f}  {' '.join(f'{value:.1f}' for value in box)}")
         if folder is not None and len(errors) < len(images):
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     if errors:
         print(
             f"frcnn: error: skipped {len(errors)} of {plural(len(images), 'image')}:",
-            *errors,
+            *(one_line(error) for error in errors),
             sep="\n",
             file=sys.stderr,
         )
@@ -125,7 +125,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _expand(path: Path) -> list[Path]:
     """The files of a pattern, for shells that do not expand it; "~" is the home folder."""
-    path = path.expanduser()
+    path = expanded(path)
     if path.exists() or not set("*?[") & set(str(path)):
         return [path]
     files = sorted(Path(name) for name in glob(str(path), recursive=True))

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from frcnn.data.records import ONLY_CLASS
-from frcnn.messages import plural
+from frcnn.messages import one_line, plural
 
 Level = Literal["error", "left out", "repaired", "warning"]
 """An error stops training. "left out": an object or an annotated image is not used. "repaired": it is used, after an
@@ -129,8 +129,7 @@ class Problem(NamedTuple):
         return len(self.lost)
 
     def __str__(self) -> str:
-        text = f"{self.path}{', ' if self.place else ''}{self.place}: {self.message}"
-        return text.replace("\n", "\\n")  # a name may hold a line of its own
+        return one_line(f"{self.path}{', ' if self.place else ''}{self.place}: {self.message}")
 
 
 OnProblem = Callable[[Problem], None]

@@ -20,6 +20,7 @@ from frcnn.messages import plural
 MAX_FILES = 5_000_000
 MAX_DEPTH = 16
 _START = 4096  # bytes of a file that tell its format
+_START_OF_XML = 1 << 16  # it may begin with a long comment
 _JUNK_DIRS = frozenset({"__macosx", "__pycache__", "node_modules", "$recycle.bin", "system volume information"})
 _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 _JUNK_SUFFIXES = frozenset({".cache", ".pyc", ".tmp", ".part", ".lock", ".py", ".ipynb"})
@@ -213,7 +214,7 @@ class Tree:
     def start(self, file: Path) -> bytes:
         """The first bytes of a file, without a byte order mark."""
         with file.open("rb") as opened:
-            return opened.read(_START).removeprefix(b"\xef\xbb\xbf")
+            return opened.read(_START_OF_XML if file.suffix.lower() == ".xml" else _START).removeprefix(b"\xef\xbb\xbf")
 
 
 def _listed(folder: Path) -> tuple[list[str], dict[str, bool]]:

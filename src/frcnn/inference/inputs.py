@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeGuard
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from frcnn.data.images import NOT_A_PHOTO, UNREADABLE, image_size, images_among, open_safely, to_rgb, turn_upright
+from frcnn.files import expanded
 from frcnn.messages import plural
 
 MAX_DOWNLOAD = 100 << 20  # bytes
@@ -69,7 +70,7 @@ def is_one(images: object) -> TypeGuard[ImageLike]:
 
 
 def is_folder(image: object) -> TypeGuard[str | Path]:
-    return isinstance(image, str | Path) and not _is_url(image) and Path(image).expanduser().is_dir()
+    return isinstance(image, str | Path) and not _is_url(image) and expanded(image).is_dir()
 
 
 def list_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike]:
@@ -79,10 +80,12 @@ def list_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike]:
     Raises:
         ValueError: a folder without images.
     """
-    several: Iterable[Any] = images if isinstance(images, Iterable) and not is_one(images) else [images]
+    several: Iterable[Any] = [images]
+    if isinstance(images, Iterable) and not isinstance(images, Mapping) and not is_one(images):
+        several = images
     for image in several:
         if is_folder(image):
-            files = sorted(images_among(Path(image).expanduser().iterdir()), key=_natural)
+            files = sorted(images_among(expanded(image).iterdir()), key=_natural)
             if not files:
                 raise ValueError(f"{image}: the folder has no image; its subfolders are not searched")
             yield from files
@@ -105,6 +108,8 @@ def open_input(image: ImageLike, *, channels: str = "rgb", allow_urls: bool = Fa
     if channels not in ("rgb", "bgr"):
         raise ValueError(f"channels: {channels!r} must be 'rgb' or 'bgr'")
     if isinstance(image, Image.Image):
+        if not image.width or not image.height:
+            raise ValueError(f"image: {image.width} x {image.height} pixels; each side needs at least 1")
         upright = to_rgb(turn_upright(image))
         return _in_memory(upright.copy() if upright is image else upright)
     if isinstance(image, np.ndarray):
@@ -113,7 +118,7 @@ def open_input(image: ImageLike, *, channels: str = "rgb", allow_urls: bool = Fa
         if not _is_url(image):
             if set("*?") & set(str(image)) and not Path(image).exists():
                 raise ValueError(f"{image}: a pattern is not an image; pass glob.glob({str(image)!r}), or the folder")
-            return InputImage(Path(image).expanduser(), str(image))
+            return InputImage(expanded(image), str(image))
         if not allow_urls:
             raise ValueError(f"{image}: frcnn downloads images only if asked to; pass allow_urls=True")
         return _in_memory(_decode(_download(str(image)), str(image)), str(image))

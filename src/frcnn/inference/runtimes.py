@@ -18,13 +18,14 @@ import numpy as np
 from frcnn.data.tiles import MIN_TILE
 from frcnn.data.transforms import PaddedBatch
 from frcnn.files import require_classes, require_format
+from frcnn.inference.onnx_weights import not_finite
 from frcnn.inference.results import Detections, to_detections
 from frcnn.messages import short
 from frcnn.resizing import Resizing
 from frcnn.types import DetectionTensors
 
 if TYPE_CHECKING:
-    from openvino import Core
+    from openvino import Core, Model
 
     from frcnn.config import ResultSettings
     from frcnn.nn.faster_rcnn import FasterRCNN
@@ -412,6 +413,7 @@ def _onnx_runtime(path: Path) -> tuple[dict[str, str], Run]:
 
     onnxruntime.disable_telemetry_events()  # those that Windows collects; `frcnn/__init__.py` stops all others
     onnxruntime.set_default_logger_severity(3)  # errors alone
+    _require_finite(not_finite(path), path)
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # whose classes differ between versions
@@ -453,6 +455,7 @@ def _openvino(path: Path) -> tuple[dict[str, str], Run]:
     try:
         model = core.read_model(path)
         # OpenVINO keeps the metadata of the ONNX file here.
+        _require_finite(_not_finite(model), path)
         metadata = dict(model.get_rt_info("framework").value) if model.has_rt_info("framework") else {}
         # By default, OpenVINO computes float32 files in bfloat16 on CPUs that have it. Told to use bfloat16, it also
         # does so on CPUs without it: AlexNet took thirty times as long, EfficientNet-Lite0 ten times.
@@ -471,6 +474,34 @@ def _openvino(path: Path) -> tuple[dict[str, str], Run]:
     return metadata, run
 
 
+def _not_finite(model: Model) -> str | None:
+    """The name of a tensor with infinite or NaN values; None: there is none. Single values may be infinite, as
+    bounds."""
+    for constant in model.get_ops():
+        if constant.get_type_name() == "Constant" and constant.get_element_type().is_real():
+            values: np.ndarray = constant.data
+            if constant.get_element_type().to_string() == "bf16":  # NumPy sees two bytes
+                values = (values.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+            if not (np.isfinite(values) if values.size > 1 else ~np.isnan(values)).all():
+                return str(constant.get_friendly_name())
+    return None
+
+
+def _require_finite(wrong: str | None, path: Path) -> None:
+    """
+    Args:
+        wrong: the name of a tensor that is not finite.
+    """
+    if wrong is not None:
+        raise ValueError(f"{path}: damaged, {wrong} has infinite or NaN values; export it again")
+
+
+def _is_finite(value: object) -> bool:
+    import torch
+
+    return not isinstance(value, torch.Tensor) or value.numel() < 2 or bool(value.isfinite().all())
+
+
 def _torch_export(path: Path) -> tuple[dict[str, str], Run]:
     import torch
     import torchvision  # noqa: F401  # its operators are in the file
@@ -482,6 +513,8 @@ def _torch_export(path: Path) -> tuple[dict[str, str], Run]:
         program = torch.export.load(path, extra_files=files)
     except Exception as error:  # of zipfile, pickle, torch, ...
         raise ValueError(f"{path}: damaged, or not a program that PyTorch can run ({error})") from None
+    tensors = program.state_dict | program.constants
+    _require_finite(next((name for name, value in tensors.items() if not _is_finite(value)), None), path)
     model = program.module()
     for node in model.graph.nodes:
         if node.target is torch.ops.frcnn.nms.default:

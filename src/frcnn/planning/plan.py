@@ -25,6 +25,7 @@ from frcnn.data.image_cache import disk_limit, memory_limit
 from frcnn.data.images import decoded_bytes
 from frcnn.data.records import Records
 from frcnn.data.tiles import count_hidden_objects, in_tiles, size_of
+from frcnn.files import as_path
 from frcnn.messages import plural
 from frcnn.nn.model_file import detector_settings
 from frcnn.planning import choices
@@ -123,7 +124,7 @@ def plan(
     """
     file = None if config is None else Path(config)
     merged = make_config(base_model=base_model, file=file, overrides=settings or {})
-    return plan_for(Dataset(Path(data), merged.data), merged, set_names(file, settings or {}, base_model))
+    return plan_for(Dataset(as_path(data, "data"), merged.data), merged, set_names(file, settings or {}, base_model))
 
 
 def plan_for(dataset: Dataset, config: Config, named: Collection[str] = (), *, weights: str | None = None) -> Plan:

@@ -15,7 +15,8 @@ from frcnn.data.images import image_size, read_bytes
 from frcnn.data.problems import object_place
 from frcnn.data.records import Record, keep_objects
 from frcnn.data.tree import outside
-from frcnn.files import atomic_dir
+from frcnn.files import as_path, atomic_dir
+from frcnn.messages import one_line
 
 WITH_IGNORE = frozenset({"pascal_voc", "coco", "csv"})
 """Formats that can mark an object as ignored."""
@@ -64,7 +65,9 @@ def convert(
     given = {"data.split": split, "data.format": format}
     overrides = {**(settings or {}), **{name: value for name, value in given.items() if value is not None}}
     rules = make_config(overrides=overrides).data
-    return convert_dataset(Path(data), Path(out), to, rules, link=link, follow_links=follow_links, on_image=on_image)
+    return convert_dataset(
+        as_path(data, "data"), as_path(out, "out"), to, rules, link=link, follow_links=follow_links, on_image=on_image
+    )
 
 
 def convert_dataset(
@@ -101,10 +104,11 @@ def require_inside(folder: Path, splits: Mapping[str, Sequence[Record]]) -> None
     """
     found = outside(folder, (record.image for records in splits.values() for record in records))
     if found:
+        shown = one_line(", ".join(found[:3])) + (", ..." if len(found) > 3 else "")
         where = "1 image is" if len(found) == 1 else f"{len(found)} images are"
         raise ValueError(
-            f"{folder}: {where} outside of this folder, because an annotation or a link leads there: "
-            f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}; --follow-links (follow_links=True) copies them"
+            f"{folder}: {where} outside of this folder, because an annotation or a link leads there: {shown}; "
+            f"--follow-links (follow_links=True) copies them"
         )
 
 
@@ -204,7 +208,7 @@ class _FileNames:
         while free.lower() in self._taken:
             free, number = f"{stem}-{number}", number + 1
         if _has_control_characters(free):
-            raise ValueError(f"{image}: control characters in a file name cannot be written; rename the file")
+            raise ValueError(f"{one_line(image)}: control characters in a file name cannot be written; rename the file")
         if free != image.stem:
             self.notes.append(f"{image}: is written as {free}{image.suffix}, because another image has its name")
         self._taken.add(free.lower())

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from frcnn import distributed
 from frcnn.config import local_settings, make_config
 from frcnn.data.dataset import data_of_run
-from frcnn.files import write_text
+from frcnn.files import as_path, write_text
 from frcnn.training.callbacks import Callback
 from frcnn.training.run_dir import new_run_dir, numbered
 from frcnn.training.train import train
@@ -168,7 +168,7 @@ def crossval(
     local = {} if file is None else local_settings(file)
     merged = make_config(base_model=base_model, recipe=recipe, file=file, overrides=local | overrides)
     seeds = tuple(seeds) if seeds is not None else (merged.train.seed,)
-    data_name = merged.data.name or Path(data).resolve().name
+    data_name = merged.data.name or as_path(data, "data").resolve().name
     asked = {"data": data_name, "folds": folds, "data.split_seed": merged.data.split_seed}
     given = {"base_model": base_model, "recipe": recipe, "weights": weights, "config": config}
     asked |= {name: str(value) for name, value in given.items() if value is not None} | overrides

@@ -31,7 +31,7 @@ from frcnn.data.tiles import in_tiles
 from frcnn.detector import Detector
 from frcnn.evaluation.evaluate import evaluate
 from frcnn.evaluation.metrics import Metrics
-from frcnn.files import write_text
+from frcnn.files import as_path, write_text
 from frcnn.inference.runtimes import TorchRuntime
 from frcnn.nn.device import choose_device, choose_precision
 from frcnn.nn.faster_rcnn import FasterRCNN
@@ -266,7 +266,7 @@ def _with_sources(config: Config, data: str | Path | None, weights: str | Path |
     data = data if data is not None else config.data.path
     if data is None:
         raise ValueError("no data: name a folder, or set data.path")
-    data_update: dict[str, Any] = {"path": str(Path(data).resolve())}
+    data_update: dict[str, Any] = {"path": str(as_path(data, "data").resolve())}
     if config.train.smoke_test:
         data_update["num_test_images"] = min(config.data.num_test_images or SMOKE_TEST_IMAGES, SMOKE_TEST_IMAGES)
     updated: dict[str, Any] = {"data": config.data.model_copy(update=data_update)}

@@ -66,6 +66,14 @@ EMPTY = frozenset({"", "nan", "none", "null", "na", "n/a"})
 """How programs write that there is no number, in lower case."""
 
 
+_FORMULA, _QUOTED = re.compile(r"'*[=+\-@]."), re.compile(r"'+[=+\-@].")
+
+
+def class_cell(name: str) -> str:
+    """The cell of a class name. A spreadsheet would run one that begins with = + - or @, so it gets an apostrophe."""
+    return f"'{name}" if _FORMULA.match(name) else name
+
+
 class Columns(NamedTuple):
     names: tuple[str | None, ...]
     """Our name of each column; None: an unknown column."""
@@ -82,8 +90,11 @@ class Columns(NamedTuple):
     """The columns that the lines could have, where they do not tell which."""
 
     def values(self, cells: Sequence[str]) -> dict[str, str]:
-        """The cells of a line, by our names."""
-        return {name: cell.strip() for name, cell in zip(self.names, cells, strict=False) if name is not None}
+        """The cells of a line, by our names. A class name loses the apostrophe of `class_cell`."""
+        values = {name: cell.strip() for name, cell in zip(self.names, cells, strict=False) if name is not None}
+        if _QUOTED.match(values.get("label", "")):
+            values["label"] = values["label"][1:]
+        return values
 
     def object(self, values: Mapping[str, str], scale: tuple[float, float] = (1, 1)) -> Annotation | str | None:
         """The object of a line; a string: why the line has none; None: its image has no objects.

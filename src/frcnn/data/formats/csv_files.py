@@ -25,6 +25,7 @@ from frcnn.data.formats.csv_columns import (
     ONE_CELL,
     PLAIN,
     Columns,
+    class_cell,
     columns_in,
 )
 from frcnn.data.formats.four_numbers import are_corners, are_fractions, read_as_corners
@@ -118,7 +119,7 @@ def write(folder: Path, splits: Mapping[str, Sequence[Record]], classes: Sequenc
             for record in records:
                 path = record.image.relative_to(folder).as_posix()
                 for box, label, ignore in zip(record.boxes, record.class_names, record.ignore, strict=True):
-                    writer.writerow((path, *map(plain, box.tolist()), label, int(ignore)))
+                    writer.writerow((path, *map(plain, box.tolist()), class_cell(label), int(ignore)))
                 if not record.class_names:
                     writer.writerow((path, "", "", "", "", "", ""))
 
@@ -167,7 +168,7 @@ def write_image(
     ids = {name: number for number, name in _descriptions(tree).items()}
     for annotation in objects or ():
         cells = json.loads(annotation.source) if annotation.source else [""] * len(columns.names)
-        values = {"label": ids.get(annotation.name, annotation.name), "ignore": str(int(annotation.ignore))}
+        values = {"label": ids.get(annotation.name, class_cell(annotation.name)), "ignore": str(int(annotation.ignore))}
         old = columns.object(columns.values(cells), scale) if annotation.source else None
         if not isinstance(old, Annotation):
             values |= common

@@ -14,6 +14,7 @@ from frcnn.data.prefetch import READ_THREADS, prefetch
 from frcnn.data.problems import Problem, ProblemKind, problem_json, without_root
 from frcnn.data.records import Records
 from frcnn.data.tree import Tree
+from frcnn.files import as_path
 from frcnn.messages import plural
 from frcnn.planning.anchors import (
     IOU_LEVELS,
@@ -166,7 +167,7 @@ def check(
     """
     given = {"data.split": split, "data.format": format}
     overrides = {**(settings or {}), **{name: value for name, value in given.items() if value is not None}}
-    return check_dataset(Path(data), make_config(overrides=overrides), on_image=on_image)
+    return check_dataset(as_path(data, "data"), make_config(overrides=overrides), on_image=on_image)
 
 
 def check_dataset(
