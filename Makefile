@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # Two tests at a time, each with half of the machine's threads.
 PARALLEL = -n 2 --dist worksteal
 
-.PHONY: demo test test-slow test-gpu bench-guard check clean
+.PHONY: demo test test-slow test-gpu fuzz bench-guard check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/frcnn demo
@@ -22,6 +22,10 @@ test-slow: $(VENV)/.installed
 # On a machine with an NVIDIA card.
 test-gpu: $(VENV)/.installed
 	$(BIN)/pytest -m gpu
+
+# Thousands of broken and hostile files; writes benchmarks/hostile.md.
+fuzz: $(VENV)/.installed
+	$(BIN)/python tests/fuzz/run.py
 
 # Is it still as many times as fast as torchvision's as benchmarks/speed.json says?
 bench-guard: $(VENV)/.installed

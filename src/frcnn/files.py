@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+from frcnn.json_text import load_json
 from frcnn.messages import short
 
 CONFIG_FILE, LOCAL_FILE = "config.yaml", "local.yaml"
@@ -130,8 +131,8 @@ def _finish(journal: Path) -> dict[str, bool]:
 def _read_journal(journal: Path) -> dict[str, str | None]:
     """Only hidden files are renamed, and only annotations removed, whoever wrote the journal."""
     try:
-        changes = json.loads(journal.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        changes = load_json(journal.read_text(encoding="utf-8"))
+    except ValueError:
         changes = None
     if isinstance(changes, dict) and all(
         _is_name(old) and (old.endswith(_REMOVABLE) if new is None else old.startswith(PARTIAL) and _is_name(new))

@@ -16,7 +16,11 @@ def plural(count: int, noun: str, nouns: str | None = None) -> str:
 
 def short(value: object) -> str:
     """The repr of a value, shortened to 400 characters."""
-    text = _REPR.repr(value)
+    return clipped(_REPR.repr(value))
+
+
+def clipped(text: str) -> str:
+    """A text, shortened to 400 characters."""
     return text if len(text) <= 400 else f"{text[:400]}..."
 
 

@@ -96,9 +96,25 @@ def make_config(
     high = combine(filed, named)
     if preset is None and (name in presets.base_model_names() or "architecture" not in _base_model(high)):
         preset = presets.base_model_preset(name)  # else a base model of the user's own, which the settings describe
-    config = from_dict(Config, combine(preset or {}, low, high))
+    try:
+        config = from_dict(Config, combine(preset or {}, low, high))
+    except ValueError:
+        if file is not None:
+            _require_valid(file, combine(preset or {}, low, filed))
+        raise
     _refuse_idle(config, overrides)
     return config
+
+
+def _require_valid(file: Path, values: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ValueError: names the file too.
+    """
+    try:
+        from_dict(Config, values)
+    except ValueError as error:
+        raise ValueError("\n".join(f"{file}: {line}" for line in str(error).split("\n"))) from None
 
 
 def with_settings(config: Config, settings: Named) -> Config:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import AmbiguousImageError, ImageNotFoundError
 from frcnn.files import CONFIG_FILE, JOURNAL, LOCAL_FILE, finish_changes
-from frcnn.messages import plural
+from frcnn.messages import clipped, plural
 
 MAX_FILES = 5_000_000
 MAX_DEPTH = 16
@@ -153,9 +153,9 @@ class Tree:
                 if found:
                     return self._images[self._nearest(found, spelling, annotation, split)]
         outside = annotation.parent / _spellings(name)[-1]
-        if outside.suffix.lower() in IMAGE_SUFFIXES and outside.is_file():  # e.g. ../photos/1.jpg, beside the folder
-            return outside
-        raise ImageNotFoundError(f"there is no image {name}{self._hint}")
+        if outside.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(outside):
+            return outside  # e.g. ../photos/1.jpg, beside the folder
+        raise ImageNotFoundError(f"there is no image {clipped(name)}{self._hint}")
 
     def _folder(self, file: Path) -> str:
         """The folder of a file, relative to the root."""

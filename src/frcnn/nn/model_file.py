@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from frcnn.config import ModelSettings, base_model_names, from_dict, make_config
 from frcnn.files import atomic_write, require_format
+from frcnn.json_text import load_json
 from frcnn.messages import plural
 from frcnn.nn.build import build_model, empty_model
 from frcnn.nn.device import choose_device
@@ -185,8 +186,8 @@ def _description(metadata: Mapping[str, str], path: Path) -> tuple[ModelSettings
         raise ValueError(f"{path}: not a model of frcnn; weights of a base model go to `frcnn train --weights`")
     require_format(metadata, path, FORMAT_VERSION, "train again")
     try:
-        values = json.loads(metadata["settings"])
-    except (KeyError, ValueError, RecursionError) as error:
+        values = load_json(metadata["settings"])
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: damaged, its description cannot be read ({error})") from None
     classes = stored_classes(metadata, path)
     try:

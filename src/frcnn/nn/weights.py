@@ -1,7 +1,6 @@
 """Pretrained weights of base models and of whole detectors: find them, read them safely, load them into a model."""
 
 import importlib.metadata
-import json
 import os
 import pickle
 import re
@@ -19,6 +18,7 @@ from torchvision.models import get_model_weights, list_models
 
 from frcnn.config import BaseModelSettings
 from frcnn.files import require_classes
+from frcnn.json_text import load_json
 from frcnn.nn.torchvision_keys import DETECTOR_KEY, from_torchvision_keys, label_names
 
 MODEL_FILE = "model.safetensors"
@@ -156,8 +156,8 @@ def stored_classes(metadata: Mapping[str, str], path: Path) -> tuple[str, ...]:
         ValueError: the file is damaged.
     """
     try:
-        classes = json.loads(metadata["classes"])
-    except (KeyError, ValueError, RecursionError) as error:
+        classes = load_json(metadata["classes"])
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: damaged, its description cannot be read ({error})") from None
     return require_classes(classes, path)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from frcnn.config import dump, flat, make_config, read_run_config
 from frcnn.files import CONFIG_FILE, write_text
+from frcnn.json_text import load_json
 from frcnn.messages import duration, plural
 from frcnn.report.evidence import collect
 from frcnn.report.page import Background, render
@@ -69,7 +69,20 @@ def _metrics_of(run_dir: Path) -> dict[str, Any]:
     file = run_dir / EVALUATION_FILE
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is none; `frcnn evaluate {run_dir}` writes it")
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return _read(file, f"`frcnn evaluate {run_dir}` writes it again")
+
+
+def _read(file: Path, remedy: str) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        content = load_json(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged ({error}); {remedy}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: damaged, it holds no mapping; {remedy}")
     return content
 
 
@@ -87,15 +100,22 @@ def _of_run(run_dir: Path) -> dict[str, Any]:
             if value != defaults.get(setting) and setting not in _PRIVATE
         ]
     if (run_dir / PLAN_FILE).is_file():
-        content["plan"] = (run_dir / PLAN_FILE).read_text(encoding="utf-8")
+        content["plan"] = (run_dir / PLAN_FILE).read_text(encoding="utf-8", errors="replace")
     if (run_dir / CURVES_FILE).is_file():
         content["curves"] = (run_dir / CURVES_FILE).read_bytes()
     if (run_dir / DATA_REPORT_FILE).is_file():
-        report = json.loads((run_dir / DATA_REPORT_FILE).read_text(encoding="utf-8"))
-        content["data"] = [
-            f"{each['kind']} ({each['level']}): {plural(each['count'], 'case')}" for each in report["counts"]
-        ]
+        content["data"] = _findings(run_dir / DATA_REPORT_FILE)
     return content
+
+
+def _findings(file: Path) -> list[str]:
+    """What training found in the data."""
+    remedy = "it is only shown in the report, so it may be deleted"
+    counts = _read(file, remedy).get("counts")
+    try:
+        return [f"{each['kind']} ({each['level']}): {plural(each['count'], 'case')}" for each in counts or ()]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file}: damaged ({error!r}); {remedy}") from None
 
 
 def _about(records: Sequence[Record], run_dir: Path | None) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ from frcnn import distributed
 from frcnn.config import local_settings, make_config
 from frcnn.data.dataset import data_of_run
 from frcnn.files import as_path, write_text
+from frcnn.json_text import load_json
 from frcnn.training.callbacks import Callback
 from frcnn.training.run_dir import new_run_dir, numbered
 from frcnn.training.train import train
@@ -236,7 +237,7 @@ def _read(folder: Path) -> CrossvalResult | None:
     if not (folder / RESULT_FILE).is_file():
         return None
     try:
-        content = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        content = load_json((folder / RESULT_FILE).read_text(encoding="utf-8"))
         results = [FoldResult(**{**each, "run_dir": folder / each["run_dir"]}) for each in content["results"]]
         return CrossvalResult(folder, content["folds"], tuple(content["seeds"]), content["settings"], tuple(results))
     except (ValueError, TypeError, KeyError) as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from frcnn.evaluation.figures import new_figure
 from frcnn.files import atomic_write, write_all
+from frcnn.json_text import load_json
 from frcnn.training.callbacks import Callback
 from frcnn.training.reports import ProposalReport, StartReport, StepReport, ValidationReport
 from frcnn.training.run_dir import METRICS_FILE, TENSORBOARD_FOLDER
@@ -98,8 +99,19 @@ def check_logger(name: str) -> None:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl."""
-    return [json.loads(line) for line in (run_dir / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
+    """The lines of metrics.jsonl.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    file = run_dir / METRICS_FILE
+    try:
+        lines = [load_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged ({error}); delete it to go on without the curves") from None
+    if not all(isinstance(line, dict) and isinstance(line.get("seconds", 0), int | float) for line in lines):
+        raise ValueError(f"{file}: damaged, a line is no mapping with numbers; delete it to go on without the curves")
+    return lines
 
 
 def draw_curves(run_dir: Path) -> None:

@@ -41,6 +41,7 @@ from frcnn.data.problems import (
 from frcnn.data.records import Annotation, Record, Records
 from frcnn.data.tree import Tree
 from frcnn.files import atomic_write
+from frcnn.json_text import decode_json
 from frcnn.messages import plural, train_command
 
 if TYPE_CHECKING:
@@ -540,7 +541,7 @@ def _annotation(one: _Raw, opened: _Opened) -> Annotation:
 
 
 def _to_coco(annotation: Annotation, entry: _Raw, categories: Sequence[_Raw], opened: _Opened, used: set[_Key]) -> _Raw:
-    one: _Raw = msgspec.json.decode(annotation.source) if annotation.source else {}
+    one: _Raw = decode_json(annotation.source) if annotation.source else {}
     old = _annotation(one, opened) if annotation.source else None
     if one.get("id") in used or not one:
         one = {"id": _free(used)} | {key: value for key, value in one.items() if key != "id"}

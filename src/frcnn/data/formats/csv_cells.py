@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -14,6 +13,7 @@ from typing import Any
 
 from frcnn.data.formats.csv_columns import path_column
 from frcnn.data.formats.lines import read_text, to_number, to_numbers, while_unchanged
+from frcnn.json_text import load_json
 
 _LOOKED_AT = 50  # lines that tell whether cells have objects
 _WORDS = (6, 5, 4)
@@ -75,7 +75,7 @@ def _value(cell: str) -> Any:
     if not cell.lstrip().startswith(("[", "{")):
         return cell
     try:
-        return json.loads(cell)
+        return load_json(cell)
     except ValueError:
         try:
             return ast.literal_eval(cell.strip())

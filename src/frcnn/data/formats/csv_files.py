@@ -36,6 +36,7 @@ from frcnn.data.problems import ImageNotFoundError, OnProblem, Problem, ProblemK
 from frcnn.data.records import ONLY_CLASS, Annotation, Record, keep_objects
 from frcnn.data.tree import Tree
 from frcnn.files import atomic_write
+from frcnn.json_text import load_json
 from frcnn.messages import plural
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def write_image(
     new: list[list[str]] = []
     ids = {name: number for number, name in _descriptions(tree).items()}
     for annotation in objects or ():
-        cells = json.loads(annotation.source) if annotation.source else [""] * len(columns.names)
+        cells = load_json(annotation.source) if annotation.source else [""] * len(columns.names)
         values = {"label": ids.get(annotation.name, class_cell(annotation.name)), "ignore": str(int(annotation.ignore))}
         old = columns.object(columns.values(cells), scale) if annotation.source else None
         if not isinstance(old, Annotation):

@@ -9,6 +9,7 @@ import msgspec
 
 from frcnn.data.formats.lines import error_at
 from frcnn.data.problems import AnnotationError
+from frcnn.json_text import decode_json, load_json
 
 T = TypeVar("T")
 _TEXT_ID = re.compile(r"(0|-?[1-9]\d*)(\.0*)?")
@@ -30,11 +31,11 @@ def read_json(file: Path, content: type[T], form: str) -> T:
         raise FileNotFoundError(f"{file}: this file is missing") from None
     try:
         try:
-            return msgspec.json.decode(text, type=content)
+            return decode_json(text, content)
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError:
-            return msgspec.convert(json.loads(text), content)  # NaN; if it is no JSON at all, this says where
+            return msgspec.convert(load_json(text), content)  # NaN; if it is no JSON at all, this says where
     except msgspec.ValidationError as error:
         raise AnnotationError(file, f"not {form}: {error}") from None
     except json.JSONDecodeError as error:
@@ -43,7 +44,7 @@ def read_json(file: Path, content: type[T], form: str) -> T:
     except UnicodeDecodeError as error:
         reason, start = f"not a JSON file ({error.reason})", len(text[: error.start].decode("utf-8", "replace"))
         raise error_at(file, reason, text.decode("utf-8", "replace"), offset=start) from None
-    except (ValueError, RecursionError) as error:  # e.g. a number of thousands of digits
+    except ValueError as error:  # e.g. a number of thousands of digits
         raise AnnotationError(file, f"not a JSON file ({error})") from None
 
 

@@ -244,7 +244,7 @@ def _content(file: Path) -> _Content:
     except ValueError as error:
         try:
             value = msgspec.json.Decoder().decode_lines(plain_start(file.read_bytes()))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):  # the latter: nested too deeply
             raise error from None
     content = _Content([], {}, 0, [])
     return _collect(value, None, (_CITYSCAPES.sub("_leftImg8bit", file.stem),), content)

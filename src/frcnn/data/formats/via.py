@@ -34,7 +34,8 @@ from frcnn.data.problems import (
 )
 from frcnn.data.records import ONLY_CLASS, Record, make_record
 from frcnn.data.tree import Tree
-from frcnn.messages import train_command
+from frcnn.json_text import decode_json
+from frcnn.messages import short, train_command
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -147,12 +148,13 @@ def _images_of_csv(file: Path) -> list[_Image]:
     regions: dict[str, list[_Region]] = {}
     for row in csv.DictReader(io.StringIO(read_text(file).removeprefix("#"))):
         try:
-            shape = msgspec.json.decode(row["region_shape_attributes"], type=_Object)
+            name = row["filename"]
+            shape = decode_json(row["region_shape_attributes"], _Object)
             text = re.sub(r":\s*undefined", ":null", row["region_attributes"])  # as VIA writes an empty attribute
-            attributes = msgspec.json.decode(text, type=_Object)
+            attributes = decode_json(text, _Object)
         except (KeyError, TypeError, msgspec.DecodeError) as error:
-            raise ValueError(f"{file}: a row is not {_FORM}: {row} ({error})") from None
-        own = regions.setdefault(row["filename"], [])
+            raise ValueError(f"{file}: a row is not {_FORM}: {short(row)} ({error})") from None
+        own = regions.setdefault(name, [])
         if shape:  # else the image has no regions
             own.append(_Region(shape, attributes))
     return [_Image(filename, own) for filename, own in regions.items()]

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from frcnn.data.formats.lines import read_text
+from frcnn.json_text import decode_json
+from frcnn.messages import short
 
 _Region = tuple[dict[str, Any], dict[str, Any]]
 """The attributes of its shape, and its own."""
@@ -74,14 +76,14 @@ def read_csv(file: Path) -> dict[str, list[_Region]]:
     regions: dict[str, list[_Region]] = {}
     for row in csv.DictReader((line for line in lines if not line.startswith("#")), head.split(",")):
         try:
-            (name, *_) = msgspec.json.decode(row["file_list"], type=list[str])
-            numbers = msgspec.json.decode(row["spatial_coordinates"], type=list[float])
-            values = msgspec.json.decode(row["metadata"], type=dict[str, Any])
+            (name, *_) = decode_json(row["file_list"], list[str])
+            numbers = decode_json(row["spatial_coordinates"], list[float])
+            values = decode_json(row["metadata"], dict[str, Any])
             own = regions.setdefault(name, [])
             if numbers:
-                own.append(_region(numbers, values, msgspec.json.decode(attributes)))
+                own.append(_region(numbers, values, decode_json(attributes)))
         except (KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
-            raise ValueError(f"{file}: a line is not of VIA 3: {row} ({error})") from None
+            raise ValueError(f"{file}: a line is not of VIA 3: {short(row)} ({error})") from None
     return regions
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from frcnn.evaluation.suspects import SuspectKind
 from frcnn.files import write_text
+from frcnn.json_text import load_json
 from frcnn.messages import plural
 from frcnn.tools.annotate.editing import Editor
 
@@ -132,6 +133,6 @@ def _read(file: Path, kind: type[_T], what: str) -> _T:
     """
     try:
         # Not msgspec's own parser: it refuses names of files that are not UTF-8.
-        return msgspec.convert(json.loads(file.read_bytes()), kind)
-    except (ValueError, RecursionError) as error:
+        return msgspec.convert(load_json(file.read_bytes()), kind)
+    except ValueError as error:
         raise ValueError(f"{file}: {error}; it must hold {what}") from None

@@ -32,6 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from frcnn.colors import class_color, contrast_color
 from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, stored_size, to_rgb, turn_upright
 from frcnn.data.records import Annotation
+from frcnn.json_text import decode_json
 from frcnn.tools.annotate.assistant import Assistant
 from frcnn.tools.annotate.connections import BoundedProtocol
 from frcnn.tools.annotate.editing import SMALLEST, ConflictError, Editor, ImageAnnotations
@@ -209,7 +210,7 @@ class _Views:
         return _Json({"width": width, "height": height, "removable": is_new} | _plain(annotation))
 
     async def write(self, request: Request) -> Response:
-        saved = msgspec.json.decode(await request.body(), type=_Saved)
+        saved = decode_json(await request.body(), _Saved)
         return await run_in_threadpool(self._write, self._index(request), saved)
 
     def _write(self, index: int, saved: _Saved) -> Response:
@@ -222,7 +223,7 @@ class _Views:
         number, review = request.path_params["number"], self._review
         if review is None or number >= len(review.suspects):
             raise HTTPException(404)
-        decided = msgspec.json.decode(await request.body(), type=_DecisionBody)
+        decided = decode_json(await request.body(), _DecisionBody)
         await run_in_threadpool(review.decide, number, decided.decision)
         return _Json({})
 

@@ -1,0 +1,37 @@
+"""Untrusted JSON: nesting that is too deep for a parser is an error like any other in a text."""
+
+import json
+from typing import Any, TypeVar, overload
+
+T = TypeVar("T")
+_TOO_DEEP = "its brackets are nested too deeply"
+
+
+def load_json(text: str | bytes) -> Any:
+    """The content of a text, which may have NaN and infinity, as Python writes them.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+
+
+@overload
+def decode_json(text: str | bytes) -> Any: ...
+@overload
+def decode_json(text: str | bytes, kind: type[T]) -> T: ...
+def decode_json(text: str | bytes, kind: Any = Any) -> Any:
+    """The content of a text, whose type is checked; fast.
+
+    Raises:
+        msgspec.DecodeError: it is not JSON, of another type, or nested too deeply.
+    """
+    import msgspec  # exported files run where it is not installed
+
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except RecursionError:
+        raise msgspec.DecodeError(_TOO_DEEP) from None

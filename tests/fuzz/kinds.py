@@ -1,0 +1,262 @@
+"""Every kind of file that frcnn reads: a real one, and what reads it."""
+
+import json
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache, partial
+from io import StringIO
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import onnx
+import torch
+from data.layouts import LAYOUTS, TOY
+from fuzz.limits import Outcome, run
+from fuzz.mutations import mutate
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tiny import draw_image, trained_run
+
+import frcnn
+from frcnn.cli import main
+from frcnn.config import DataSettings, make_config
+from frcnn.data.dataset import Dataset
+from frcnn.data.formats import EDITABLE
+from frcnn.data.images import read_image, read_to_resize, verify_image
+from frcnn.nn.weights import read_weights
+from frcnn.resizing import Resizing
+from frcnn.tools.annotate.editing import Editor
+from frcnn.tools.annotate.review import Review
+from frcnn.tools.download import unpack
+from frcnn.training.checkpoint import read_checkpoint
+
+PHOTO = draw_image([("red", (10, 10, 60, 60))])
+_IMAGES = {
+    "jpeg": ("a.jpg", {}),
+    "jpeg, progressive": ("a.jpg", {"progressive": True}),
+    "png": ("a.png", {}),
+    "webp": ("a.webp", {}),
+    "tiff": ("a.tif", {"compression": "tiff_lzw"}),
+    "tiff, not compressed": ("a.tif", {}),
+    "gif": ("a.gif", {}),
+    "bmp": ("a.bmp", {}),
+    "jpeg 2000": ("a.jp2", {}),
+    "tga": ("a.tga", {}),
+    "ppm": ("a.ppm", {}),
+}
+
+
+class Kind(NamedTuple):
+    """A kind of file, or of folder."""
+
+    write: Callable[[Path], None]
+    """Writes a real one into a folder."""
+    use: Callable[[Path], object]
+    """Reads it."""
+    changed: str = "*"
+    """A pattern: which of its files are changed."""
+
+
+def run_case(kind: Kind, random: Random | None) -> Outcome:
+    """Change a real file, and read it.
+
+    Args:
+        random: None: the file is not changed.
+
+    Raises:
+        AssertionError: reading ends neither in a result nor in a clear error, or takes too much time or memory.
+        Exception: as well.
+    """
+    files = _original(kind)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+        names = [path for path in files if Path(path).match(kind.changed)]
+        assert names
+        if random is not None:
+            for path in random.sample(names, min(len(names), random.choice((1, 1, 1, 2, 5)))):
+                (folder / path).write_bytes(mutate(files[path], random))
+        outcome = run(lambda: kind.use(folder))
+        assert outcome.error is None or name in outcome.error, f"the file is not named: {outcome.error[:300]}"
+        return outcome
+
+
+@cache
+def _original(kind: Kind) -> dict[str, bytes]:
+    with TemporaryDirectory() as name:
+        kind.write(Path(name))
+        files = sorted(path for path in Path(name).rglob("*") if path.is_file())
+        return {str(path.relative_to(name)): path.read_bytes() for path in files}
+
+
+def _write_image(folder: Path, file: str, options: dict[str, object]) -> None:
+    PHOTO.save(folder / file, **options)
+
+
+def _read_image(folder: Path) -> None:
+    (path,) = folder.iterdir()
+    for read in (verify_image, read_image, partial(read_to_resize, resizing=Resizing("fit", width=32, height=32))):
+        read(path)
+
+
+def _write_zip_of_images(folder: Path) -> None:
+    PHOTO.save(folder / "a.png")
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / "a.png", "a.png")
+    (folder / "a.png").unlink()
+
+
+def _write_archive(folder: Path, suffix: str) -> None:
+    (folder / "in").mkdir()
+    PHOTO.save(folder / "in" / "a.png")
+    if suffix == "zip":
+        shutil.make_archive(str(folder / "a"), "zip", folder / "in")
+    else:
+        with tarfile.open(folder / "a.tar", "w") as archive:
+            archive.add(folder / "in", "in")
+    shutil.rmtree(folder / "in")
+
+
+def _unpack(folder: Path) -> None:
+    (archive,) = folder.iterdir()
+    unpack(archive, folder / "out")
+    outside = [path for path in folder.rglob("*") if path != archive and folder / "out" not in (path, *path.parents)]
+    assert not outside, outside
+
+
+def _read_data(folder: Path) -> list[str]:
+    dataset = Dataset(folder, DataSettings(force=True))
+    dataset.verify()
+    return [str(problem) for problem in dataset.problems]
+
+
+def _edit(folder: Path) -> None:
+    editor = Editor(folder, DataSettings())
+    for index in range(len(editor.images)):
+        if index not in editor.broken:
+            annotation = editor.read(index)
+            editor.write(index, annotation.objects, annotation.version)
+
+
+def _write_settings(folder: Path) -> None:
+    for name in ("config.yaml", "plan.yaml"):
+        shutil.copy(trained_run() / "config.yaml", folder / name)
+
+
+def _copy_run(folder: Path) -> None:
+    shutil.copytree(trained_run(), folder, dirs_exist_ok=True)
+
+
+def _predict(folder: Path, name: str) -> object:
+    return frcnn.load(folder / name).predict(PHOTO)
+
+
+def _use_run(folder: Path) -> None:
+    """What `frcnn report` reads of a run directory, and the model."""
+    _predict(folder, "")
+    said = StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        status = main(["report", str(folder)])
+    assert status in (0, 2), said.getvalue()
+
+
+def _write_model(folder: Path) -> None:
+    shutil.copy(trained_run() / "model.safetensors", folder)
+
+
+def _write_exported(folder: Path, to: str) -> None:
+    frcnn.load(trained_run()).export(to, folder / f"model{'.onnx' if to == 'onnx' else '.xml'}")
+    for file in folder.glob("*.json"):
+        file.unlink()
+
+
+def _write_description(folder: Path) -> None:
+    """The metadata of a model file."""
+    with safe_open(trained_run() / "model.safetensors", framework="pt") as file:
+        for name, text in file.metadata().items():
+            (folder / name).write_text(text)
+
+
+def _use_description(folder: Path) -> object:
+    """A model file that is whole but for its metadata."""
+    metadata = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in folder.iterdir()}
+    file = folder / "model.safetensors"
+    save_file(load_file(trained_run() / "model.safetensors"), file, metadata)
+    return _predict(folder, file.name)
+
+
+def _write_onnx_description(folder: Path) -> None:
+    for entry in onnx.load(_onnx_file()).metadata_props:
+        (folder / entry.key).write_text(entry.value)
+
+
+def _use_onnx_description(folder: Path) -> object:
+    model = onnx.load(_onnx_file())
+    del model.metadata_props[:]
+    texts = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in folder.iterdir()}
+    onnx.helper.set_model_props(model, texts)
+    onnx.save(model, folder / "model.onnx")
+    return _predict(folder, "model.onnx")
+
+
+@cache
+def _onnx_file() -> Path:
+    return frcnn.load(trained_run()).export("onnx", trained_run().parent / "fuzz.onnx").files[0]
+
+
+def _write_weights(folder: Path, *, zipped: bool) -> None:
+    torch.save({"a": torch.ones(3, 4), "b": torch.zeros(2)}, folder / "a.pth", _use_new_zipfile_serialization=zipped)
+
+
+def _write_checkpoint(folder: Path) -> None:
+    torch.save(
+        {"state": {"a": torch.ones(3)}, "conditions": {"data": "x"}, "metrics_size": 3}, folder / "checkpoint.pt"
+    )
+
+
+def _write_suspects(folder: Path) -> None:
+    LAYOUTS["coco"].write(folder, TOY)
+    suspect = {"image": "images/train/a 1.jpg", "box": [1, 2, 30, 40], "kind": "object without label", "class": "cat"}
+    (folder / "suspects.json").write_text(json.dumps({"suspects": [suspect | {"score": 0.5}]}))
+
+
+def _review(folder: Path) -> list[dict[str, object]]:
+    return list(Review(folder / "suspects.json", Editor(folder, DataSettings())).for_page())
+
+
+def _write_layout(folder: Path, name: str) -> None:
+    LAYOUTS[name].write(folder, TOY)
+
+
+EDITED = tuple(next(name for name, each in LAYOUTS.items() if each.format == form) for form in EDITABLE)
+"""A layout of each format that the annotation page writes."""
+_ANNOTATIONS = "*[!g]"  # not .jpg and .png
+KINDS: dict[str, Kind] = {
+    **{
+        name: Kind(partial(_write_image, file=file, options=options), _read_image)
+        for name, (file, options) in _IMAGES.items()
+    },
+    "zip of images": Kind(_write_zip_of_images, lambda folder: read_image(folder / "a.zip@" / "a.png")),
+    **{f"data: {name}": Kind(partial(_write_layout, name=name), _read_data, _ANNOTATIONS) for name in LAYOUTS},
+    **{f"editing: {name}": Kind(partial(_write_layout, name=name), _edit, _ANNOTATIONS) for name in EDITED},
+    "settings": Kind(_write_settings, lambda folder: [make_config(file=file) for file in sorted(folder.iterdir())]),
+    "run directory": Kind(_copy_run, _use_run, "*.[yj]*"),
+    "model.safetensors": Kind(_write_model, partial(_predict, name="model.safetensors")),
+    "model.safetensors, its metadata": Kind(_write_description, _use_description),
+    "onnx, its metadata": Kind(_write_onnx_description, _use_onnx_description),
+    "onnx": Kind(partial(_write_exported, to="onnx"), partial(_predict, name="model.onnx")),
+    "openvino": Kind(partial(_write_exported, to="openvino"), partial(_predict, name="model.xml")),
+    "weights.pth": Kind(partial(_write_weights, zipped=True), lambda folder: read_weights(folder / "a.pth")),
+    "weights.pth, old": Kind(partial(_write_weights, zipped=False), lambda folder: read_weights(folder / "a.pth")),
+    "checkpoint": Kind(_write_checkpoint, lambda folder: read_checkpoint(folder / "checkpoint.pt")),
+    "suspects": Kind(_write_suspects, _review, "suspects.json"),
+    "zip": Kind(partial(_write_archive, suffix="zip"), _unpack),
+    "tar": Kind(partial(_write_archive, suffix="tar"), _unpack),
+}
