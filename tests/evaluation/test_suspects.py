@@ -71,6 +71,22 @@ def test_the_box_is_what_the_detector_proposes() -> None:
     assert (content["kind"], content["class"]) == ("badly placed box", "dog")
 
 
+def test_the_image_is_named_as_it_is_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the target of a link, which may be anywhere on the computer."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "7.jpg").touch()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "0.jpg").symlink_to(tmp_path / "elsewhere" / "7.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    suspect = Suspect(Path(), SuspectKind.EXTRA, 1, (0, 0, 1, 1), "cat", None, "")
+    for root in ("data", "link", tmp_path / "data", tmp_path / "link"):
+        for image in (Path(root) / "0.jpg", tmp_path / "data" / "0.jpg"):
+            assert suspect._replace(image=image).to_dict(Path(root))["image"] == "0.jpg"
+    other = suspect._replace(image=tmp_path / "elsewhere" / "7.jpg")
+    assert other.to_dict(Path("data"))["image"] == "../elsewhere/7.jpg"
+
+
 def test_ignored_objects_are_not_judged_and_explain_detections() -> None:
     record = make_record(IMAGE, [(CAT, "cat"), (DOG, "dog")], ignore=[True, True])
     assert find_suspects([detections_of(("cat", 0.9, CAT))], [record]) == []

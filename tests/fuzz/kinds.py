@@ -60,6 +60,8 @@ class Kind(NamedTuple):
     """Reads it."""
     changed: str = "*"
     """A pattern: which of its files are changed."""
+    is_slow: bool = False
+    """A case takes a second."""
 
 
 def run_case(kind: Kind, random: Random | None) -> Outcome:
@@ -247,7 +249,7 @@ KINDS: dict[str, Kind] = {
     **{f"data: {name}": Kind(partial(_write_layout, name=name), _read_data, _ANNOTATIONS) for name in LAYOUTS},
     **{f"editing: {name}": Kind(partial(_write_layout, name=name), _edit, _ANNOTATIONS) for name in EDITED},
     "settings": Kind(_write_settings, lambda folder: [make_config(file=file) for file in sorted(folder.iterdir())]),
-    "run directory": Kind(_copy_run, _use_run, "*.[yj]*"),
+    "run directory": Kind(_copy_run, _use_run, "*.[yj]*", is_slow=True),
     "model.safetensors": Kind(_write_model, partial(_predict, name="model.safetensors")),
     "model.safetensors, its metadata": Kind(_write_description, _use_description),
     "onnx, its metadata": Kind(_write_onnx_description, _use_onnx_description),

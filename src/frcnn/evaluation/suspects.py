@@ -63,7 +63,7 @@ class Suspect(NamedTuple):
             root: the folder that the path of the image is relative to.
         """
         return {
-            "image": Path(os.path.relpath(self.image.resolve(), root.resolve())).as_posix(),
+            "image": _relative(self.image, root),
             "kind": self.kind.value,
             "score": round(self.score, 4),
             "box": [round(value, 1) for value in self.box],
@@ -72,6 +72,15 @@ class Suspect(NamedTuple):
             "label": None if self.label is None else [round(value, 1) for value in self.label],
             "reason": self.reason,
         }
+
+
+def _relative(image: Path, root: Path) -> str:
+    """The path of an image relative to a folder. A link in the folder keeps its own name, not that of its target."""
+    place = Path(os.path.abspath(image))
+    for base in (Path(os.path.abspath(root)), root.resolve()):  # the folder itself may be reached by a link
+        if place.is_relative_to(base):
+            return place.relative_to(base).as_posix()
+    return Path(os.path.relpath(image.resolve(), root.resolve())).as_posix()
 
 
 def find_suspects(detections: Sequence[Detections], records: Sequence[Record]) -> list[Suspect]:

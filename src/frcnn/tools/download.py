@@ -1,5 +1,6 @@
 """Public data sets: downloaded from the first source that works, checked, and unpacked into one folder."""
 
+import errno
 import hashlib
 import http.client
 import os
@@ -236,7 +237,9 @@ def unpack(archive: Path, folder: Path) -> None:
                 content.extractall(folder)  # makes no links, and drops ".." and drives from names
     except tarfile.FilterError as error:
         raise ValueError(f"{archive}: not unpacked, since it could write outside its folder ({error})") from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: the archive names a wrong offset
+            raise
         raise ValueError(f"{archive}: damaged ({error}); delete it and try again") from None
 
 
