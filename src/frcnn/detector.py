@@ -68,7 +68,7 @@ def load(path: str | Path, *, device: str = "auto", trust: bool = False) -> Dete
         ModuleNotFoundError: the runtime of an exported file is not installed.
         ValueError: a damaged file, a file of another program or of a newer format, or a `.pt2` file without `trust`.
     """
-    as_path(path, "path")
+    path = as_path(path, "path")
     return Detector(open_runtime(path, device=device, trust=trust), path=path)
 
 

@@ -211,7 +211,7 @@ def _default_mode(path: Path) -> int:
 
 
 def as_path(value: object, argument: str) -> Path:
-    """An argument that must be a path.
+    """Check that an argument is a path, and return it.
 
     Raises:
         TypeError: it is something else.
@@ -224,8 +224,9 @@ def as_path(value: object, argument: str) -> Path:
     return Path(value)
 
 
-def expanded(path: str | Path) -> Path:
-    """A path with the home folder for "~". Without a home folder, or of an unknown user, the path stays as it is."""
+def expand_home(path: str | Path) -> Path:
+    """Replace a leading `~` by the home folder. The path is unchanged if that folder is unknown; `Path.expanduser`
+    would raise an error."""
     return Path(os.path.expanduser(path))
 
 

@@ -1,7 +1,7 @@
 """Untrusted JSON: nesting that is too deep for a parser is an error like any other in a text."""
 
 import json
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 _TOO_DEEP = "its brackets are nested too deeply"
@@ -19,11 +19,7 @@ def load_json(text: str | bytes) -> Any:
         raise ValueError(_TOO_DEEP) from None
 
 
-@overload
-def decode_json(text: str | bytes) -> Any: ...
-@overload
-def decode_json(text: str | bytes, kind: type[T]) -> T: ...
-def decode_json(text: str | bytes, kind: Any = Any) -> Any:
+def decode_json(text: str | bytes, type_: type[T]) -> T:
     """The content of a text, whose type is checked; fast.
 
     Raises:
@@ -32,6 +28,6 @@ def decode_json(text: str | bytes, kind: Any = Any) -> Any:
     import msgspec  # exported files run where it is not installed
 
     try:
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text, type=type_)
     except RecursionError:
         raise msgspec.DecodeError(_TOO_DEEP) from None

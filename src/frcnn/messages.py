@@ -25,7 +25,7 @@ def clipped(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """A text with a name in it, without line breaks: a file's name may hold a line that looks like one of frcnn's."""
+    """The text with its line breaks escaped. A file name with a line break could otherwise imitate frcnn's output."""
     return str(text).replace("\n", "\\n")
 
 

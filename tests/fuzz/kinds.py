@@ -16,7 +16,7 @@ from typing import NamedTuple
 import onnx
 import torch
 from data.layouts import LAYOUTS, TOY
-from fuzz.limits import Outcome, run
+from fuzz.limits import Outcome, run_limited
 from fuzz.mutations import mutate
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -72,7 +72,7 @@ def run_case(kind: Kind, random: Random | None) -> Outcome:
 
     Raises:
         AssertionError: reading ends neither in a result nor in a clear error, or takes too much time or memory.
-        Exception: as well.
+        Exception: reading raised something other than a ValueError or an OSError.
     """
     files = _original(kind)
     with TemporaryDirectory() as name:
@@ -85,7 +85,7 @@ def run_case(kind: Kind, random: Random | None) -> Outcome:
         if random is not None:
             for path in random.sample(names, min(len(names), random.choice((1, 1, 1, 2, 5)))):
                 (folder / path).write_bytes(mutate(files[path], random))
-        outcome = run(lambda: kind.use(folder))
+        outcome = run_limited(lambda: kind.use(folder))
         assert outcome.error is None or name in outcome.error, f"the file is not named: {outcome.error[:300]}"
         return outcome
 
@@ -174,9 +174,11 @@ def _write_model(folder: Path) -> None:
 
 
 def _write_exported(folder: Path, to: str) -> None:
-    frcnn.load(trained_run()).export(to, folder / f"model{'.onnx' if to == 'onnx' else '.xml'}")
-    for file in folder.glob("*.json"):
-        file.unlink()
+    if to == "onnx":
+        shutil.copy(_onnx_file(), folder / "model.onnx")
+    else:
+        frcnn.load(trained_run()).export(to, folder / "model.xml")
+        (folder / "model.xml.verification.json").unlink()
 
 
 def _write_description(folder: Path) -> None:
@@ -188,10 +190,14 @@ def _write_description(folder: Path) -> None:
 
 def _use_description(folder: Path) -> object:
     """A model file that is whole but for its metadata."""
-    metadata = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in folder.iterdir()}
+    metadata = _texts(folder)
     file = folder / "model.safetensors"
     save_file(load_file(trained_run() / "model.safetensors"), file, metadata)
     return _predict(folder, file.name)
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text(encoding="utf-8", errors="replace") for file in folder.iterdir()}
 
 
 def _write_onnx_description(folder: Path) -> None:
@@ -202,8 +208,7 @@ def _write_onnx_description(folder: Path) -> None:
 def _use_onnx_description(folder: Path) -> object:
     model = onnx.load(_onnx_file())
     del model.metadata_props[:]
-    texts = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in folder.iterdir()}
-    onnx.helper.set_model_props(model, texts)
+    onnx.helper.set_model_props(model, _texts(folder))
     onnx.save(model, folder / "model.onnx")
     return _predict(folder, "model.onnx")
 

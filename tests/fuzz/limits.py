@@ -1,4 +1,4 @@
-"""A case may take so much time and memory, and end in so many ways."""
+"""Limits on the time, the memory and the outcome of one case."""
 
 import resource
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-SECONDS, BYTES = 10, 2 << 30
+MAX_SECONDS, MAX_BYTES = 10, 2 << 30
 _MAX_LINES, _MAX_CHARACTERS = 40, 20_000  # a data set's errors are listed, up to ten of them
 
 
@@ -17,17 +17,17 @@ class Outcome(NamedTuple):
     """How a case ended."""
 
     error: str | None
-    """What was said; None: there is a result."""
+    """The error message; None: there is a result."""
     seconds: float
     bytes: int
     """How much the process grew."""
 
 
 class TookTooLongError(BaseException):
-    """No handler for errors may catch it."""
+    """A BaseException, so that `except Exception` does not catch it."""
 
 
-def run(case: Callable[[], object]) -> Outcome:
+def run_limited(case: Callable[[], object]) -> Outcome:
     """Run a case that must end in a result or in a clear error, within the limits.
 
     Raises:
@@ -41,8 +41,8 @@ def run(case: Callable[[], object]) -> Outcome:
         except (ValueError, OSError) as raised:
             error = str(raised)
     taken, grown = time.monotonic() - start, max(0, _peak() - before)
-    assert taken < SECONDS, f"{taken:.1f} s"
-    assert grown < BYTES, f"{grown >> 20} MB"
+    assert taken < MAX_SECONDS, f"{taken:.1f} s"
+    assert grown < MAX_BYTES, f"{grown >> 20} MB"
     if error is not None:
         assert error.strip(), "an error without a text"
         assert len(error) < _MAX_CHARACTERS, f"an error of {len(error)} characters: {error[:300]}"
@@ -59,8 +59,8 @@ def _limits() -> Iterator[None]:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    resource.setrlimit(resource.RLIMIT_DATA, (_data() + 2 * BYTES, hard))
+    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
+    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + 2 * MAX_BYTES, hard))
     try:
         yield
     finally:
@@ -76,7 +76,7 @@ def _peak(*, reset: bool = False) -> int:
     return 1024 * _status("VmHWM")
 
 
-def _data() -> int:
+def _data_bytes() -> int:
     return 1024 * _status("VmData")
 
 

@@ -1,10 +1,10 @@
-"""Real files, changed so that they are broken or mean ill."""
+"""Changes that make a real file broken or hostile."""
 
 import re
 from collections.abc import Callable
 from random import Random
 
-MANY = 20_000
+DEPTH = 20_000
 """How often a bracket is nested."""
 
 TOKENS = (
@@ -21,7 +21,7 @@ TOKENS = (
         b"file:///etc/passwd",
     ),
     *(b"\x1b[2J", b"\xe2\x80\xae", b"\xed\xa0\x80", b"=cmd()", b"x" * 3000, b"\xf0\x9f\x92\xa5" * 500),
-    *(b"[" * MANY, b'{"a":' * MANY, b"<a>" * MANY, b"- " * MANY, b"(" * MANY),
+    *(b"[" * DEPTH, b'{"a":' * DEPTH, b"<a>" * DEPTH, b"- " * DEPTH, b"(" * DEPTH),
     *(b"&a [*a, *a]", b"*b", b"!!python/object/apply:os.mkdir [x]", b"<<: *a", b"? !!binary"),
     *(b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>', b"&b;", b"<![CDATA[", b"<!--"),
 )
@@ -36,9 +36,9 @@ _WHOLE = (
     b"",
     b"\0" * 1000,
     b" " * 1000,
-    b"[" * MANY,
-    b'{"a":' * MANY,
-    b"<a>" * MANY,
+    b"[" * DEPTH,
+    b'{"a":' * DEPTH,
+    b"<a>" * DEPTH,
     _ALIASES,
     b"PK\x03\x04",
     b"\x80\x02.",

@@ -108,13 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, as `frcnn --help` lists them.
     """
-    with _open_streams():
+    with _safe_streams():
         return _run(arguments)
 
 
 @contextmanager
-def _open_streams() -> Iterator[None]:
-    """Standard output and error output that any text can be written to."""
+def _safe_streams() -> Iterator[None]:
+    """Make standard output and standard error accept any text."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # the caller may have closed it
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):

@@ -4,7 +4,7 @@ import argparse
 import ipaddress
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     from frcnn.detector import load
     from frcnn.tools.annotate.assistant import Assistant
     from frcnn.tools.annotate.editing import Editor
-    from frcnn.tools.annotate.private import opened
+    from frcnn.tools.annotate.private import open_page
     from frcnn.tools.annotate.review import Review
     from frcnn.tools.annotate.server import serve
 
@@ -90,12 +90,13 @@ def run(options: argparse.Namespace) -> None:
     def on_ready(address: str) -> None:
         if not _is_loopback(options.host):
             print(
-                f"warning: --host {options.host}: everybody in your network who has the address can see the images and "
-                f"change the annotations; the connection is not encrypted"
+                f"warning: --host {options.host}: anyone who can reach this computer and has the address can see the "
+                f"images, change annotations and start a training; the connection is not encrypted. Leave out --host, "
+                f"or connect through SSH (docs/annotate.md)"
             )
         print(f"open {address}\nevery change is saved at once; press Ctrl-C to stop", flush=True)
         if options.open:
-            browser.enter_context(opened(address))
+            open_page(address, options.folder)
 
     detector = None if options.model is None else load(options.model, trust=options.trust_file)
     assistant = Assistant(
@@ -107,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
         if not assistant.next_images:
             print("--next: there is no unlabeled image that can be read")
     try:
-        with suppress(KeyboardInterrupt), ExitStack() as browser:
+        with suppress(KeyboardInterrupt):
             serve(editor, assistant, host=options.host, port=options.port, review=review, on_ready=on_ready)
     finally:
         assistant.stop()

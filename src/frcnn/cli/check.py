@@ -51,7 +51,7 @@ def register(commands: Commands) -> None:
         "images, and judges the other quarter",
     )
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy, and a list of the changes")
-    add_follow_links(parser, "DATA")
+    add_follow_links(parser, "DATA", "with --fix: ")
 
 
 def run(options: argparse.Namespace) -> int:

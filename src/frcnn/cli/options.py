@@ -107,11 +107,11 @@ def add_json(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--json", metavar="FILE", help=f"write {what} to FILE as JSON ('-': to standard output)")
 
 
-def add_follow_links(parser: argparse.ArgumentParser, folder: str) -> None:
+def add_follow_links(parser: argparse.ArgumentParser, folder: str, when: str = "") -> None:
     parser.add_argument(
         "--follow-links",
         action="store_true",
-        help=f"also copy images outside of {folder} that its annotations or links lead to; they may be private",
+        help=f"{when}also copy images outside of {folder} that an annotation or a link points to; they may be private",
     )
 
 

@@ -22,7 +22,7 @@ from frcnn.cli.options import (
 )
 from frcnn.cli.output import picture_files, text_beside_json, write_json, write_picture
 from frcnn.cli.progress import CountProgress
-from frcnn.files import expanded, remove_links
+from frcnn.files import expand_home, remove_links
 from frcnn.messages import one_line, plural
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _expand(path: Path) -> list[Path]:
     """The files of a pattern, for shells that do not expand it; "~" is the home folder."""
-    path = expanded(path)
+    path = expand_home(path)
     if path.exists() or not set("*?[") & set(str(path)):
         return [path]
     files = sorted(Path(name) for name in glob(str(path), recursive=True))

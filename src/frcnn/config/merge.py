@@ -96,21 +96,19 @@ def make_config(
     high = combine(filed, named)
     if preset is None and (name in presets.base_model_names() or "architecture" not in _base_model(high)):
         preset = presets.base_model_preset(name)  # else a base model of the user's own, which the settings describe
+    base = combine(preset or {}, low)
     try:
-        config = from_dict(Config, combine(preset or {}, low, high))
+        config = from_dict(Config, combine(base, high))
     except ValueError:
         if file is not None:
-            _require_valid(file, combine(preset or {}, low, filed))
+            _require_valid(file, combine(base, filed))
         raise
     _refuse_idle(config, overrides)
     return config
 
 
 def _require_valid(file: Path, values: Mapping[str, Any]) -> None:
-    """
-    Raises:
-        ValueError: names the file too.
-    """
+    """Raise an error that names the file, if its settings are invalid without the named ones too."""
     try:
         from_dict(Config, values)
     except ValueError as error:

@@ -31,7 +31,7 @@ from frcnn.data.problems import (
 from frcnn.data.records import Record, Records, same_objects
 from frcnn.data.repair import RotatedImage, repair_boxes, repair_rotated
 from frcnn.data.split import draw_split
-from frcnn.data.tree import outside, split_word
+from frcnn.data.tree import images_outside, split_word
 from frcnn.files import CONFIG_FILE, LOCAL_FILE
 from frcnn.messages import plural, train_command
 
@@ -262,8 +262,11 @@ def read_annotations(
     records |= {split: read(chosen[split]) for split in splits if split not in records}
     if "test" in records:
         records["test"] = records["test"][: settings.num_test_images]
-    for path in outside(folder, (path for each in records.values() for path in each.paths)):
-        message = f"is outside of {folder}, but an annotation or a link leads to it; is it meant to be used?"
+    for path in images_outside(folder, (image for each in records.values() for image in each.paths)):
+        message = (
+            f"is outside of {folder}; an annotation or a link points to it, so it is used. If you do not want that, "
+            f"remove the entry or the link"
+        )
         on_problem(Problem(ProblemKind.OUTSIDE_FOLDER, Path(path), message, level="warning"))
     return {split: records[split] for split in SPLITS if split in records}
 

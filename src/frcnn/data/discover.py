@@ -15,7 +15,7 @@ from frcnn.data.formats.source import Source
 from frcnn.data.problems import Problem
 from frcnn.data.records import Records
 from frcnn.data.tree import Tree
-from frcnn.files import expanded
+from frcnn.files import expand_home
 from frcnn.messages import plural, train_command
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def discover(data: Path, settings: DataSettings, *, new: str | None = None) -> D
 
 def _open(data: Path) -> tuple[Tree, list[Path]]:
     """The tree, and the files in it that may be annotations."""
-    data = expanded(data)
+    data = expand_home(data)
     if not data.is_file():
         tree = Tree(data)
         return tree, tree.files

@@ -1,4 +1,4 @@
-"""Reading images: any file that Pillow supports becomes 8-bit RGB, with its EXIF orientation applied."""
+"""Reading images: files in formats for photos become 8-bit RGB, with their EXIF orientation applied."""
 
 import math
 import re
@@ -33,9 +33,9 @@ IMAGE_SUFFIXES = frozenset(suffix for suffix, form in Image.registered_extension
 NOT_A_PHOTO = "not an image in a format that frcnn reads, such as JPEG, PNG or WebP"
 """What is said of a file that `open_safely` refuses."""
 _NO_SIGNATURE = "TGA"
-"""Known by the suffix alone: Pillow takes other files for it too."""
-MAX_MEMBER = 1 << 29
-"""Most bytes of an image in an archive: a small archive may hold one that fills the memory."""
+"""This format has no signature, so Pillow may take another file for it. The suffix must be right too."""
+MAX_MEMBER_BYTES = 1 << 29
+"""Largest unpacked image in a zip file. A small zip file may hold an image that fills the memory."""
 
 UNREADABLE = (
     OSError,
@@ -76,6 +76,10 @@ REDUCING_GAP = 3
 """A JPEG is decoded at a reduced size only if that is still this many times the needed size. Photos of Grocery that are
 resized after it then differ by 0.3 gray levels on average, by 2 at the 99th percentile and by 10 at most. With a gap of
 2 they differ by 0.6, 4 and 17."""
+
+
+class TooLargeError(ValueError):
+    """An image in an archive is larger than `MAX_MEMBER_BYTES`."""
 
 
 def images_among(files: Iterable[Path]) -> list[Path]:
@@ -421,8 +425,10 @@ def _unzipped(archive: Path, inside: str) -> bytes:
         member = content.getinfo(inside)
     except KeyError:
         raise FileNotFoundError(f"{archive}@/{inside}: the archive has no such file") from None
-    if member.file_size > MAX_MEMBER:  # zipfile reads no more than this size, whatever the member really holds
-        raise ValueError(f"{member.file_size >> 20} MB when unpacked; at most {MAX_MEMBER >> 20} MB are read")
+    if member.file_size > MAX_MEMBER_BYTES:  # zipfile reads no more than this size, whatever the member really holds
+        raise TooLargeError(
+            f"too large: {member.file_size:,} bytes when unpacked; frcnn reads at most {MAX_MEMBER_BYTES:,}"
+        )
     return content.read(member)
 
 
@@ -441,6 +447,8 @@ def _clear_errors(path: Path) -> Iterator[None]:
         raise FileNotFoundError(f"{path}: no such image") from None
     except UNREADABLE as error:
         reason = f"damaged or truncated ({error})"
+        if isinstance(error, TooLargeError):
+            reason = str(error)
         if isinstance(error, UnidentifiedImageError):
             reason = NOT_A_PHOTO
         if path.is_file() and path.stat().st_size == 0:

@@ -240,10 +240,10 @@ def _listed(folder: Path) -> tuple[list[str], dict[str, bool]]:
     return folders, files
 
 
-def outside(root: Path, images: Iterable[Path | str]) -> list[str]:
-    """The images that are not in a folder, once links are followed."""
+def images_outside(root: Path, images: Iterable[Path | str]) -> list[str]:
+    """The images that lie outside of `root` after symbolic links are resolved."""
     real = os.path.join(os.path.realpath(root), "")
-    folders: dict[str, bool] = {}  # -> whether it is inside
+    folders: dict[str, bool] = {}  # folder -> whether it is inside `root`
     found = []
     for image in map(str, images):
         folder = os.path.dirname(image)

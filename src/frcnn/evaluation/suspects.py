@@ -75,11 +75,12 @@ class Suspect(NamedTuple):
 
 
 def _relative(image: Path, root: Path) -> str:
-    """The path of an image relative to a folder. A link in the folder keeps its own name, not that of its target."""
-    place = Path(os.path.abspath(image))
+    """The path of an image relative to a folder. For a link in the folder, it is that of the link, not of
+    its target."""
+    absolute = Path(os.path.abspath(image))
     for base in (Path(os.path.abspath(root)), root.resolve()):  # the folder itself may be reached by a link
-        if place.is_relative_to(base):
-            return place.relative_to(base).as_posix()
+        if absolute.is_relative_to(base):
+            return absolute.relative_to(base).as_posix()
     return Path(os.path.relpath(image.resolve(), root.resolve())).as_posix()
 
 

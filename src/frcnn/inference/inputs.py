@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from frcnn.data.images import NOT_A_PHOTO, UNREADABLE, image_size, images_among, open_safely, to_rgb, turn_upright
-from frcnn.files import expanded
+from frcnn.files import expand_home
 from frcnn.messages import plural
 
 MAX_DOWNLOAD = 100 << 20  # bytes
@@ -70,7 +70,7 @@ def is_one(images: object) -> TypeGuard[ImageLike]:
 
 
 def is_folder(image: object) -> TypeGuard[str | Path]:
-    return isinstance(image, str | Path) and not _is_url(image) and expanded(image).is_dir()
+    return isinstance(image, str | Path) and not _is_url(image) and expand_home(image).is_dir()
 
 
 def list_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike]:
@@ -80,12 +80,12 @@ def list_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike]:
     Raises:
         ValueError: a folder without images.
     """
-    several: Iterable[Any] = [images]
+    several: Iterable[Any] = [images]  # also a mapping, whose keys would be taken for images
     if isinstance(images, Iterable) and not isinstance(images, Mapping) and not is_one(images):
         several = images
     for image in several:
         if is_folder(image):
-            files = sorted(images_among(expanded(image).iterdir()), key=_natural)
+            files = sorted(images_among(expand_home(image).iterdir()), key=_natural)
             if not files:
                 raise ValueError(f"{image}: the folder has no image; its subfolders are not searched")
             yield from files
@@ -118,7 +118,7 @@ def open_input(image: ImageLike, *, channels: str = "rgb", allow_urls: bool = Fa
         if not _is_url(image):
             if set("*?") & set(str(image)) and not Path(image).exists():
                 raise ValueError(f"{image}: a pattern is not an image; pass glob.glob({str(image)!r}), or the folder")
-            return InputImage(expanded(image), str(image))
+            return InputImage(expand_home(image), str(image))
         if not allow_urls:
             raise ValueError(f"{image}: frcnn downloads images only if asked to; pass allow_urls=True")
         return _in_memory(_decode(_download(str(image)), str(image)), str(image))

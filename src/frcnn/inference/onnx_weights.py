@@ -1,6 +1,8 @@
-"""The weights of an ONNX file are finite numbers. ONNX Runtime does not tell, and the package onnx may be missing.
+"""Find infinite and NaN weights in an ONNX file. ONNX Runtime does not report them, and the package onnx may not be
+installed.
 
-Of the file's form (protobuf: a tree of numbered fields), only what leads to tensors is read. Field numbers are those of
+The file is a tree of numbered fields (protobuf). Only those that lead to the data of float tensors are read, as
+`frcnn export` writes them: `raw_data`, or one packed field. Their numbers are those of
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
@@ -10,58 +12,79 @@ from pathlib import Path
 
 import numpy as np
 
-_GRAPH_OF_MODEL, _NODE, _INITIALIZER, _ATTRIBUTE, _TENSOR_OF_ATTRIBUTE, _GRAPH_OF_ATTRIBUTE = 7, 1, 5, 5, 5, 6
-_TYPE, _FLOATS, _NAME, _RAW, _DOUBLES = 2, 4, 8, 9, 10
-_FLOAT_TYPES: dict[int, np.dtype] = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8"), 16: np.dtype("<u2")}
-"""TensorProto.DataType -> NumPy's; bfloat16 as the upper half of a float32."""
+_MODEL_GRAPH = 7
+_GRAPH_NODE = 1
+_GRAPH_INITIALIZER = 5
+_NODE_ATTRIBUTE = 5
+_ATTRIBUTE_TENSOR = 5
+_ATTRIBUTE_GRAPH = 6
+_TENSOR_TYPE = 2
+_TENSOR_NAME = 8
+_TENSOR_DATA = (9, 4, 10)
+"""raw_data, float_data, double_data."""
+_FLOAT_TYPES: dict[int, np.dtype] = {
+    1: np.dtype("<f4"),
+    10: np.dtype("<f2"),
+    11: np.dtype("<f8"),
+    16: np.dtype("<u2"),
+}
+"""TensorProto.DataType -> NumPy's; NumPy has no bfloat16 (16)."""
 _BFLOAT16 = 16
-_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
+_VARINT, _FIXED_64, _LENGTH_DELIMITED, _FIXED_32 = 0, 1, 2, 5
+"""Wire types."""
 
 _Field = tuple[int, int | memoryview]
 
 
-def not_finite(path: Path) -> str | None:
-    """The name of a tensor with infinite or NaN values; None: there is none, or the file cannot be read. Single values
-    may be infinite, as bounds."""
+def are_finite(values: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite. A single value may be infinite: it is a bound."""
+    return bool((np.isfinite(values) if values.size > 1 else ~np.isnan(values)).all())
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """bfloat16 numbers, given as uint16, as float32: a bfloat16 is the upper half of a float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def non_finite_tensor(path: Path) -> str | None:
+    """The name of a tensor that is not finite; None: there is none, or the file is damaged."""
     with path.open("rb") as file:
-        if not path.stat().st_size:
+        if not path.stat().st_size:  # mmap refuses an empty file
             return None
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
             try:
-                return next(_not_finite(view), None)
-            except (IndexError, ValueError):  # damaged: the runtime says how
+                return next(_non_finite(view), None)
+            except (IndexError, ValueError):  # damaged: the runtime reports it
                 return None
 
 
-def _not_finite(model: memoryview) -> Iterator[str]:
-    graphs = list(_parts(model, _GRAPH_OF_MODEL))
+def _non_finite(model: memoryview) -> Iterator[str]:
+    graphs = list(_submessages(model, _MODEL_GRAPH))
     while graphs:
         graph = graphs.pop()
-        tensors = list(_parts(graph, _INITIALIZER))
-        for node in _parts(graph, _NODE):
-            for attribute in _parts(node, _ATTRIBUTE):
-                tensors += _parts(attribute, _TENSOR_OF_ATTRIBUTE)
-                graphs += _parts(attribute, _GRAPH_OF_ATTRIBUTE)
-        yield from filter(None, map(_name_if_not_finite, tensors))
+        tensors = list(_submessages(graph, _GRAPH_INITIALIZER))
+        for node in _submessages(graph, _GRAPH_NODE):
+            for attribute in _submessages(node, _NODE_ATTRIBUTE):
+                tensors += _submessages(attribute, _ATTRIBUTE_TENSOR)
+                graphs += _submessages(attribute, _ATTRIBUTE_GRAPH)
+        yield from filter(None, map(_name_if_non_finite, tensors))
 
 
-def _name_if_not_finite(tensor: memoryview) -> str | None:
+def _name_if_non_finite(tensor: memoryview) -> str | None:
     fields = dict(_fields(tensor))
-    kind = fields.get(_TYPE)
-    dtype = _FLOAT_TYPES.get(kind) if isinstance(kind, int) else None
-    data = next((fields[each] for each in (_RAW, _FLOATS, _DOUBLES) if each in fields), b"")
+    data_type = fields.get(_TENSOR_TYPE)
+    dtype = _FLOAT_TYPES.get(data_type) if isinstance(data_type, int) else None
+    data = next((fields[each] for each in _TENSOR_DATA if each in fields), b"")
     if dtype is None or isinstance(data, int) or len(data) % dtype.itemsize:
         return None
     values = np.frombuffer(data, dtype)
-    if kind == _BFLOAT16:
-        values = (values.astype(np.uint32) << 16).view(np.float32)
-    if (np.isfinite(values) if len(values) > 1 else ~np.isnan(values)).all():
+    if are_finite(from_bfloat16(values) if data_type == _BFLOAT16 else values):
         return None
-    name = fields.get(_NAME, b"")
-    return "a tensor" if isinstance(name, int) else bytes(name).decode(errors="replace")
+    name = fields.get(_TENSOR_NAME, b"")
+    return "a tensor" if isinstance(name, int) else bytes(name).decode(errors="reoffset")
 
 
-def _parts(message: memoryview, number: int) -> Iterator[memoryview]:
+def _submessages(message: memoryview, number: int) -> Iterator[memoryview]:
     """The fields of this number that hold bytes."""
     for field, value in _fields(message):
         if field == number and isinstance(value, memoryview):
@@ -74,33 +97,33 @@ def _fields(message: memoryview) -> Iterator[_Field]:
     Raises:
         IndexError, ValueError: the message is damaged.
     """
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        number, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            value, place = _varint(message, place)
+    offset = 0
+    while offset < len(message):
+        key, offset = _varint(message, offset)
+        number, wire_type = key >> 3, key & 7
+        if wire_type == _VARINT:
+            value, offset = _varint(message, offset)
             yield number, value
             continue
-        if kind == _BYTES:
-            length, place = _varint(message, place)
-        elif kind in (_FIXED_32, _FIXED_64):
-            length = 4 if kind == _FIXED_32 else 8
+        if wire_type == _LENGTH_DELIMITED:
+            length, offset = _varint(message, offset)
+        elif wire_type in (_FIXED_32, _FIXED_64):
+            length = 4 if wire_type == _FIXED_32 else 8
         else:
-            raise ValueError(f"wire type {kind}")
-        if place + length > len(message):
+            raise ValueError(f"wire type {wire_type}")
+        if offset + length > len(message):
             raise ValueError("a field is longer than its message")
-        yield number, message[place : place + length]
-        place += length
+        yield number, message[offset : offset + length]
+        offset += length
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number of a variable length, 7 bits a byte, and the place after it."""
+def _varint(message: memoryview, offset: int) -> tuple[int, int]:
+    """A number of a variable length, 7 bits a byte, and the offset after it."""
     value = 0
     for shift in range(0, 70, 7):
-        byte = message[place]
-        place += 1
+        byte = message[offset]
+        offset += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, place
+            return value, offset
     raise ValueError("a number of more than 10 bytes")

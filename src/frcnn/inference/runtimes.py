@@ -18,8 +18,9 @@ import numpy as np
 from frcnn.data.tiles import MIN_TILE
 from frcnn.data.transforms import PaddedBatch
 from frcnn.files import require_classes, require_format
-from frcnn.inference.onnx_weights import not_finite
+from frcnn.inference.onnx_weights import are_finite, from_bfloat16, non_finite_tensor
 from frcnn.inference.results import Detections, to_detections
+from frcnn.json_text import load_json
 from frcnn.messages import short
 from frcnn.resizing import Resizing
 from frcnn.types import DetectionTensors
@@ -289,8 +290,8 @@ class _Metadata:
 
     def results(self) -> ResultRules:
         try:
-            rules = ResultRules(**json.loads(self.text("results")))
-        except (ValueError, TypeError, RecursionError) as error:
+            rules = ResultRules(**load_json(self.text("results")))
+        except (ValueError, TypeError) as error:
             raise self.damaged(f"its results cannot be read ({error})") from None
         fractions = (rules.nms_threshold, rules.score_threshold, rules.ap_iou, rules.predict_threshold)
         if not (
@@ -413,7 +414,7 @@ def _onnx_runtime(path: Path) -> tuple[dict[str, str], Run]:
 
     onnxruntime.disable_telemetry_events()  # those that Windows collects; `frcnn/__init__.py` stops all others
     onnxruntime.set_default_logger_severity(3)  # errors alone
-    _require_finite(not_finite(path), path)
+    _require_finite(non_finite_tensor(path), path)
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # whose classes differ between versions
@@ -454,8 +455,8 @@ def _openvino(path: Path) -> tuple[dict[str, str], Run]:
     core = openvino_core()
     try:
         model = core.read_model(path)
+        _require_finite(_non_finite_constant(model), path)
         # OpenVINO keeps the metadata of the ONNX file here.
-        _require_finite(_not_finite(model), path)
         metadata = dict(model.get_rt_info("framework").value) if model.has_rt_info("framework") else {}
         # By default, OpenVINO computes float32 files in bfloat16 on CPUs that have it. Told to use bfloat16, it also
         # does so on CPUs without it: AlexNet took thirty times as long, EfficientNet-Lite0 ten times.
@@ -474,32 +475,31 @@ def _openvino(path: Path) -> tuple[dict[str, str], Run]:
     return metadata, run
 
 
-def _not_finite(model: Model) -> str | None:
-    """The name of a tensor with infinite or NaN values; None: there is none. Single values may be infinite, as
-    bounds."""
+def _non_finite_constant(model: Model) -> str | None:
+    """The name of a constant that is not finite; None: there is none."""
     for constant in model.get_ops():
         if constant.get_type_name() == "Constant" and constant.get_element_type().is_real():
             values: np.ndarray = constant.data
-            if constant.get_element_type().to_string() == "bf16":  # NumPy sees two bytes
-                values = (values.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-            if not (np.isfinite(values) if values.size > 1 else ~np.isnan(values)).all():
+            is_bfloat16 = constant.get_element_type().to_string() == "bf16"
+            if not are_finite(from_bfloat16(values.view(np.uint16)) if is_bfloat16 else values):
                 return str(constant.get_friendly_name())
     return None
 
 
-def _require_finite(wrong: str | None, path: Path) -> None:
-    """
+def _require_finite(tensor: str | None, path: Path) -> None:
+    """Raise an error if a tensor is not finite.
+
     Args:
-        wrong: the name of a tensor that is not finite.
+        tensor: its name; None: all are finite.
     """
-    if wrong is not None:
-        raise ValueError(f"{path}: damaged, {wrong} has infinite or NaN values; export it again")
+    if tensor is not None:
+        raise ValueError(f"{path}: damaged, {tensor} has infinite or NaN values; export it again")
 
 
 def _is_finite(value: object) -> bool:
     import torch
 
-    return not isinstance(value, torch.Tensor) or value.numel() < 2 or bool(value.isfinite().all())
+    return not isinstance(value, torch.Tensor) or are_finite(value.detach().float().numpy())
 
 
 def _torch_export(path: Path) -> tuple[dict[str, str], Run]:
@@ -526,7 +526,11 @@ def _torch_export(path: Path) -> tuple[dict[str, str], Run]:
         outputs = model(*(torch.from_numpy(inputs[name]) for name in INPUTS))
         return {name: output.numpy() for name, output in zip(OUTPUTS + RAW_OUTPUTS, outputs, strict=False)}
 
-    return json.loads(files[DESCRIPTION_FILE] or "{}"), run
+    try:
+        metadata = load_json(files[DESCRIPTION_FILE] or "{}")
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged, its {DESCRIPTION_FILE} cannot be read ({error}); export it again") from None
+    return metadata if isinstance(metadata, dict) else {}, run
 
 
 _RUNTIMES: dict[str, Callable[[Path], tuple[dict[str, str], Run]]] = {

@@ -69,11 +69,12 @@ def _metrics_of(run_dir: Path) -> dict[str, Any]:
     file = run_dir / EVALUATION_FILE
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is none; `frcnn evaluate {run_dir}` writes it")
-    return _read(file, f"`frcnn evaluate {run_dir}` writes it again")
+    return _read_object(file, f"`frcnn evaluate {run_dir}` writes it again")
 
 
-def _read(file: Path, remedy: str) -> dict[str, Any]:
-    """
+def _read_object(file: Path, remedy: str) -> dict[str, Any]:
+    """Read a file with a JSON object.
+
     Raises:
         ValueError: the file is damaged.
     """
@@ -82,7 +83,7 @@ def _read(file: Path, remedy: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{file}: damaged ({error}); {remedy}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{file}: damaged, it holds no mapping; {remedy}")
+        raise ValueError(f"{file}: damaged, it must hold a JSON object; {remedy}")
     return content
 
 
@@ -100,7 +101,7 @@ def _of_run(run_dir: Path) -> dict[str, Any]:
             if value != defaults.get(setting) and setting not in _PRIVATE
         ]
     if (run_dir / PLAN_FILE).is_file():
-        content["plan"] = (run_dir / PLAN_FILE).read_text(encoding="utf-8", errors="replace")
+        content["plan"] = (run_dir / PLAN_FILE).read_text(encoding="utf-8", errors="replace")  # it is only shown
     if (run_dir / CURVES_FILE).is_file():
         content["curves"] = (run_dir / CURVES_FILE).read_bytes()
     if (run_dir / DATA_REPORT_FILE).is_file():
@@ -109,9 +110,9 @@ def _of_run(run_dir: Path) -> dict[str, Any]:
 
 
 def _findings(file: Path) -> list[str]:
-    """What training found in the data."""
-    remedy = "it is only shown in the report, so it may be deleted"
-    counts = _read(file, remedy).get("counts")
+    """The problems of the data, as training counted them."""
+    remedy = "delete it; only the report uses it"
+    counts = _read_object(file, remedy).get("counts")
     try:
         return [f"{each['kind']} ({each['level']}): {plural(each['count'], 'case')}" for each in counts or ()]
     except (KeyError, TypeError) as error:

@@ -14,9 +14,9 @@ from frcnn.data.formats import WRITABLE, map_files
 from frcnn.data.images import image_size, read_bytes
 from frcnn.data.problems import object_place
 from frcnn.data.records import Record, keep_objects
-from frcnn.data.tree import outside
+from frcnn.data.tree import images_outside
 from frcnn.files import as_path, atomic_dir
-from frcnn.messages import one_line
+from frcnn.messages import one_line, plural
 
 WITH_IGNORE = frozenset({"pascal_voc", "coco", "csv"})
 """Formats that can mark an object as ignored."""
@@ -53,7 +53,7 @@ def convert(
         split: fractions for train, val and test, e.g. (0.8, 0.1, 0.1), if the folder has no splits.
         format: of `data`, e.g. "yolo"; None: auto-detected.
         link: make symbolic links to the images instead of copies.
-        follow_links: also write images outside of `data` that its annotations or links lead to. They may be private.
+        follow_links: also write images outside of `data` that an annotation or a link points to; they may be private.
         settings: other settings by name, e.g. {"data.split_seed": 1}.
         on_image: called with the number of images that are done, and with their total.
 
@@ -102,13 +102,13 @@ def require_inside(folder: Path, splits: Mapping[str, Sequence[Record]]) -> None
     Raises:
         ValueError: an image is outside of the folder.
     """
-    found = outside(folder, (record.image for records in splits.values() for record in records))
+    found = images_outside(folder, (record.image for records in splits.values() for record in records))
     if found:
         shown = one_line(", ".join(found[:3])) + (", ..." if len(found) > 3 else "")
-        where = "1 image is" if len(found) == 1 else f"{len(found)} images are"
+        where = plural(len(found), "image is", "images are")
         raise ValueError(
-            f"{folder}: {where} outside of this folder, because an annotation or a link leads there: {shown}; "
-            f"--follow-links (follow_links=True) copies them"
+            f"{folder}: {where} outside of this folder, because an annotation or a link points there: {shown}; "
+            f"--follow-links (follow_links=True) includes them"
         )
 
 

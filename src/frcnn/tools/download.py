@@ -27,8 +27,8 @@ _TIMEOUT = 30.0  # seconds without a byte
 _TRIES = 4  # in a row, of one address, that bring less than _PROGRESS
 _PROGRESS = 1 << 16  # bytes
 _CHUNK = 1 << 20
-MAX_UNPACKED = 20
-"""An archive may become so many times as large (small ones count as 1 MB)."""
+MAX_EXPANSION = 20
+"""Largest ratio of the unpacked size to the size of the archive. Archives under 1 MB count as 1 MB."""
 
 
 class Archive(NamedTuple):
@@ -226,33 +226,33 @@ def unpack(archive: Path, folder: Path) -> None:
         if _is_tar(archive):
             with tarfile.open(archive, "r:") as tar:
                 members = tar.getmembers()
-                _check_size(archive, sum(member.size for member in members))
+                _require_bounded(archive, sum(member.size for member in members))
                 for member in members:
                     if not member.isreg() and not member.isdir():
                         raise tarfile.FilterError(f"{short(member.name)} is a link or a device")
                 tar.extractall(folder, members, filter="data")
         else:
             with zipfile.ZipFile(archive) as content:
-                _check_size(archive, sum(member.file_size for member in content.infolist()))
+                _require_bounded(archive, sum(member.file_size for member in content.infolist()))
                 content.extractall(folder)  # makes no links, and drops ".." and drives from names
     except tarfile.FilterError as error:
         raise ValueError(f"{archive}: not unpacked, since it could write outside its folder ({error})") from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: the archive names a wrong offset
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a damaged zip has a negative offset
             raise
         raise ValueError(f"{archive}: damaged ({error}); delete it and try again") from None
 
 
-def _check_size(archive: Path, size: int) -> None:
-    """Photos hardly shrink in an archive. What grows far more is meant to fill the disk.
+def _require_bounded(archive: Path, size: int) -> None:
+    """Refuse an archive that would fill the disk. Photos hardly shrink in an archive.
 
     Args:
         size: in bytes when unpacked. No more is written, since tarfile and zipfile stop at the size they are told.
     """
-    limit = MAX_UNPACKED * max(archive.stat().st_size, 1 << 20)
+    limit = MAX_EXPANSION * max(archive.stat().st_size, 1 << 20)
     if size > limit:
         raise ValueError(
-            f"{archive}: not unpacked, since it would become {size >> 20:,} MB, more than {MAX_UNPACKED} times its "
+            f"{archive}: not unpacked, since it would become {size >> 20:,} MB, more than {MAX_EXPANSION} times its "
             f"size; get it from another source"
         )
 

@@ -108,6 +108,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # of zipfile, pickle, struct, torch, ...
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path}: damaged, or not a checkpoint ({reason}); delete it to start again") from None

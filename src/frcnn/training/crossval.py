@@ -169,7 +169,8 @@ def crossval(
     local = {} if file is None else local_settings(file)
     merged = make_config(base_model=base_model, recipe=recipe, file=file, overrides=local | overrides)
     seeds = tuple(seeds) if seeds is not None else (merged.train.seed,)
-    data_name = merged.data.name or as_path(data, "data").resolve().name
+    data = as_path(data, "data")
+    data_name = merged.data.name or data.resolve().name
     asked = {"data": data_name, "folds": folds, "data.split_seed": merged.data.split_seed}
     given = {"base_model": base_model, "recipe": recipe, "weights": weights, "config": config}
     asked |= {name: str(value) for name, value in given.items() if value is not None} | overrides

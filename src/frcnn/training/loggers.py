@@ -98,6 +98,9 @@ def check_logger(name: str) -> None:
         _summary_writer()
 
 
+_WITHOUT_CURVES = "delete the file to continue without its curves"
+
+
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl.
 
@@ -108,9 +111,12 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     try:
         lines = [load_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
-        raise ValueError(f"{file}: damaged ({error}); delete it to go on without the curves") from None
-    if not all(isinstance(line, dict) and isinstance(line.get("seconds", 0), int | float) for line in lines):
-        raise ValueError(f"{file}: damaged, a line is no mapping with numbers; delete it to go on without the curves")
+        raise ValueError(f"{file}: damaged ({error}); {_WITHOUT_CURVES}") from None
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, dict) or not isinstance(line.get("seconds", 0), int | float):
+            raise ValueError(
+                f"{file}: damaged, line {number} must be a JSON object whose `seconds` is a number; {_WITHOUT_CURVES}"
+            )
     return lines
 
 

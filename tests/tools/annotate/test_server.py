@@ -36,7 +36,7 @@ from frcnn.config import DataSettings
 from frcnn.inference.results import Detections
 from frcnn.tools.annotate.connections import MAX_CONNECTIONS
 from frcnn.tools.annotate.editing import Editor
-from frcnn.tools.annotate.private import digest_of, opened, private_folder, token_of
+from frcnn.tools.annotate.private import folder_key, open_page, page_token, private_folder
 
 
 class Client:
@@ -313,35 +313,34 @@ def test_an_open_page_saves_after_a_restart(photos: Path) -> None:
 def test_the_token_is_only_for_this_user(photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    assert token_of(photos) == token_of(photos) != token_of(tmp_path / "tmp")
+    assert page_token(photos) == page_token(photos) != page_token(tmp_path / "tmp")
     (folder,) = (tmp_path / "tmp").iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o755)
     with pytest.raises(OSError, match=f"{folder}: must be a folder that only you can open"):
-        token_of(photos)
+        page_token(photos)
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="only you can open"):
-        token_of(photos)
+        page_token(photos)
 
 
-def test_the_browser_gets_the_token_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_browser_gets_the_token_in_a_file(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The arguments of a program can be seen by every user."""
     arguments: list[str] = []
     monkeypatch.setattr(webbrowser, "open", arguments.append)
-    with opened("http://127.0.0.1:8000/?token=secret"):
-        page = Path(urlsplit(arguments[0]).path)
-        assert 'url=http://127.0.0.1:8000/?token=secret"' in page.read_text()
-        assert page.parent.stat().st_mode & 0o777 == 0o700
+    open_page("http://127.0.0.1:8000/?token=secret", photos)
+    page = Path(urlsplit(arguments[0]).path)
+    assert 'url=http://127.0.0.1:8000/?token=secret"' in page.read_text()
+    assert page.parent.stat().st_mode & 0o777 == 0o700
     assert "secret" not in arguments[0]
-    assert not page.exists()
 
 
 def test_a_lock_that_another_program_holds(photos: Path, monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
-    monkeypatch.setattr("frcnn.tools.annotate.editing._PATIENCE", 0.2)
+    monkeypatch.setattr("frcnn.tools.annotate.editing._LOCK_TIMEOUT", 0.2)
     client = Client(serve(photos))
     version = client.json(client.of("annotations", 0))["version"]
-    lock = private_folder() / f"{digest_of(photos)}.lock"
+    lock = private_folder() / f"{folder_key(photos)}.lock"
     with FileLock(lock):
         status, answer = client.put(0, {"version": version, "objects": [BOX]})
     assert (status, str(lock) in answer["error"]) == (422, True)
@@ -355,7 +354,7 @@ def test_hosts(photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
     monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
     for host, warns in (("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)):
         assert main(["annotate", str(photos), "--port", "0", "--host", host]) == 0
-        assert ("everybody in your network" in capsys.readouterr().out) == warns
+        assert ("anyone who can reach this computer" in capsys.readouterr().out) == warns
 
 
 def test_a_user_without_a_name_can_edit(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

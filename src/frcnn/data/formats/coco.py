@@ -541,7 +541,7 @@ def _annotation(one: _Raw, opened: _Opened) -> Annotation:
 
 
 def _to_coco(annotation: Annotation, entry: _Raw, categories: Sequence[_Raw], opened: _Opened, used: set[_Key]) -> _Raw:
-    one: _Raw = decode_json(annotation.source) if annotation.source else {}
+    one: _Raw = decode_json(annotation.source, dict[str, Any]) if annotation.source else {}
     old = _annotation(one, opened) if annotation.source else None
     if one.get("id") in used or not one:
         one = {"id": _free(used)} | {key: value for key, value in one.items() if key != "id"}

@@ -66,11 +66,12 @@ EMPTY = frozenset({"", "nan", "none", "null", "na", "n/a"})
 """How programs write that there is no number, in lower case."""
 
 
-_FORMULA, _QUOTED = re.compile(r"'*[=+\-@]."), re.compile(r"'+[=+\-@].")
+_FORMULA = re.compile(r"'*[=+\-@].")  # a sign alone is no formula
 
 
 def class_cell(name: str) -> str:
-    """The cell of a class name. A spreadsheet would run one that begins with = + - or @, so it gets an apostrophe."""
+    """The cell of a class name. A spreadsheet would treat one that begins with = + - or @ as a formula, so it gets a
+    leading apostrophe. A name that already has apostrophes before the sign gets one more, so that reading drops one."""
     return f"'{name}" if _FORMULA.match(name) else name
 
 
@@ -92,8 +93,9 @@ class Columns(NamedTuple):
     def values(self, cells: Sequence[str]) -> dict[str, str]:
         """The cells of a line, by our names. A class name loses the apostrophe of `class_cell`."""
         values = {name: cell.strip() for name, cell in zip(self.names, cells, strict=False) if name is not None}
-        if _QUOTED.match(values.get("label", "")):
-            values["label"] = values["label"][1:]
+        label = values.get("label", "")
+        if label.startswith("'") and _FORMULA.match(label):
+            values["label"] = label[1:]
         return values
 
     def object(self, values: Mapping[str, str], scale: tuple[float, float] = (1, 1)) -> Annotation | str | None:

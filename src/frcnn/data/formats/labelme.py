@@ -188,7 +188,7 @@ def _object(shape: dict[str, Any]) -> Annotation | str | None:
 
 def _shape(annotation: Annotation) -> dict[str, Any]:
     new: dict[str, Any] = {"label": "", "points": [], "group_id": None, "shape_type": "rectangle", "flags": {}}
-    shape = decode_json(annotation.source) if annotation.source else new
+    shape = decode_json(annotation.source, dict[str, Any]) if annotation.source else new
     old = _object(shape) if annotation.source else None
     if not isinstance(old, Annotation) or old.box != annotation.box:
         shape |= {"points": [list(annotation.box[:2]), list(annotation.box[2:])], "shape_type": "rectangle"}

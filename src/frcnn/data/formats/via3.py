@@ -81,7 +81,7 @@ def read_csv(file: Path) -> dict[str, list[_Region]]:
             values = decode_json(row["metadata"], dict[str, Any])
             own = regions.setdefault(name, [])
             if numbers:
-                own.append(_region(numbers, values, decode_json(attributes)))
+                own.append(_region(numbers, values, decode_json(attributes, dict[str, Any])))
         except (KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
             raise ValueError(f"{file}: a line is not of VIA 3: {short(row)} ({error})") from None
     return regions

@@ -14,7 +14,7 @@ import yaml
 from frcnn.data.formats.lines import read_lines, read_text
 from frcnn.data.problems import ImageNotFoundError
 from frcnn.data.tree import Tree, split_in
-from frcnn.files import expanded
+from frcnn.files import expand_home
 from frcnn.messages import train_command
 from frcnn.yaml_text import load_yaml
 
@@ -188,7 +188,7 @@ def named_tree(file: Path, description: Description) -> Tree | None:
     """The tree of a data set of this computer that a description names by its path, relative to the description or to
     a folder above it; None: there is none."""
     entries = [entry for listed in description.entries.values() for entry in listed]
-    path = expanded(description.path)
+    path = expand_home(description.path)
     for base in (file.parent, *file.parent.parents):
         places = [Path(os.path.abspath(base / path / entry)) for entry in entries]
         folders = [place if place.is_dir() else place.parent for place in places if place.exists()]

@@ -19,11 +19,11 @@ from frcnn.data.formats.source import ALL, Source
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import duplicate_stems, format_box, object_place
 from frcnn.data.records import Annotation
-from frcnn.tools.annotate.private import digest_of, private_folder
+from frcnn.tools.annotate.private import folder_key, private_folder
 
 _BY_NAME = {"folders", "pascal_voc", "yolo", "labelme"}
 """Formats that find the annotation of an image by the image's name without suffix."""
-_PATIENCE = 10  # seconds that a save waits for another process
+_LOCK_TIMEOUT = 10  # seconds
 _FIXED_CLASSES = {"yolo"}
 """Formats whose list of classes a person writes."""
 SMALLEST = 2
@@ -82,7 +82,7 @@ class Editor:
             )
         self._form = EDITABLE[self.format]
         # Several processes may edit the folder, and a file of a whole split is read, changed and written by each.
-        self._lock = FileLock(private_folder() / f"{digest_of(folder)}.lock", timeout=_PATIENCE)
+        self._lock = FileLock(private_folder() / f"{folder_key(folder)}.lock", timeout=_LOCK_TIMEOUT)
         self._turn = threading.RLock()
         sources = discovery.sources or [Source(ALL, ())]
         images = {
@@ -161,7 +161,7 @@ class Editor:
             raise ValueError(
                 f"{image}: was annotated before; its objects can be removed, but not the annotation itself"
             )
-        with self._alone(), self._turn:
+        with self._locked(), self._turn:  # in this order, so that reads do not wait for another process
             before = self.read(index)
             if before.version != version:
                 raise ConflictError(f"{image}: its annotation was changed elsewhere in the meantime")
@@ -173,14 +173,14 @@ class Editor:
         return annotation
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """Keep other processes from writing to the folder."""
         try:
             self._lock.acquire()
         except Timeout:
             raise OSError(
-                f"{self.folder}: not saved, because another program holds {self._lock.lock_file}; close the other "
-                f"`frcnn annotate` of this folder, or restart the computer"
+                f"{self.folder}: not saved, because another program has held {self._lock.lock_file} for "
+                f"{_LOCK_TIMEOUT:g} s; stop the other `frcnn annotate` of this folder, or that program"
             ) from None
         try:
             yield

@@ -7,13 +7,12 @@ import secrets
 import stat
 import tempfile
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from frcnn.files import write_text
 
-_LENGTH = 16  # bytes of a token
+_TOKEN_BYTES = 16
 
 
 def private_folder() -> Path:
@@ -34,30 +33,27 @@ def private_folder() -> Path:
     return folder
 
 
-def digest_of(folder: Path) -> str:
-    """A name for the files of a data folder."""
+def folder_key(folder: Path) -> str:
+    """The beginning of the names of this data folder's lock, token and page."""
     return hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-@contextmanager
-def opened(address: str) -> Iterator[None]:
-    """Open an address in the browser, until the block ends. The browser gets a file that leads there, because every
-    user of the computer sees the arguments of its programs, and the address has the token."""
-    with tempfile.TemporaryDirectory(dir=private_folder()) as folder:
-        page = Path(folder) / "annotate.html"
-        page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={html.escape(address)}">')
-        webbrowser.open(page.as_uri())
-        yield
+def open_page(address: str, folder: Path) -> None:
+    """Open the page of a data folder in the browser. The browser gets a private file that leads to the address, because
+    every user of the computer can see the arguments of programs, and the address has the token."""
+    file = private_folder() / f"{folder_key(folder)}.html"
+    write_text(file, f'<!doctype html><meta http-equiv="refresh" content="0; url={html.escape(address)}">\n')
+    webbrowser.open(file.as_uri())
 
 
-def token_of(folder: Path) -> str:
-    """The token of a data folder's page. It is the same when the server is started again, so that a page that is still
-    open can save."""
-    file = private_folder() / f"{digest_of(folder)}.token"
-    token = ""
+def page_token(folder: Path) -> str:
+    """The token of a data folder's page. It stays the same when the server is started again, so that a page that is
+    still open can save. An empty or truncated file gets a new token."""
+    file = private_folder() / f"{folder_key(folder)}.token"
+    new = secrets.token_urlsafe(_TOKEN_BYTES)
     with suppress(OSError, UnicodeDecodeError):
-        token = file.read_text(encoding="ascii")
-    if len(token) != len(secrets.token_urlsafe(_LENGTH)):
-        token = secrets.token_urlsafe(_LENGTH)
-        write_text(file, token)
-    return token
+        stored = file.read_text(encoding="ascii")
+        if len(stored) == len(new):
+            return stored
+    write_text(file, new)
+    return new

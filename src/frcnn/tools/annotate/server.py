@@ -36,7 +36,7 @@ from frcnn.json_text import decode_json
 from frcnn.tools.annotate.assistant import Assistant
 from frcnn.tools.annotate.connections import BoundedProtocol
 from frcnn.tools.annotate.editing import SMALLEST, ConflictError, Editor, ImageAnnotations
-from frcnn.tools.annotate.private import token_of
+from frcnn.tools.annotate.private import page_token
 from frcnn.tools.annotate.review import Decision, Review
 from frcnn.tools.convert import WITH_IGNORE
 
@@ -111,7 +111,7 @@ def serve(
                 f"{host}:{port}: cannot listen there ({error.strerror}); --port 0 takes a free port"
             ) from None
         listening.listen()
-        token = token_of(editor.folder)
+        token = page_token(editor.folder)
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         on_ready(f"http://{shown}:{listening.getsockname()[1]}/?token={token}")
         config = uvicorn.Config(
@@ -127,7 +127,7 @@ def serve(
 
 def make_app(editor: Editor, assistant: Assistant, token: str, review: Review | None = None) -> Starlette:
     """The server as an ASGI application."""
-    session = _session(editor, token, review)
+    session = _page_id(editor, token, review)
     views = _Views(editor, assistant, review)
     of_session = [
         Route("/", views.page),
@@ -155,9 +155,9 @@ def make_app(editor: Editor, assistant: Assistant, token: str, review: Review | 
     return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
 
 
-def _session(editor: Editor, token: str, review: Review | None) -> str:
-    """A name for these images and suspects in this order. It stays if the server is started again with the same, so an
-    open page can save; it changes with an image, because the browser keeps images."""
+def _page_id(editor: Editor, token: str, review: Review | None) -> str:
+    """An identifier of the folder, its images and suspects, in this order. It survives a restart, so an open page can
+    still save. It changes when an image file changes, so the browser does not show an old picture."""
     images = [(str(image), image.stat().st_mtime_ns if image.is_file() else 0) for _, image in editor.images]
     suspects = [] if review is None else [suspect.key for _, suspect in review.suspects]
     content = json.dumps([token, str(editor.folder.resolve()), images, suspects])

@@ -28,7 +28,7 @@ def fix(check: CheckReport, out: Path, *, follow_links: bool = False) -> Fixed:
     not changed. The copy has the format of the original, or COCO's if frcnn cannot write that.
 
     Args:
-        follow_links: also copy images outside of the folder that its annotations or links lead to.
+        follow_links: also copy images outside of the folder that an annotation or a link points to.
 
     Raises:
         ValueError: an image is outside of the folder, without `follow_links`.
