@@ -86,7 +86,7 @@ def report(rows: dict[str, Row], cases: int, seed: int, seconds: float) -> str:
         "",
         f"{total - failed:,} of {total:,} cases passed. A case is a real file with one to four changes. It passes if "
         "reading it ends within 10 s and 2 GB, in a result or in an error that names the file.",
-        f"`python tests/fuzz/run.py --cases {cases} --seed {seed}` (`make fuzz`) wrote this in {seconds / 60:.0f} minutes.",
+        f"`python tests/fuzz/run.py --cases {cases} --seed {seed}` (`make fuzz`) wrote this in {seconds / 60:.0f} min.",
         "",
         f"Slowest case: {max(row.seconds for row in rows.values()):.1f} s. Most memory: "
         f"{max(row.megabytes for row in rows.values()):.0f} MB.",
