@@ -2,7 +2,7 @@
 
     python tests/fuzz/run.py [--cases 100] [--seed 0] [--kinds NAME ...]
 
-Each kind of file has a process of its own, so that a crash is a finding too. A case is a real file with one to four
+The cases run in a second process, so that a crash is a finding too. A case is a real file with one to four
 changes. It passes if reading it ends within 10 s and 2 GB, in a result or in a clear error: a ValueError or an OSError
 that names the file, of at most 40 lines. The same seed gives the same cases.
 """
@@ -66,12 +66,13 @@ def main() -> None:
     options = parser.parse_args()
     rows: dict[str, Row] = {}
     start = time.monotonic()
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     for name in options.kinds:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            try:
-                rows[name] = pool.submit(try_kind, name, options.cases, options.seed).result()
-            except BrokenProcessPool:
-                rows[name] = Row(0, 0, ["the process crashed"] * options.cases, 0, 0)
+        try:
+            rows[name] = pool.submit(try_kind, name, options.cases, options.seed).result()
+        except BrokenProcessPool:
+            rows[name] = Row(0, 0, ["the process crashed"] * options.cases, 0, 0)
+            pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         print(name, rows[name], flush=True)
     if options.kinds == list(KINDS):
         REPORT.write_text(report(rows, options.cases, options.seed, time.monotonic() - start), encoding="utf-8")
