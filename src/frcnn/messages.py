@@ -26,7 +26,7 @@ def clipped(text: str) -> str:
 
 def one_line(text: object) -> str:
     """The text with its line breaks escaped. A file name with a line break could otherwise imitate frcnn's output."""
-    return str(text).replace("\n", "\\n")
+    return str(text).replace("\n", "\\n").replace("\r", "\\r")
 
 
 def duration(seconds: float) -> str:

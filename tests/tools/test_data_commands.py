@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -57,7 +58,7 @@ def test_images_outside_of_the_folder_are_copied_only_on_demand(
             table.write_text(table.read_text().replace(f"images/{image.name}", name))
 
     assert main(["check", str(data)]) == 0
-    assert f"image outside the folder ({7 if how == 'folder' else 1}" in capsys.readouterr().out
+    assert "image outside the folder (1)" in capsys.readouterr().out
     for command in (["convert", str(data), str(tmp_path / "out"), "--to", "coco"], ["check", str(data), "--fix"]):
         command += [str(tmp_path / "fixed")] if command[-1] == "--fix" else []
         assert main(command) == 2
@@ -70,6 +71,26 @@ def test_images_outside_of_the_folder_are_copied_only_on_demand(
         capsys.readouterr()
     for copy in ("out", "fixed"):
         assert len([path for path in (tmp_path / copy).rglob("*.png") if not path.is_symlink()]) == 7
+
+
+@pytest.mark.parametrize("inside", ["images", "photos.zip"])
+def test_a_link_out_of_the_folder_is_reported_once(
+    inside: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also if a split is drawn; also if the link is to an archive."""
+    data = without_sets(tmp_path)
+    table = data / "train.csv"
+    if inside == "photos.zip":
+        shutil.make_archive(str(data / "photos"), "zip", data, "images")
+        shutil.rmtree(data / "images")
+        table.write_text(table.read_text().replace("images/", "photos.zip@/images/"))
+    (data / inside).rename(tmp_path / inside)
+    (data / inside).symlink_to(tmp_path / inside)
+    for option in ([], ["--split", "0.5,0.25,0.25"]):
+        assert main(["check", str(data), *option]) == 0
+        assert "image outside the folder (1)" in capsys.readouterr().out
+    assert main(["convert", str(data), str(tmp_path / "out"), "--to", "coco"]) == 2
+    assert "5 images are outside of this folder" in capsys.readouterr().err
 
 
 def test_convert_draws_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

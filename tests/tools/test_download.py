@@ -17,6 +17,7 @@ from tiny import draw_image, write_tiny
 from frcnn.config import DataSettings
 from frcnn.data.dataset import open_dataset, read_annotations
 from frcnn.data.discover import discover
+from frcnn.data.images import read_image
 from frcnn.tools import download as module
 from frcnn.tools.convert import convert_dataset
 from frcnn.tools.download import PUBLIC_SETS, Archive, PublicSet, download, fetch, images_digest, unpack
@@ -302,26 +303,59 @@ def test_a_link_in_a_zip_file_is_not_made(tmp_path: Path) -> None:
     assert not (tmp_path / "in" / "link").is_symlink()
 
 
-@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize("kind", ["one large file", "many folders"])
 def test_an_archive_that_would_fill_the_disk_is_not_unpacked(tmp_path: Path, kind: str) -> None:
-    archive = tmp_path / f"a.{kind}"
-    if kind == "zip":
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        if kind == "one large file":
             file.writestr("a.bin", bytes(30 << 20))
-    else:
-        sparse = entry("a.bin")  # a file with a hole, as GNU tar stores it
-        sparse.pax_headers = {
-            "GNU.sparse.major": "0",
-            "GNU.sparse.minor": "1",
-            "GNU.sparse.name": "a.bin",
-            "GNU.sparse.size": str(30 << 20),
-            "GNU.sparse.map": "0,5",
-        }
-        with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as file:
-            file.addfile(sparse, io.BytesIO(b"hello"))
-    with pytest.raises(ValueError, match=rf"a\.{kind}: not unpacked, since it would become 30 MB, more than 20 times"):
+        else:
+            for number in range(20):
+                file.writestr("a/" * 400 + str(number), b"")
+    with pytest.raises(ValueError, match=r"a\.zip: not unpacked, since it would become 3\d MB, more than 20 times"):
         unpack(archive, tmp_path / "in")
     assert not (tmp_path / "in").exists()
+
+
+def test_a_tar_file_with_holes_is_not_unpacked(tmp_path: Path) -> None:
+    sizes = {"a.bin": 1 << 40, "b.bin": -(1 << 40)}  # their sum is small
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, size in sizes.items():
+            sparse = entry(name)
+            sparse.pax_headers = {
+                "GNU.sparse.major": "0",
+                "GNU.sparse.minor": "1",
+                "GNU.sparse.name": name,
+                "GNU.sparse.size": str(size),
+                "GNU.sparse.map": "0,5",
+            }
+            archive.addfile(sparse, io.BytesIO(b"hello"))
+    with pytest.raises(ValueError, match=r"a\.tar: not unpacked, .* a file with holes"):
+        unpack(tmp_path / "a.tar", tmp_path / "in")
+    assert not (tmp_path / "in").exists()
+
+
+@pytest.mark.parametrize(
+    "header", [{"GNU.sparse.size": "abc", "GNU.sparse.map": "0"}, {"mtime": "nan"}, {"mtime": "1e300"}]
+)
+def test_a_tar_file_with_a_wrong_header_is_damaged(tmp_path: Path, header: dict[str, str]) -> None:
+    info = entry("a.txt")
+    info.pax_headers = header
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(b"hello"))
+    with pytest.raises(ValueError, match=r"a\.tar: (damaged|not unpacked)"):
+        unpack(tmp_path / "a.tar", tmp_path / "in")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_unusual_compressions_are_refused(tmp_path: Path, compression: int) -> None:
+    """Python unpacks them in pieces of any size."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", compression) as archive:
+        archive.writestr("a.png", b"x" * 100)
+    with pytest.raises(ValueError, match=r"a\.zip: damaged .* is neither stored nor deflated"):
+        unpack(tmp_path / "a.zip", tmp_path / "in")
+    with pytest.raises(ValueError, match=r"a\.png: .* is neither stored nor deflated"):
+        read_image(tmp_path / "a.zip@" / "a.png")
 
 
 def test_a_compressed_tar_file_is_not_read(tmp_path: Path) -> None:

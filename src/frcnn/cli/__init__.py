@@ -138,7 +138,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at the end
         return 141
     except KeyboardInterrupt as error:
-        print("; ".join(["frcnn: interrupted", *map(str, error.args)]), file=sys.stderr)
+        with suppress(OSError):
+            print("; ".join(["frcnn: interrupted", *map(str, error.args)]), file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]

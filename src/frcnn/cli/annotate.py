@@ -1,7 +1,6 @@
 """`frcnn annotate`: draw boxes in the browser."""
 
 import argparse
-import ipaddress
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -62,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     from frcnn.detector import load
     from frcnn.tools.annotate.assistant import Assistant
     from frcnn.tools.annotate.editing import Editor
-    from frcnn.tools.annotate.private import open_page
+    from frcnn.tools.annotate.private import is_loopback, open_page
     from frcnn.tools.annotate.review import Review
     from frcnn.tools.annotate.server import serve
 
@@ -88,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
         print("\n".join(filter(None, (review.not_shown, review.counts()))))
 
     def on_ready(address: str) -> None:
-        if not _is_loopback(options.host):
+        if not is_loopback(options.host):
             print(
                 f"warning: --host {options.host}: anyone who can reach this computer and has the address can see the "
                 f"images, change annotations and start a training; the connection is not encrypted. Leave out --host, "
@@ -121,13 +120,6 @@ def _host(text: str) -> str:
     if not text.strip():  # the system would listen on every address
         raise argparse.ArgumentTypeError("is empty; name an address, e.g. 127.0.0.1, or 0.0.0.0 for your whole network")
     return text
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _not_shown(folder: Path, shown: set[Path]) -> Iterator[str]:

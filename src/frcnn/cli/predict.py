@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,12 +114,13 @@ def run(options: argparse.Namespace) -> int:
     if options.json is not None:
         write_json(options.json, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     if errors:
-        print(
-            f"frcnn: error: skipped {len(errors)} of {plural(len(images), 'image')}:",
-            *(one_line(error) for error in errors),
-            sep="\n",
-            file=sys.stderr,
-        )
+        with suppress(OSError):  # the exit status still tells
+            print(
+                f"frcnn: error: skipped {len(errors)} of {plural(len(images), 'image')}:",
+                *(one_line(error) for error in errors),
+                sep="\n",
+                file=sys.stderr,
+            )
         return 1
     return 0
 

@@ -20,6 +20,7 @@ from frcnn.yaml_text import load_yaml
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 DEFAULT_BASE_MODEL = "efficientnet_lite0"
+_SHOWN = 20  # problems in one error
 _OTHER_LIBRARIES = {
     "backbone": ["base_model.name"],
     "min_size": ["detector.image.shorter_side"],
@@ -170,7 +171,9 @@ def from_dict(kind: type[AnySettings], values: Any) -> AnySettings:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ValueError("\n".join(_explain(problem) for problem in error.errors())) from None
+        problems = error.errors()
+        more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise ValueError("\n".join([*map(_explain, problems[:_SHOWN]), *more])) from None
 
 
 def _own_base_model(path: Path) -> dict[str, Any]:

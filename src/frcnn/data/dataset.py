@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cache, cached_property
 from pathlib import Path
@@ -245,7 +245,9 @@ def read_annotations(
                 f"{folder}: data.split cannot be drawn, because the data has splits "
                 f"({', '.join(name for name in names if name != ALL)}); leave out data.split, or merge them"
             )
-        train, val, test = _draw(read(names[0] if names else None), settings.split, settings)
+        whole = read(names[0] if names else None)
+        _report_outside(folder, [whole], on_problem)
+        train, val, test = _draw(whole, settings.split, settings)
         return {"train": train[: settings.num_train_images], "val": val, "test": test[: settings.num_test_images]}
     chosen = choose_splits(folder, names, settings)
     is_drawn = settings.val_fraction > 0 and settings.val_split is None
@@ -262,13 +264,19 @@ def read_annotations(
     records |= {split: read(chosen[split]) for split in splits if split not in records}
     if "test" in records:
         records["test"] = records["test"][: settings.num_test_images]
-    for path in images_outside(folder, (image for each in records.values() for image in each.paths)):
-        message = (
-            f"is outside of {folder}; an annotation or a link points to it, so it is used. If you do not want that, "
-            f"remove the entry or the link"
-        )
-        on_problem(Problem(ProblemKind.OUTSIDE_FOLDER, Path(path), message, level="warning"))
+    _report_outside(folder, records.values(), on_problem)
     return {split: records[split] for split in SPLITS if split in records}
+
+
+def _report_outside(folder: Path, parts: Iterable[Records], on_problem: OnProblem) -> None:
+    """Warn about images outside of the folder: once for each folder that they are in."""
+    places = Counter(os.path.dirname(image) for part in parts for image in images_outside(folder, part.paths))
+    for place, count in places.items():
+        message = (
+            f"{plural(count, 'image is', 'images are')} outside of {folder}; annotations or a link point there, so "
+            f"{'it is' if count == 1 else 'they are'} used. If you do not want that, remove the entries or the link"
+        )
+        on_problem(Problem(ProblemKind.OUTSIDE_FOLDER, Path(place), message, level="warning"))
 
 
 def _read(discovery: Discovery, name: str | None, settings: DataSettings) -> tuple[Records, list[Problem]]:

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -425,11 +425,24 @@ def _unzipped(archive: Path, inside: str) -> bytes:
         member = content.getinfo(inside)
     except KeyError:
         raise FileNotFoundError(f"{archive}@/{inside}: the archive has no such file") from None
-    if member.file_size > MAX_MEMBER_BYTES:  # zipfile reads no more than this size, whatever the member really holds
+    require_readable(member)
+    if member.file_size > MAX_MEMBER_BYTES:
         raise TooLargeError(
             f"too large: {member.file_size:,} bytes when unpacked; frcnn reads at most {MAX_MEMBER_BYTES:,}"
         )
-    return content.read(member)
+    with content.open(member) as file:
+        return file.read(member.file_size)  # no more than it says, whatever it holds
+
+
+def require_readable(member: ZipInfo) -> None:
+    """Refuse other compressions than the usual one. Python reads bzip2 and LZMA in pieces of any size, which could fill
+    the memory.
+
+    Raises:
+        BadZipFile: it has another compression.
+    """
+    if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise BadZipFile(f"{member.filename!r} is neither stored nor deflated; pack it again")
 
 
 @lru_cache(maxsize=8)

@@ -246,10 +246,11 @@ def images_outside(root: Path, images: Iterable[Path | str]) -> list[str]:
     folders: dict[str, bool] = {}  # folder -> whether it is inside `root`
     found = []
     for image in map(str, images):
-        folder = os.path.dirname(image)
+        file = image.partition("@/")[0] if ".zip@/" in image else image
+        folder = os.path.dirname(file)
         if folder not in folders:
             folders[folder] = f"{os.path.realpath(folder)}{os.sep}".startswith(real)
-        if not (os.path.realpath(image).startswith(real) if os.path.islink(image) else folders[folder]):
+        if not (os.path.realpath(file).startswith(real) if os.path.islink(file) else folders[folder]):
             found.append(image)
     return found
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeGuard
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import numpy as np
@@ -121,7 +122,8 @@ def open_input(image: ImageLike, *, channels: str = "rgb", allow_urls: bool = Fa
             return InputImage(expand_home(image), str(image))
         if not allow_urls:
             raise ValueError(f"{image}: frcnn downloads images only if asked to; pass allow_urls=True")
-        return _in_memory(_decode(_download(str(image)), str(image)), str(image))
+        suffix = PurePosixPath(urlsplit(str(image)).path).suffix
+        return _in_memory(_decode(_download(str(image)), str(image), suffix), str(image))
     if isinstance(image, bytes):
         return _in_memory(_decode(image, plural(len(image), "byte")))
     if _is_tensor(image):
@@ -149,10 +151,10 @@ def _natural(file: Path) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
-def _decode(content: bytes, name: str) -> Image.Image:
+def _decode(content: bytes, name: str, suffix: str = "") -> Image.Image:
     """The image in a file's bytes."""
     try:
-        with open_safely(BytesIO(content)) as image:
+        with open_safely(BytesIO(content), suffix) as image:
             return to_rgb(turn_upright(image))
     except UNREADABLE as error:
         raise ValueError(f"image ({name}): {NOT_A_PHOTO}, or damaged ({error})") from None

@@ -47,15 +47,22 @@ def from_bfloat16(bits: np.ndarray) -> np.ndarray:
 
 
 def non_finite_tensor(path: Path) -> str | None:
-    """The name of a tensor that is not finite; None: there is none, or the file is damaged."""
+    """The name of a tensor that is not finite; None: there is none.
+
+    Raises:
+        ValueError: the file is damaged, or it is not written as `frcnn export` writes it.
+    """
     with path.open("rb") as file:
         if not path.stat().st_size:  # mmap refuses an empty file
-            return None
+            raise ValueError("it is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
             try:
-                return next(_non_finite(view), None)
-            except (IndexError, ValueError):  # damaged: the runtime reports it
-                return None
+                found = next(_non_finite(view), None)
+            except (IndexError, ValueError) as error:
+                reason = str(error)  # raised below, as a chained error would keep the file open
+            else:
+                return found
+    raise ValueError(reason)
 
 
 def _non_finite(model: memoryview) -> Iterator[str]:
@@ -71,17 +78,25 @@ def _non_finite(model: memoryview) -> Iterator[str]:
 
 
 def _name_if_non_finite(tensor: memoryview) -> str | None:
-    fields = dict(_fields(tensor))
-    data_type = fields.get(_TENSOR_TYPE)
-    dtype = _FLOAT_TYPES.get(data_type) if isinstance(data_type, int) else None
-    data = next((fields[each] for each in _TENSOR_DATA if each in fields), b"")
-    if dtype is None or isinstance(data, int) or len(data) % dtype.itemsize:
+    data_type, name, data = 0, b"a tensor", list[memoryview]()
+    for number, value in _fields(tensor):
+        if number == _TENSOR_TYPE and isinstance(value, int):
+            data_type = value
+        elif number == _TENSOR_NAME and isinstance(value, memoryview):
+            name = bytes(value)
+        elif number in _TENSOR_DATA:
+            if isinstance(value, int):
+                raise ValueError("a tensor has its values in another form")
+            data.append(value)
+    dtype = _FLOAT_TYPES.get(data_type)
+    if dtype is None:
         return None
-    values = np.frombuffer(data, dtype)
+    if len(data) > 1 or any(len(each) % dtype.itemsize for each in data):
+        raise ValueError("a tensor has its values in another form")
+    values = np.frombuffer(data[0] if data else b"", dtype)
     if are_finite(from_bfloat16(values) if data_type == _BFLOAT16 else values):
         return None
-    name = fields.get(_TENSOR_NAME, b"")
-    return "a tensor" if isinstance(name, int) else bytes(name).decode(errors="reoffset")
+    return name.decode(errors="replace")
 
 
 def _submessages(message: memoryview, number: int) -> Iterator[memoryview]:

@@ -414,7 +414,11 @@ def _onnx_runtime(path: Path) -> tuple[dict[str, str], Run]:
 
     onnxruntime.disable_telemetry_events()  # those that Windows collects; `frcnn/__init__.py` stops all others
     onnxruntime.set_default_logger_severity(3)  # errors alone
-    _require_finite(non_finite_tensor(path), path)
+    try:
+        wrong = non_finite_tensor(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged, or not a model that `frcnn export` wrote ({error})") from None
+    _require_finite(wrong, path)
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # whose classes differ between versions
@@ -478,6 +482,8 @@ def _openvino(path: Path) -> tuple[dict[str, str], Run]:
 def _non_finite_constant(model: Model) -> str | None:
     """The name of a constant that is not finite; None: there is none."""
     for constant in model.get_ops():
+        if constant.get_type_name() in ("If", "Loop", "TensorIterator"):  # frcnn exports none; they hide constants
+            return f"an operator {constant.get_type_name()}, which"
         if constant.get_type_name() == "Constant" and constant.get_element_type().is_real():
             values: np.ndarray = constant.data
             is_bfloat16 = constant.get_element_type().to_string() == "bf16"
@@ -499,7 +505,9 @@ def _require_finite(tensor: str | None, path: Path) -> None:
 def _is_finite(value: object) -> bool:
     import torch
 
-    return not isinstance(value, torch.Tensor) or are_finite(value.detach().float().numpy())
+    if not isinstance(value, torch.Tensor):
+        return True
+    return bool((value.isfinite() if value.numel() > 1 else ~value.isnan()).all())
 
 
 def _torch_export(path: Path) -> tuple[dict[str, str], Run]:

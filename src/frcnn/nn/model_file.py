@@ -160,7 +160,7 @@ def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:
     try:
         with safe_open(path, framework="pt") as file:
             settings, classes = _description(file.metadata() or {}, path)
-            model = empty_model(settings, classes)
+            model = _empty_model(settings, classes, path)
             own = model.state_dict()
             _require_shapes({name: file.get_slice(name).get_shape() for name in file.keys()}, own, path)  # noqa: SIM118
             # Copies, because a file that somebody overwrites must not change the model.
@@ -174,6 +174,17 @@ def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:
         model = build_model(settings, classes)  # some layers compute tables that no file holds
     model.load_state_dict(tensors, assign=True)
     return model.to(choose_device(device))
+
+
+def _empty_model(settings: ModelSettings, classes: tuple[str, ...], path: Path) -> FasterRCNN:
+    """
+    Raises:
+        ValueError: no model has these settings; names the file.
+    """
+    try:
+        return empty_model(settings, classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _description(metadata: Mapping[str, str], path: Path) -> tuple[ModelSettings, tuple[str, ...]]:

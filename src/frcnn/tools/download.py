@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from frcnn.config import DataSettings
-from frcnn.data.images import IMAGE_SUFFIXES
+from frcnn.data.images import IMAGE_SUFFIXES, require_readable
 from frcnn.files import atomic_dir
 from frcnn.messages import short
 from frcnn.tools.convert import write_map_files
@@ -29,6 +29,21 @@ _PROGRESS = 1 << 16  # bytes
 _CHUNK = 1 << 20
 MAX_EXPANSION = 20
 """Largest ratio of the unpacked size to the size of the archive. Archives under 1 MB count as 1 MB."""
+
+
+_BLOCK = 4096
+"""Bytes that a file or a folder takes at least."""
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    zlib.error,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    OSError,
+)
+"""What tarfile and zipfile raise for damaged archives."""
 
 
 class Archive(NamedTuple):
@@ -226,32 +241,42 @@ def unpack(archive: Path, folder: Path) -> None:
         if _is_tar(archive):
             with tarfile.open(archive, "r:") as tar:
                 members = tar.getmembers()
-                _require_bounded(archive, sum(member.size for member in members))
                 for member in members:
-                    if not member.isreg() and not member.isdir():
-                        raise tarfile.FilterError(f"{short(member.name)} is a link or a device")
+                    if not member.isdir() and (not member.isreg() or member.issparse()):
+                        raise tarfile.FilterError(f"{short(member.name)} is a link, a device or a file with holes")
+                _require_bounded(archive, [(member.name, member.size) for member in members])
                 tar.extractall(folder, members, filter="data")
         else:
             with zipfile.ZipFile(archive) as content:
-                _require_bounded(archive, sum(member.file_size for member in content.infolist()))
+                for info in content.infolist():
+                    require_readable(info)
+                _require_bounded(archive, [(info.filename, info.file_size) for info in content.infolist()])
                 content.extractall(folder)  # makes no links, and drops ".." and drives from names
+    except _TooLargeError as error:
+        raise ValueError(str(error)) from None
     except tarfile.FilterError as error:
         raise ValueError(f"{archive}: not unpacked, since it could write outside its folder ({error})") from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, OSError) as error:
+    except _DAMAGED as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a damaged zip has a negative offset
             raise
         raise ValueError(f"{archive}: damaged ({error}); delete it and try again") from None
 
 
-def _require_bounded(archive: Path, size: int) -> None:
+class _TooLargeError(Exception):
+    """An archive would fill the disk."""
+
+
+def _require_bounded(archive: Path, members: Sequence[tuple[str, int]]) -> None:
     """Refuse an archive that would fill the disk. Photos hardly shrink in an archive.
 
     Args:
-        size: in bytes when unpacked. No more is written, since tarfile and zipfile stop at the size they are told.
+        members: name, and size in bytes when unpacked. No more is written, since tarfile and zipfile stop at the size
+            they are told. Each file and each folder of its name counts as one block at least.
     """
     limit = MAX_EXPANSION * max(archive.stat().st_size, 1 << 20)
+    size = sum(max(each, 0) + _BLOCK * (1 + name.count("/")) for name, each in members)
     if size > limit:
-        raise ValueError(
+        raise _TooLargeError(
             f"{archive}: not unpacked, since it would become {size >> 20:,} MB, more than {MAX_EXPANSION} times its "
             f"size; get it from another source"
         )

@@ -55,6 +55,7 @@ from frcnn.training.run_dir import (
     DATA_REPORT_FILE,
     EVALUATION_FILE,
     LAST_FILE,
+    METRICS_FILE,
     PLAN_FILE,
     choose_run_dir,
     claimed,
@@ -496,7 +497,8 @@ def _draw_and_export(
     """The curves, and the exported file if the settings ask for one."""
     if not distributed.is_main_process():
         return
-    draw_curves(run_dir)
+    if (run_dir / METRICS_FILE).is_file():
+        draw_curves(run_dir)
     if config.train.export_native:
         from frcnn.export.export import export
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
 
-from frcnn.data.formats.lines import to_numbers, to_size
+from frcnn.data.formats.lines import is_count, to_numbers, to_size
 from frcnn.data.formats.shapes import Box, around_ellipse, around_points, around_rotated, to_corners
 from frcnn.data.formats.source import ALL, Source, find_or_report, readable, split_of_image
 from frcnn.data.formats.xml_files import read_xml, root_tag
@@ -90,7 +90,7 @@ def _frames(root: ElementTree.Element, file: Path, tree: Tree) -> Iterator[_Fram
     tracks: dict[int, list[tuple[ElementTree.Element, str]]] = {}
     for track in root.iterfind("track"):
         for shape in track:
-            if shape.get("outside") != "1" and shape.get("frame", "").isdecimal():
+            if shape.get("outside") != "1" and is_count(shape.get("frame", "")):
                 tracks.setdefault(int(shape.get("frame", "")), []).append((shape, track.get("label", "")))
     for number in sorted(tracks):
         yield _Frame(str(number), "", whole or ALL, size, tracks[number])

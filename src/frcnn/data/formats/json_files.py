@@ -58,4 +58,4 @@ def plain_start(content: bytes) -> bytes:
 def id_of(value: float | str | None) -> float | str | None:
     """An id as other files may write it: "7", "7.0" and 7.0 are 7. Python compares 7.0 and 7 as equal."""
     match = _TEXT_ID.fullmatch(value.strip()) if isinstance(value, str) else None
-    return int(match[1]) if match else value
+    return int(match[1]) if match and len(match[1]) < 20 else value

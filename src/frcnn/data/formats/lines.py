@@ -115,6 +115,11 @@ def to_numbers(values: Iterable[object], count: int | None = None) -> list[float
     return cast("list[float]", numbers)
 
 
+def is_count(text: str) -> bool:
+    """Whether a text is a whole number of at most nine digits. `int` refuses numbers of thousands of digits."""
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
 def to_size(height: object, width: object) -> tuple[int, int] | None:
     """(height, width) in pixels; None: they are no sizes."""
     numbers = to_numbers((height, width))

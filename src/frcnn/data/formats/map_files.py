@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from frcnn.data.formats.lines import plain, read_lines, read_text, slashes, to_numbers, while_unchanged
+from frcnn.data.formats.lines import is_count, plain, read_lines, read_text, slashes, to_numbers, while_unchanged
 from frcnn.data.formats.source import Source, find_or_report
 from frcnn.data.problems import (
     ImageNotFoundError,
@@ -239,8 +239,8 @@ def _rows(file: Path, columns: int, on_problem: OnProblem) -> Iterator[list[str]
 def _classes(file: Path, on_problem: OnProblem) -> dict[int, str]:
     classes: dict[int, str] = {}
     for name, index in _rows(file, 2, on_problem):
-        if not index.strip().isdecimal():
-            message = f"the index of class '{name}' is '{index}', not a whole number"
+        if not is_count(index.strip()):
+            message = f"the index of class '{name}' is '{index}', not a whole number of at most nine digits"
             on_problem(Problem(ProblemKind.UNREADABLE_ANNOTATION, file, message))
         elif int(index) in classes:
             message = f"index {int(index)} appears twice; give every class its own"

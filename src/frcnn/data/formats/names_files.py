@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from frcnn.data.formats.lines import read_lines
+from frcnn.data.formats.lines import is_count, read_lines
 from frcnn.data.tree import Tree
 
 _NAMES = re.compile(r"(class(es)?|names?|labels?)([-_ ]?(names?|list))?$", re.IGNORECASE)
@@ -32,4 +32,4 @@ def are_numbers(classes: Iterable[str]) -> bool:
 
 def class_name(label: str, names: Sequence[str]) -> str:
     """The name of a class that a file numbers from 0; the label itself if there is no such name."""
-    return names[int(label)] if label.isdecimal() and int(label) < len(names) else label
+    return names[int(label)] if is_count(label) and int(label) < len(names) else label

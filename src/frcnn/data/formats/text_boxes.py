@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frcnn.data.formats.lines import read_lines, to_numbers
+from frcnn.data.formats.lines import is_count, read_lines, to_numbers
 from frcnn.data.formats.names_files import are_numbers, class_name, names_in
 from frcnn.data.formats.source import ALL, Source, by_split, readable
 from frcnn.data.problems import (
@@ -93,7 +93,7 @@ def _kind(lines: Sequence[str], *, is_cut: bool = False) -> str | None:
         return None
     for kind, pattern in _KINDS.items():
         first = lines[0].strip()
-        if kind in _COUNTED and not (first.isdecimal() and (is_cut or int(first) == len(objects))):
+        if kind in _COUNTED and not (is_count(first) and (is_cut or int(first) == len(objects))):
             continue
         if kind == "class first" and not _is_class_first(objects):
             continue
@@ -199,7 +199,7 @@ def _object(kind: str, match: re.Match[str]) -> Annotation:
     name, ignore = named.get("name") or ONLY_CLASS, named.get("ignore") == "1"
     if kind == "visdrone":
         ignore = named["use"] == "0" or name in ("0", "11")
-        name = VISDRONE[int(name)] if int(name) < len(VISDRONE) else name
+        name = VISDRONE[int(name)] if is_count(name) and int(name) < len(VISDRONE) else name
     return Annotation(box, name, ignore)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from frcnn.data.formats.four_numbers import are_corners, read_as_corners
-from frcnn.data.formats.lines import read_lines, to_numbers, while_unchanged
+from frcnn.data.formats.lines import is_count, read_lines, to_numbers, while_unchanged
 from frcnn.data.formats.names_files import are_numbers, class_name, names_in
 from frcnn.data.formats.source import Source, by_image_split, image_splits
 from frcnn.data.images import IMAGE_SUFFIXES
@@ -121,7 +121,7 @@ def _numbers_per_box(lines: Sequence[str]) -> int:
     """The cells of each box, if each path is followed by the number of its boxes: 4 (OpenCV), or 5 with a class; else
     0."""
     rests = [match["rest"].split() for match in map(_LINE.fullmatch, map(str.strip, lines)) if match and match["rest"]]
-    if not rests or not all(cells[0].isdecimal() for cells in rests):
+    if not rests or not all(is_count(cells[0]) for cells in rests):
         return 0
     return next((count for count in (4, 5) if all(len(c) == count * int(c[0]) + 1 for c in rests)), 0)
 

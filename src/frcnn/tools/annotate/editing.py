@@ -83,7 +83,7 @@ class Editor:
         self._form = EDITABLE[self.format]
         # Several processes may edit the folder, and a file of a whole split is read, changed and written by each.
         self._lock = FileLock(private_folder() / f"{folder_key(folder)}.lock", timeout=_LOCK_TIMEOUT)
-        self._turn = threading.RLock()
+        self._turn, self._saving = threading.RLock(), threading.Lock()
         sources = discovery.sources or [Source(ALL, ())]
         images = {
             image: source for source in sources for image in self._form.images(source, self._tree, settings)
@@ -161,7 +161,7 @@ class Editor:
             raise ValueError(
                 f"{image}: was annotated before; its objects can be removed, but not the annotation itself"
             )
-        with self._locked(), self._turn:  # in this order, so that reads do not wait for another process
+        with self._saving, self._locked(), self._turn:  # in this order, so that reads do not wait for another process
             before = self.read(index)
             if before.version != version:
                 raise ConflictError(f"{image}: its annotation was changed elsewhere in the meantime")

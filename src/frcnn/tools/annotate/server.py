@@ -36,12 +36,14 @@ from frcnn.json_text import decode_json
 from frcnn.tools.annotate.assistant import Assistant
 from frcnn.tools.annotate.connections import BoundedProtocol
 from frcnn.tools.annotate.editing import SMALLEST, ConflictError, Editor, ImageAnnotations
-from frcnn.tools.annotate.private import page_token
+from frcnn.tools.annotate.private import is_loopback, page_token
 from frcnn.tools.annotate.review import Decision, Review
 from frcnn.tools.convert import WITH_IGNORE
 
 _PAGE = Path(__file__).parent / "page"
 _THUMBNAIL = (160, 120)
+_BACKLOG = 50
+"""Connections that are accepted at once. With uvicorn's 2048, these alone could exhaust the file descriptors."""
 _SHOWN_BY_ALL = {"JPEG", "PNG", "WEBP", "GIF", "BMP"}
 """Formats that every browser shows. Others are sent as JPEG, and so are images that some browsers would not turn."""
 _KEPT = {"Cache-Control": "private, max-age=3600"}
@@ -110,13 +112,15 @@ def serve(
             raise OSError(
                 f"{host}:{port}: cannot listen there ({error.strerror}); --port 0 takes a free port"
             ) from None
-        listening.listen()
-        token = page_token(editor.folder)
+        listening.listen(_BACKLOG)
+        # The address of an earlier start may be known to others, if the network could reach that server.
+        token = page_token(editor.folder) if is_loopback(host) else secrets.token_urlsafe(16)
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         on_ready(f"http://{shown}:{listening.getsockname()[1]}/?token={token}")
         config = uvicorn.Config(
             make_app(editor, assistant, token, review),
             http=BoundedProtocol,
+            backlog=_BACKLOG,
             log_level="warning",
             use_colors=False,
             ws="none",
