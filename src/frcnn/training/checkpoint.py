@@ -1,5 +1,6 @@
 """The checkpoint of a run directory, from which an interrupted run resumes."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -108,9 +109,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # of zipfile, pickle, struct, torch, ...
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a damaged file has a wrong offset
+            raise
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path}: damaged, or not a checkpoint ({reason}); delete it to start again") from None
 

@@ -255,9 +255,15 @@ def test_a_file_that_can_run_code_needs_trust(
 
 
 @contextmanager
-def running(data: Path, *options: str) -> Iterator[tuple[str, list[str]]]:
-    """The command in a process of its own: the address that it prints, and then the rest of its output."""
+def running(data: Path, *options: str, max_files: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """The command in a process of its own: the address that it prints, and then the rest of its output.
+
+    Args:
+        max_files: how many files and connections the process may open.
+    """
     command = [sys.executable, "-u", "-m", "frcnn", "annotate", str(data), *options]
+    if max_files is not None:
+        command = ["sh", "-c", f'ulimit -n {max_files}; exec "$@"', "sh", *command]
     rest: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -289,9 +295,9 @@ def test_a_port_that_is_taken_says_so(photos: Path, capsys: pytest.CaptureFixtur
 def test_idle_connections_do_not_keep_others_out(photos: Path) -> None:
     """Any program on the computer can connect, without the token."""
     with ExitStack() as stack:
-        address, _ = stack.enter_context(running(photos, "--port", "0"))
+        address, _ = stack.enter_context(running(photos, "--port", "0", max_files=256))
         place = ("127.0.0.1", urlsplit(address).port or 0)
-        idle = [stack.enter_context(socket.create_connection(place)) for _ in range(3 * MAX_CONNECTIONS)]
+        idle = [stack.enter_context(socket.create_connection(place)) for _ in range(6 * MAX_CONNECTIONS)]
         for connection in idle[1::2]:  # half of them begin a request
             with suppress(OSError):
                 connection.sendall(b"GET / HTTP/1.1\r\n")

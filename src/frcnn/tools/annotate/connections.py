@@ -5,7 +5,7 @@ import time
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MAX_CONNECTIONS = 100
+MAX_CONNECTIONS = 64
 """Limit of open connections; a browser opens about six."""
 
 
@@ -17,8 +17,9 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.opened_at = time.monotonic()
-        if len(self.connections) > MAX_CONNECTIONS:
-            others = (each for each in self.connections if isinstance(each, BoundedProtocol) and each is not self)
-            idle = [each for each in others if each.cycle is None or each.cycle.response_complete]
+        known = [each for each in self.connections if isinstance(each, BoundedProtocol)]
+        others = [each for each in known if each is not self and not each.transport.is_closing()]
+        if len(others) >= MAX_CONNECTIONS:
+            idle = (each for each in others if each.cycle is None or each.cycle.response_complete)
             oldest = min(idle, key=lambda each: each.opened_at, default=self)
             oldest.transport.abort()

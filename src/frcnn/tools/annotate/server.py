@@ -42,7 +42,7 @@ from frcnn.tools.convert import WITH_IGNORE
 
 _PAGE = Path(__file__).parent / "page"
 _THUMBNAIL = (160, 120)
-_BACKLOG = 50
+_BACKLOG = 16
 """Connections that are accepted at once. With uvicorn's 2048, these alone could exhaust the file descriptors."""
 _SHOWN_BY_ALL = {"JPEG", "PNG", "WEBP", "GIF", "BMP"}
 """Formats that every browser shows. Others are sent as JPEG, and so are images that some browsers would not turn."""
