@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from frcnn import memory
 from frcnn.data import image_cache
 from frcnn.data.image_cache import ImageCache
 from frcnn.data.images import read_to_resize
@@ -107,6 +108,6 @@ def test_limits_are_parts_of_the_machine(tmp_path: Path, monkeypatch: pytest.Mon
     assert 2**28 < image_cache.memory_limit() < 2**45
     (tmp_path / "max").write_text("max\n")
     (tmp_path / "limit").write_text("4000000\n")
-    monkeypatch.setattr(image_cache, "_CONTAINER_LIMITS", (tmp_path / "max", tmp_path / "limit", tmp_path / "none"))
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", (tmp_path / "max", tmp_path / "limit", tmp_path / "none"))
     assert image_cache.memory_limit() == 1000000
     assert image_cache.disk_limit(tmp_path) > 0

@@ -467,3 +467,12 @@ def test_an_image_in_an_archive_that_would_fill_the_memory_is_not_unpacked(
         archive.writestr("large.png", bytes((1 << 20) + 1))
     with pytest.raises(ValueError, match=r"too large: 1,048,577 bytes when unpacked; .* at most 1,048,576"):
         read_image(tmp_path / "photos.zip@" / "large.png")
+
+
+def test_an_image_that_would_fill_the_memory_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path, Image.new("RGB", (500, 300)))
+    monkeypatch.setattr("frcnn.data.images.total_memory", lambda: 1_300_000)
+    read_image(tmp_path / "image.png", any_size=True)
+    monkeypatch.setattr("frcnn.data.images.total_memory", lambda: 1_100_000)
+    with pytest.raises(ValueError, match=r"too large: 500 x 300 pixels take 0\.0 GB, .*; cut it into parts"):
+        read_image(tmp_path / "image.png", any_size=True)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import threading
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -185,6 +186,35 @@ def test_code_in_a_weights_file_never_runs(tmp_path: Path) -> None:
     assert not evil.path.exists()
     with pytest.raises(ValueError, match=r"zip\.pth: holds more than tensors, .* could run code\. Save the state dict"):
         read_weights(tmp_path / "zip.pth")
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_class_with_a_very_long_name_takes_no_time(is_zip: bool, tmp_path: Path) -> None:
+    """PyTorch writes the name into an error, and searches that in a time that grows with its square."""
+    path = tmp_path / "a.pth"
+    if not is_zip:
+        torch.save({"w": torch.zeros(1)}, path, _use_new_zipfile_serialization=False)
+        path.write_bytes(path.read_bytes().replace(b"_rebuild_tensor_v2", b"<a>" * 50_000))
+    else:
+        torch.save({"w": torch.zeros(1)}, tmp_path / "b.pth")
+        with zipfile.ZipFile(tmp_path / "b.pth") as old, zipfile.ZipFile(path, "w") as new:
+            for record in old.infolist():
+                new.writestr(record.filename, old.read(record).replace(b"_rebuild_tensor_v2", b"<a>" * 50_000))
+    with pytest.raises(ValueError, match=r"a\.pth: damaged, .* names a class by 150,\d+ letters"):
+        read_weights(path)
+
+
+def test_compressed_records_are_refused(tmp_path: Path) -> None:
+    """A small file could unpack to any size."""
+    torch.save({"w": torch.zeros(1_000_000)}, tmp_path / "a.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pth") as old,
+        zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for record in old.infolist():
+            new.writestr(record.filename, old.read(record))
+    with pytest.raises(ValueError, match=r"b\.pth: damaged, .*its records are compressed"):
+        read_weights(tmp_path / "b.pth")
 
 
 def test_a_package_that_carries_weights_is_not_imported(sources: Sources, tmp_path: Path) -> None:

@@ -5,16 +5,17 @@ rest of reading it.
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 from PIL import Image
 
 from frcnn.data.images import read_to_resize
 from frcnn.data.records import Window
+from frcnn.memory import total_memory
 from frcnn.resizing import Resizing
 
 ImageReader = Callable[[Path, Resizing, Window | None], tuple[Image.Image, tuple[int, int]]]
@@ -23,19 +24,12 @@ ImageReader = Callable[[Path, Resizing, Window | None], tuple[Image.Image, tuple
 
 _Key = tuple[Path, Resizing, Window | None]
 
-_CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says how much memory a container may use."""
 
 
 def memory_limit() -> int:
     """Bytes of memory that a cache may fill: a quarter of what this process may use."""
-    limits = [int(psutil.virtual_memory().total)]
-    for file in _CONTAINER_LIMITS:
-        try:
-            limits.append(int(file.read_text()))
-        except (OSError, ValueError):  # there is no such file, or it says "max"
-            continue
-    return min(limits) // 4
+    return int(min(total_memory(), sys.maxsize)) // 4
 
 
 def disk_limit(folder: Path) -> int:

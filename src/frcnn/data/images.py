@@ -21,6 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from frcnn.data.problems import Problem, ProblemKind
 from frcnn.files import require_regular
+from frcnn.memory import total_memory
 from frcnn.resizing import Resizing, input_size
 
 _PHOTOS = frozenset(
@@ -63,6 +64,9 @@ _TURNS = {
 }
 """What undoes each EXIF orientation but 1 (upright)."""
 
+_BYTES_PER_PIXEL = 4
+"""Of Pillow's images, also of RGB."""
+
 MAX_MISSING_ROWS = (16, 0.02)
 """A truncated JPEG is read if it lacks at most so many rows, or this fraction of its rows, but not all."""
 
@@ -79,7 +83,7 @@ resized after it then differ by 0.3 gray levels on average, by 2 at the 99th per
 
 
 class TooLargeError(ValueError):
-    """An image in an archive is larger than `MAX_MEMBER_BYTES`."""
+    """An image would take too much memory."""
 
 
 def images_among(files: Iterable[Path]) -> list[Path]:
@@ -194,6 +198,8 @@ def read_to_resize(
         any_size: see `open_image`.
     """
     with _clear_errors(path), open_image(path, any_size=any_size) as image:
+        if any_size:
+            _require_room(image)
         if window is not None:
             return cropped(to_rgb(turn_upright(image)), window), (window[3] - window[1], window[2] - window[0])
         original = _upright_size(image)
@@ -202,6 +208,20 @@ def read_to_resize(
             factor = _reduction(original, input_size(original, resizing))
             image.draft(None, (image.width // factor, image.height // factor))  # does nothing but for JPEG
         return to_rgb(turn_upright(image)), original
+
+
+def _require_room(image: Image.Image) -> None:
+    """Refuse an image that would fill the memory, before it is decoded. A small file may say that it has any size.
+
+    Raises:
+        TooLargeError: it takes more than half of the memory.
+    """
+    needed, limit = _BYTES_PER_PIXEL * image.width * image.height, total_memory() / 2
+    if needed > limit:
+        raise TooLargeError(
+            f"too large: {image.width} x {image.height} pixels take {needed / 1e9:.1f} GB, and one image may take half "
+            f"of the memory ({limit / 1e9:.1f} GB); cut it into parts, or use a computer with more memory"
+        )
 
 
 def decoded_bytes(path: Path, original: tuple[int, int], resizing: Resizing) -> int:
@@ -461,7 +481,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
     except UNREADABLE as error:
         reason = f"damaged or truncated ({error})"
         if isinstance(error, TooLargeError):
-            reason = str(error)
+            raise ValueError(f"{path}: {error}") from None
         if isinstance(error, UnidentifiedImageError):
             reason = NOT_A_PHOTO
         if path.is_file() and path.stat().st_size == 0:

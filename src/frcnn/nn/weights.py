@@ -19,6 +19,7 @@ from torchvision.models import get_model_weights, list_models
 from frcnn.config import BaseModelSettings
 from frcnn.files import require_classes
 from frcnn.json_text import load_json
+from frcnn.nn.torch_file import load_torch_file
 from frcnn.nn.torchvision_keys import DETECTOR_KEY, from_torchvision_keys, label_names
 
 MODEL_FILE = "model.safetensors"
@@ -181,7 +182,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not zipfile.is_zipfile(path) and not path.read_bytes()[:1] == _PICKLE:
         raise ValueError(f"{path}: damaged, or not a file of weights (.safetensors or PyTorch's); get it again")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_torch_file(path)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{path}: holds more than tensors, and is not opened because it could run code. "

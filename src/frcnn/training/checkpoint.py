@@ -10,6 +10,7 @@ import torch
 
 from frcnn import distributed
 from frcnn.files import atomic_write
+from frcnn.nn.torch_file import load_torch_file
 from frcnn.training.run_dir import CHECKPOINT_FILE, METRICS_FILE
 from frcnn.training.state import TrainingState
 
@@ -108,7 +109,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged, or not a checkpoint.
     """
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        return dict(load_torch_file(path))
     except MemoryError:
         raise
     except Exception as error:  # of zipfile, pickle, struct, torch, ...
