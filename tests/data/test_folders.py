@@ -1,5 +1,6 @@
 """The folders of CNTK's tutorial: what is read, and one clear error for each thing that is wrong."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from tiny import draw_image, read_split, train_tiny, write_annotated, write_tiny
 
 from frcnn.config import DataSettings
 from frcnn.data.records import Record
+from frcnn.tools.check.check import check
 
 TSV = "positive/1.bboxes.tsv"
 LABELS = "positive/1.bboxes.labels.tsv"
@@ -176,6 +178,17 @@ def test_more_boxes_than_allowed_are_named(data: Path) -> None:
     assert len(read(data, max_boxes=2)) == 5
     with pytest.raises(ValueError, match=r"positive/0\.png: has 2 boxes, but data\.max_boxes allows 1; raise it"):
         read(data, max_boxes=1)
+
+
+def test_an_image_with_too_many_boxes_is_soon_an_error(data: Path) -> None:
+    """Comparing each with each other, or with all anchors, would take hours, or hundreds of gigabytes."""
+    (data / TSV).write_text("1 2 30 40\n" * 50_000)
+    (data / LABELS).write_text("red\n" * 50_000)
+    start = time.process_time()
+    with pytest.raises(ValueError, match=r"has 50000 boxes, but data\.max_boxes allows 20000; raise it"):
+        read(data)
+    assert [problem.kind for problem in check(data).errors] == ["too many boxes"]
+    assert time.process_time() - start < 20
 
 
 def test_boxes_in_negative_are_an_error(data: Path) -> None:

@@ -349,7 +349,7 @@ class DataSettings(Settings):
     num_train_images: Count | None = _set(None, "train on the first N images only; null: all")
     num_test_images: Count | None = _set(None, "evaluate on the first N images only; null: all")
     use_negative: bool = _set(True, "also train on the images in negative/, which contain no objects")
-    max_boxes: Count | None = _set(None, "an image with more boxes is an error; null: no limit")
+    max_boxes: Count | None = _set(20_000, "an image with more boxes is an error; null: no limit")
     strict: bool = _set(False, "stop at problems that frcnn would otherwise repair or leave out")
     force: bool = _set(False, "train even if much of the data is left out")
 

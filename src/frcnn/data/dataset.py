@@ -526,7 +526,8 @@ class CheckedImage(NamedTuple):
     """One image, read, and its objects after their repair."""
 
     record: Record | None
-    """None: the image cannot be read. Not repaired yet if it is rotated, see `repair_rotated`."""
+    """None: the image cannot be read, or has too many boxes. If it is rotated, not repaired yet, see
+    `repair_rotated`."""
     problems: list[Problem]
     rotated: RotatedImage | None = None
     """If it has an EXIF orientation."""
@@ -578,6 +579,7 @@ def check_image(record: Record, settings: DataSettings) -> CheckedImage:
             f"has {plural(len(record.boxes), 'box', 'boxes')}, but data.max_boxes allows {settings.max_boxes}; raise it"
         )
         problems.append(Problem(ProblemKind.TOO_MANY_BOXES, record.image, message))
+        return CheckedImage(None, problems, None, verified)  # comparing so many boxes would take hours
     if verified.orientation == 1:
         record, repairs = repair_boxes(record, verified.size)
         problems += repairs
