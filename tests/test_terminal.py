@@ -75,6 +75,19 @@ def test_a_file_name_cannot_write_a_line_of_predict(tmp_path: Path, capsys: pyte
     assert r"/e\nf.png: not an image" in output.err
 
 
+def test_names_of_annotation_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_coco(tmp_path / "data", "0.png", "1.png")
+    (data / "annotations.json").rename(data / "a\n0 errors.json")
+    (data / "notes\nfrcnn: error: x.json").write_text("{}")
+    main(["check", str(data)])
+    text = said(capsys)
+    assert r"annotations: a\n0 errors.json" in text
+    assert r"notes\nfrcnn: error: x.json" in text
+    (data / "a\n0 errors.json").write_bytes((data / "a\n0 errors.json").read_bytes()[:-3])
+    main(["check", str(data)])
+    assert r"a\n0 errors.json" in said(capsys)
+
+
 @pytest.mark.parametrize("name", ["http://[1.png", "1\0.png", "\ud83d.png"])
 def test_invalid_file_names_are_missing_images(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_coco(tmp_path / "data", "0.png", "2.png") if "\ud83d" in name else None

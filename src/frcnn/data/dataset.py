@@ -33,7 +33,7 @@ from frcnn.data.repair import RotatedImage, repair_boxes, repair_rotated
 from frcnn.data.split import draw_split
 from frcnn.data.tree import images_outside, split_word
 from frcnn.files import CONFIG_FILE, LOCAL_FILE
-from frcnn.messages import plural, train_command
+from frcnn.messages import one_line, plural, train_command
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -403,7 +403,8 @@ def describe(discovery: Discovery, settings: DataSettings, splits: Mapping[str, 
         f"annotations: {where}{', ...' if len(places) > 3 else ''}",
         f"splits: {counts or 'no images'}",
     ]
-    return "\n".join([*lines, *(f"not used: {note}" for note in left_aside(discovery, settings))])
+    lines += [f"not used: {note}" for note in left_aside(discovery, settings)]
+    return "\n".join(map(one_line, lines))
 
 
 def choose_splits(folder: Path, names: Sequence[str], settings: DataSettings) -> dict[str, str | None]:

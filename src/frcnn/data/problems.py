@@ -145,7 +145,7 @@ class AnnotationError(ValueError):
     """
 
     def __init__(self, file: Path, reason: str, place: str = "") -> None:
-        super().__init__(f"{file}{', ' if place else ''}{place}: {reason}")
+        super().__init__(one_line(f"{file}{', ' if place else ''}{place}: {reason}"))
         self.reason = reason
         self.place = place
 

@@ -210,7 +210,9 @@ class _FileNames:
         if _has_control_characters(free):
             raise ValueError(f"{one_line(image)}: control characters in a file name cannot be written; rename the file")
         if free != image.stem:
-            self.notes.append(f"{image}: is written as {free}{image.suffix}, because another image has its name")
+            self.notes.append(
+                f"{one_line(image)}: is written as {free}{image.suffix}, because another image has its name"
+            )
         self._taken.add(free.lower())
         return free + image.suffix
 
