@@ -37,8 +37,10 @@ _Field = tuple[int, int | memoryview]
 
 
 def are_finite(values: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite. A single value may be infinite: it is a bound."""
-    return bool((np.isfinite(values) if values.size > 1 else ~np.isnan(values)).all())
+    """Whether no value is NaN or infinite. A tensor of infinite values alone is allowed: it fills up a list of scores,
+    or is a bound."""
+    infinite = np.isinf(values)
+    return bool(not np.isnan(values).any() and (infinite.all() or not infinite.any()))
 
 
 def from_bfloat16(bits: np.ndarray) -> np.ndarray:

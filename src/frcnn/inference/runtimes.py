@@ -507,7 +507,8 @@ def _is_finite(value: object) -> bool:
 
     if not isinstance(value, torch.Tensor):
         return True
-    return bool((value.isfinite() if value.numel() > 1 else ~value.isnan()).all())
+    infinite = value.isinf()
+    return bool(not value.isnan().any() and (infinite.all() or not infinite.any()))
 
 
 def _torch_export(path: Path) -> tuple[dict[str, str], Run]:
