@@ -357,7 +357,8 @@ def test_hosts(photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
     with pytest.raises(SystemExit):
         main(["annotate", str(photos), "--host", ""])
     assert "argument --host: is empty; name an address" in capsys.readouterr().err
-    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    # Not uvicorn itself: it would log to the captured output, which is closed after this test.
+    monkeypatch.setattr("frcnn.tools.annotate.server.serve", lambda *_, on_ready, **__: on_ready("http://address"))
     for host, warns in (("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)):
         assert main(["annotate", str(photos), "--port", "0", "--host", host]) == 0
         assert ("anyone who can reach this computer" in capsys.readouterr().out) == warns
