@@ -459,7 +459,7 @@ def _openvino(path: Path) -> tuple[dict[str, str], Run]:
     core = openvino_core()
     try:
         model = core.read_model(path)
-        _require_finite(_non_finite_constant(model), path)
+        _require_finite(_non_finite_constant(model, path), path)
         # OpenVINO keeps the metadata of the ONNX file here.
         metadata = dict(model.get_rt_info("framework").value) if model.has_rt_info("framework") else {}
         # By default, OpenVINO computes float32 files in bfloat16 on CPUs that have it. Told to use bfloat16, it also
@@ -479,11 +479,15 @@ def _openvino(path: Path) -> tuple[dict[str, str], Run]:
     return metadata, run
 
 
-def _non_finite_constant(model: Model) -> str | None:
-    """The name of a constant that is not finite; None: there is none."""
+def _non_finite_constant(model: Model, path: Path) -> str | None:
+    """The name of a constant that is not finite; None: there is none.
+
+    Raises:
+        ValueError: the model has operators that hide constants; frcnn exports none.
+    """
     for constant in model.get_ops():
-        if constant.get_type_name() in ("If", "Loop", "TensorIterator"):  # frcnn exports none; they hide constants
-            return f"an operator {constant.get_type_name()}, which"
+        if constant.get_type_name() in ("If", "Loop", "TensorIterator"):
+            raise ValueError(f"{path}: has an operator {constant.get_type_name()}, so `frcnn export` did not write it")
         if constant.get_type_name() == "Constant" and constant.get_element_type().is_real():
             values: np.ndarray = constant.data
             is_bfloat16 = constant.get_element_type().to_string() == "bf16"
