@@ -8,14 +8,16 @@ from network import ADDRESS, identifiers, to_others, traced
 from tiny import SETTINGS, write_tiny
 
 COMMANDS = """
-import json, os, signal, sys, threading, urllib.request, webbrowser
+import html, json, os, re, signal, sys, threading, urllib.request, webbrowser
 from frcnn.cli import main
 
-def visit(address):
+def visit(file):
+    page = urllib.request.urlopen(file).read().decode()
+    address = html.unescape(re.search('url=(http[^"]*)', page)[1])  # the private file leads to the page
     urllib.request.urlopen(address).read()
     os.kill(os.getpid(), signal.SIGINT)
 
-webbrowser.open = lambda address: threading.Thread(target=visit, args=(address,)).start()
+webbrowser.open = lambda file: threading.Thread(target=visit, args=(file,)).start()
 for command in json.loads(sys.argv[1]):
     print("frcnn", *command, flush=True)
     assert main(command) == 0
