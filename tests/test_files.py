@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from frcnn import files
+from frcnn.data.tree import Tree
 from frcnn.files import atomic_dir, atomic_write, write_text
 
 
@@ -151,6 +153,18 @@ def test_an_error_during_the_replacement_is_made_good_by_the_next_process(
     assert files.finish_changes(tmp_path) == {"one.txt": True, "other.txt": True}
     assert (one.read_text(), other.read_text()) == ("new", "new")
     assert {path.name for path in tmp_path.iterdir()} == {"one.txt", "other.txt"}
+
+
+def test_opening_a_data_set_removes_the_hidden_files_of_killed_processes(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = files._host()
+    owned = f".partial-{dead.pid}-{host}-abcdef-one.txt"  # by a journal
+    for name in (owned, f".partial-{dead.pid}-{host}-abcdef-two.txt", f".partial-{os.getppid()}-{host}-abcdef-a.txt"):
+        (tmp_path / name).write_text("new")
+    (tmp_path / ".frcnn-changes-1.json").write_text(json.dumps({owned: "one.txt"}))
+    Tree(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"one.txt", f".partial-{os.getppid()}-{host}-abcdef-a.txt"}
 
 
 @pytest.mark.parametrize(

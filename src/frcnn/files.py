@@ -92,7 +92,8 @@ def _write_journal(folder: Path, changes: Mapping[Path, Path | None]) -> Path:
 
 
 def finish_changes(folder: Path) -> dict[str, bool]:
-    """Complete the changes that a killed process began in a folder.
+    """Complete the changes that a killed process began in a folder, and remove its hidden files that have no change to
+    make.
 
     Returns:
         The names of the changed files; True: it was written, False: it was removed.
@@ -102,6 +103,7 @@ def finish_changes(folder: Path) -> dict[str, bool]:
         ValueError: a journal that frcnn did not write.
     """
     changed: dict[str, bool] = {}
+    abandoned = [file for file, _ in _abandoned(folder) if file.is_file()]  # listed first: a journal may own some
     for journal in sorted(folder.glob(f"{JOURNAL}*.json")):
         try:
             changed |= _finish(journal)
@@ -110,6 +112,9 @@ def finish_changes(folder: Path) -> dict[str, bool]:
                 f"{folder}: a process was killed while it changed files here, and the change cannot be completed "
                 f"({error}); open the folder once where it can be written to"
             ) from None
+    for file in abandoned:
+        with suppress(OSError):  # gone by now, or a folder that cannot be written to
+            file.unlink()
     return changed
 
 
@@ -158,7 +163,9 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FileExistsError(f"{path}: exists and is not overwritten; choose another folder, or delete it first")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
+    for folder, name in _abandoned(path.parent, glob.escape(path.name)):
+        if name == path.name and folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
     partial = _partial(path)
     partial.mkdir()
     try:
@@ -182,14 +189,15 @@ def _host() -> str:
     return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove the hidden folders that killed processes of this machine left where they would have written `path`."""
+def _abandoned(folder: Path, pattern: str = "*") -> Iterator[tuple[Path, str]]:
+    """The hidden files and folders that killed processes of this machine left in a folder, and the names that they
+    would have got. Their ends match the pattern."""
     if os.name != "posix":  # on Windows, os.kill ends the process
         return
-    for folder in path.parent.glob(f"{PARTIAL}*-{_host()}-*-{glob.escape(path.name)}"):
-        process, _, _, name = folder.name.removeprefix(PARTIAL).split("-", 3)
-        if name == path.name and folder.is_dir() and process.isdecimal() and not _is_alive(int(process)):
-            shutil.rmtree(folder, ignore_errors=True)
+    for partial in folder.glob(f"{PARTIAL}*-{_host()}-*-{pattern}"):
+        process, _, _, name = partial.name.removeprefix(PARTIAL).split("-", 3)
+        if process.isdecimal() and not _is_alive(int(process)):
+            yield partial, name
 
 
 def _is_alive(process: int) -> bool:

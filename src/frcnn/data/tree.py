@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import AmbiguousImageError, ImageNotFoundError
-from frcnn.files import CONFIG_FILE, JOURNAL, LOCAL_FILE, finish_changes
+from frcnn.files import CONFIG_FILE, JOURNAL, LOCAL_FILE, PARTIAL, finish_changes
 from frcnn.messages import clipped, plural
 
 MAX_FILES = 5_000_000
@@ -233,7 +233,7 @@ def _listed(folder: Path) -> tuple[list[str], dict[str, bool]]:
                     files[entry.name] = False
     except OSError:
         return [], {}
-    if any(name.startswith(JOURNAL) for name in files):  # a process was killed while it changed annotations
+    if any(name.startswith((JOURNAL, PARTIAL)) for name in files):  # a process was killed while it changed annotations
         changed = finish_changes(folder)
         files = {name: is_file for name, is_file in files.items() if changed.get(name, True)}
         files |= {name: True for name, is_new in changed.items() if is_new}
