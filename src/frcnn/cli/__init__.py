@@ -32,6 +32,7 @@ from frcnn.cli import (
     plan,
     predict,
     report,
+    serve,
     train,
 )
 from frcnn.cli.options import PLAIN
@@ -53,6 +54,7 @@ _COMMANDS = (
         report,
         predict,
         export,
+        serve,
         bench,
         layers,
         base_models,
@@ -78,6 +80,8 @@ _EXTRAS = {
     "onnxscript": "onnx onnxruntime onnxscript",
     "starlette": "starlette uvicorn",
     "uvicorn": "starlette uvicorn",
+    "python_multipart": "python-multipart prometheus-client",
+    "prometheus_client": "python-multipart prometheus-client",
     "PIL": "pillow",
     "yaml": "pyyaml",
 }

@@ -15,6 +15,7 @@ from frcnn.cli.options import (
     add_threshold,
     add_trust,
     data_settings,
+    host,
     positive_integer,
 )
 from frcnn.cli.progress import CountProgress
@@ -45,7 +46,7 @@ def register(commands: Commands) -> None:
     add_format(parser, "annotation format")
     parser.add_argument(
         "--host",
-        type=_host,
+        type=host,
         default="127.0.0.1",
         metavar="ADDRESS",
         help="where to listen (default: 127.0.0.1, this machine only)",
@@ -59,9 +60,10 @@ def register(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     from frcnn.config import make_config
     from frcnn.detector import load
+    from frcnn.serve.address import is_loopback
     from frcnn.tools.annotate.assistant import Assistant
     from frcnn.tools.annotate.editing import Editor
-    from frcnn.tools.annotate.private import is_loopback, open_page
+    from frcnn.tools.annotate.private import open_page
     from frcnn.tools.annotate.review import Review
     from frcnn.tools.annotate.server import serve
 
@@ -114,12 +116,6 @@ def run(options: argparse.Namespace) -> None:
     if review is not None:
         print(review.counts())
     print(f"stopped; next: frcnn check {options.folder}")
-
-
-def _host(text: str) -> str:
-    if not text.strip():  # the system would listen on every address
-        raise argparse.ArgumentTypeError("is empty; name an address, e.g. 127.0.0.1, or 0.0.0.0 for your whole network")
-    return text
 
 
 def _not_shown(folder: Path, shown: set[Path]) -> Iterator[str]:

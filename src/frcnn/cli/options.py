@@ -211,11 +211,18 @@ def positive_integer(text: str) -> int:
 
 
 def time_span(text: str) -> float:
-    """Seconds, from e.g. "90s", "10m" or "1.5h"; a number alone is in seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    """Seconds, from e.g. "5ms", "90s", "10m" or "1.5h"; a number alone is in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|[smh]?)", text.strip().lower())
     if match is None or float(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' must be a time above 0, such as 90s, 10m or 1.5h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    return float(match[1]) * {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def host(text: str) -> str:
+    """An address to listen on."""
+    if not text.strip():  # the system would listen on every address
+        raise argparse.ArgumentTypeError("is empty; name an address, e.g. 127.0.0.1, or 0.0.0.0 for your whole network")
+    return text
 
 
 def image_size(text: str) -> tuple[int, int]:

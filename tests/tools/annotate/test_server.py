@@ -34,7 +34,7 @@ import frcnn
 from frcnn.cli import main
 from frcnn.config import DataSettings
 from frcnn.inference.results import Detections
-from frcnn.tools.annotate.connections import MAX_CONNECTIONS
+from frcnn.serve.connections import BoundedProtocol
 from frcnn.tools.annotate.editing import Editor
 from frcnn.tools.annotate.private import folder_key, open_page, page_token, private_folder
 
@@ -297,7 +297,7 @@ def test_idle_connections_do_not_keep_others_out(photos: Path) -> None:
     with ExitStack() as stack:
         address, _ = stack.enter_context(running(photos, "--port", "0", max_files=256))
         place = ("127.0.0.1", urlsplit(address).port or 0)
-        idle = [stack.enter_context(socket.create_connection(place)) for _ in range(6 * MAX_CONNECTIONS)]
+        idle = [stack.enter_context(socket.create_connection(place)) for _ in range(6 * BoundedProtocol.max_connections)]
         for connection in idle[1::2]:  # half of them begin a request
             with suppress(OSError):
                 connection.sendall(b"GET / HTTP/1.1\r\n")

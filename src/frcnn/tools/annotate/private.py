@@ -2,7 +2,6 @@
 
 import hashlib
 import html
-import ipaddress
 import os
 import secrets
 import stat
@@ -37,14 +36,6 @@ def private_folder() -> Path:
 def folder_key(folder: Path) -> str:
     """The beginning of the names of this data folder's lock, token and page."""
     return hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only programs of this computer can connect to this address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def open_page(address: str, folder: Path) -> None:

@@ -8,7 +8,6 @@ folders. Every request needs the token of the printed address. The browser keeps
 import hashlib
 import json
 import secrets
-import socket
 import threading
 from collections.abc import Callable
 from functools import lru_cache
@@ -33,10 +32,11 @@ from frcnn.colors import class_color, contrast_color
 from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, stored_size, to_rgb, turn_upright
 from frcnn.data.records import Annotation
 from frcnn.json_text import decode_json
+from frcnn.serve.address import address_of, is_loopback, listening_socket
+from frcnn.serve.connections import BoundedProtocol
 from frcnn.tools.annotate.assistant import Assistant
-from frcnn.tools.annotate.connections import BoundedProtocol
 from frcnn.tools.annotate.editing import SMALLEST, ConflictError, Editor, ImageAnnotations
-from frcnn.tools.annotate.private import is_loopback, page_token
+from frcnn.tools.annotate.private import page_token
 from frcnn.tools.annotate.review import Decision, Review
 from frcnn.tools.convert import WITH_IGNORE
 
@@ -103,20 +103,10 @@ def serve(
     Raises:
         OSError: the port is taken.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((host, port))
-        except OSError as error:
-            raise OSError(
-                f"{host}:{port}: cannot listen there ({error.strerror}); --port 0 takes a free port"
-            ) from None
-        listening.listen(_BACKLOG)
+    with listening_socket(host, port, _BACKLOG) as listening:
         # The address of an earlier start may be known to others, if the network could reach that server.
         token = page_token(editor.folder) if is_loopback(host) else secrets.token_urlsafe(16)
-        shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        on_ready(f"http://{shown}:{listening.getsockname()[1]}/?token={token}")
+        on_ready(f"{address_of(listening, host)}/?token={token}")
         config = uvicorn.Config(
             make_app(editor, assistant, token, review),
             http=BoundedProtocol,

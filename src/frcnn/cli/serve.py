@@ -1,0 +1,146 @@
+"""`frcnn serve`: an HTTP service."""
+
+import argparse
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from frcnn.cli.options import (
+    MODEL_HELP,
+    Commands,
+    add_command,
+    add_precision,
+    add_threshold,
+    add_trust,
+    host,
+    positive_integer,
+    time_span,
+)
+from frcnn.messages import plural
+
+if TYPE_CHECKING:
+    from frcnn.serve.model import Model
+
+_TOKEN = "FRCNN_TOKEN"
+
+
+def register(commands: Commands) -> None:
+    about = "answer HTTP requests with detections"
+    parser = add_command(commands, "serve", run, about, "frcnn serve runs/demo/run, then open http://127.0.0.1:8000")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument(
+        "--host",
+        type=host,
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where to listen (default: 127.0.0.1, this machine only); other addresses need a token",
+    )
+    parser.add_argument(
+        "--port", type=int, choices=range(65536), default=8000, metavar="N", help="0: any free port (default: 8000)"
+    )
+    parser.add_argument(
+        "--token",
+        metavar="T",
+        help=f"clients must send `Authorization: Bearer T` (default: the environment variable {_TOKEN}, which other "
+        "users of the machine do not see)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive_integer,
+        default=1,
+        metavar="N",
+        help="processes, each with a model of its own and its part of the cores (default: 1)",
+    )
+    parser.add_argument(
+        "--max-batch", type=positive_integer, default=8, metavar="N", help="images predicted together (default: 8)"
+    )
+    parser.add_argument(
+        "--max-wait",
+        type=time_span,
+        default=0.005,
+        metavar="TIME",
+        help="how long a batch waits for requests that are arriving, e.g. 5ms (default: 5ms)",
+    )
+    add_threshold(parser)
+    add_precision(parser)
+    add_trust(parser)
+    for name, default, about in (
+        ("body", 20, "megabytes of a request"),
+        ("pixels", 50, "million pixels of an image"),
+        ("images", 16, "images of a request"),
+        ("waiting", 64, "images that wait; more are refused with status 503"),
+    ):
+        parser.add_argument(
+            f"--max-{name}", type=positive_integer, default=default, metavar="N", help=f"{about} (default: {default})"
+        )
+    parser.add_argument(
+        "--rate", type=_rate, metavar="X", help="requests per second of one client and worker (default: no limit)"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from frcnn.inference.runtimes import is_exported
+    from frcnn.serve.limits import Limits
+    from frcnn.serve.model import Source
+    from frcnn.serve.server import Settings, serve
+
+    token = _token(options)
+    if options.precision is not None and is_exported(options.model):
+        raise ValueError(f"--precision: {options.model} is exported and cannot change; export the model again")
+    settings = Settings(
+        Source(str(options.model), options.precision, options.trust_file),
+        Limits(
+            body_bytes=options.max_body << 20,
+            pixels=options.max_pixels * 1_000_000,
+            images=options.max_images,
+            waiting=options.max_waiting,
+            rate=options.rate,
+        ),
+        token,
+        options.max_batch,
+        options.max_wait,
+        options.threshold,
+    )
+
+    def on_ready(address: str, model: "Model") -> None:
+        print(
+            f"{model.name}: {plural(len(model.detector.classes), 'class', 'classes')}, version {model.version}\n"
+            f"open {address} to try it; {address}/docs describes the requests\n"
+            f"press Ctrl-C to stop",
+            flush=True,
+        )
+
+    with suppress(KeyboardInterrupt):  # to stop is no error: running requests were answered
+        serve(settings, host=options.host, port=options.port, workers=options.workers, on_ready=on_ready)
+    print("stopped")
+
+
+def _token(options: argparse.Namespace) -> str | None:
+    """The token that clients must send.
+
+    Raises:
+        ValueError: the network can reach the service, and there is no token.
+    """
+    from frcnn.serve.address import is_loopback
+
+    token = options.token if options.token is not None else os.environ.get(_TOKEN)
+    if token is not None and (len(token) < 8 or not token.isascii() or not token.isprintable() or " " in token):
+        raise ValueError("--token: must have at least 8 letters, digits or signs, without spaces")
+    if token is None and not is_loopback(options.host):
+        raise ValueError(
+            f"--host {options.host}: others can reach the service, so it needs a token, for example: "
+            f"{_TOKEN}={secrets.token_urlsafe(16)} frcnn serve {Path(options.model)} --host {options.host}"
+        )
+    return token
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number above 0")
+    return value

@@ -1,0 +1,31 @@
+"""What a client may ask of the service."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of time and memory. A request beyond them gets an error, and the service goes on."""
+
+    body_bytes: int = 20 << 20
+    """Of a request."""
+    pixels: int = 50_000_000
+    """Of an image. A small file may say that it has any number."""
+    images: int = 16
+    """Of a request."""
+    waiting: int = 64
+    """Images that wait for the detector. More get status 503."""
+    waiting_bytes: int = 1 << 30
+    """Memory of the decoded images that wait."""
+    connections: int = 256
+    """Open connections; of more, the oldest idle one is closed."""
+    header_seconds: float = 10
+    """Until the header of a request is complete."""
+    body_seconds: float = 30
+    """Until its body is complete."""
+    request_seconds: float = 60
+    """Until it is answered."""
+    stop_seconds: float = 30
+    """Until running requests are given up when the service stops."""
+    rate: float | None = None
+    """Requests per second of one client, by its address; None: any number."""

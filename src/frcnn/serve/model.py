@@ -1,0 +1,121 @@
+"""The model that is served, and its replacement while requests run."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+
+from frcnn.detector import Detector, load
+
+LOG = logging.getLogger("frcnn.serve")
+_INTERVAL = 2.0
+"""Seconds between two looks at the model's file."""
+_Stamp = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the model comes from; every worker process opens it.
+
+    Args:
+        path: run directory, model file, exported file, or "coco:NAME".
+        precision: of the layers; None: as in the file.
+        trust: open a `.pt2` file.
+    """
+
+    path: str
+    precision: str | None = None
+    trust: bool = False
+
+    def open(self) -> Model:
+        """Errors as `frcnn.load`."""
+        detector = load(self.path, trust=self.trust)
+        if self.precision is not None:
+            detector = detector.in_precision(self.precision)
+        return Model(detector, Path(self.path).name, self._hash(), time.time())
+
+    def files(self) -> list[Path]:
+        """Those that hold the weights; none for "coco:NAME"."""
+        path = Path(self.path)
+        if path.is_dir():
+            return [path / "model.safetensors"]
+        return [file for file in (path, path.with_suffix(".bin")) if file.is_file()]
+
+    def stamp(self) -> _Stamp | None:
+        """Changes when a file changes; None: a file cannot be found."""
+        try:
+            found = [file.stat() for file in self.files()]
+        except OSError:
+            return None
+        return tuple((each.st_mtime_ns, each.st_size, each.st_ino) for each in found) or None
+
+    def _hash(self) -> str:
+        digest = hashlib.sha256(self.path.encode() if not self.files() else b"")
+        for file in self.files():
+            with file.open("rb") as opened:
+                while block := opened.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Model:
+    """An opened model."""
+
+    detector: Detector
+    name: str
+    """Of its file or folder, without the path."""
+    sha256: str
+    opened_at: float
+    """Seconds since 1970."""
+
+    @property
+    def version(self) -> str:
+        """Of the content: the same file has the same version on every computer."""
+        return self.sha256[:12]
+
+
+class ServedModel:
+    """The current model. It is replaced when its file changes, and when somebody asks for it.
+
+    Args:
+        on_reload: called with whether a new model could be opened.
+    """
+
+    def __init__(self, source: Source, model: Model, on_reload: Callable[[bool], None] = lambda done: None) -> None:
+        self._source, self._on_reload = source, on_reload
+        self._lock = asyncio.Lock()
+        self._stamp = source.stamp()
+        self.current = model
+
+    async def reload(self) -> None:
+        """Open the model again. If that fails, the old one stays."""
+        async with self._lock:
+            stamp = self._source.stamp()
+            try:
+                model = await run_in_threadpool(self._source.open)
+            except Exception as error:
+                LOG.error("the new model cannot be opened, the old one stays", extra={"error": str(error)})
+                self._on_reload(False)
+            else:
+                self.current = model
+                LOG.info("reloaded", extra={"model": model.name, "version": model.version})
+                self._on_reload(True)
+            self._stamp = stamp
+
+    async def watch(self) -> None:
+        """Reload when the file has changed and then stayed as it is for a moment."""
+        before = self._stamp
+        while True:
+            await asyncio.sleep(_INTERVAL)
+            now = self._source.stamp()
+            if now is not None and now == before != self._stamp:
+                await self.reload()
+            before = now
