@@ -77,6 +77,18 @@ def test_a_pillow_image_is_turned_as_its_file_is(tmp_path: Path, orientation: in
         np.testing.assert_array_equal(pixels_of((tmp_path / "photo.png").read_bytes()), pixels_of(image))
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_an_image_is_turned_once(form: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = BytesIO()
+    PHOTO.save(content, form, exif=exif)
+    upright = open_input(content.getvalue()).kept
+    assert upright is not None
+    assert upright.size == PHOTO.size[::-1]
+    np.testing.assert_array_equal(pixels_of(upright), np.asarray(upright))
+
+
 def test_a_pillow_image_stays_as_it_is() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

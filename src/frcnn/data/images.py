@@ -67,6 +67,9 @@ _TURNS = {
 _BYTES_PER_PIXEL = 4
 """Of Pillow's images, also of RGB."""
 
+_ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
+"""Where Pillow finds an orientation in the information of an image."""
+
 MAX_MISSING_ROWS = (16, 0.02)
 """A truncated JPEG is read if it lacks at most so many rows, or this fraction of its rows, but not all."""
 
@@ -288,7 +291,12 @@ def _decode(image: Image.Image) -> tuple[Image.Image, int]:
             raise
         missing = _load_truncated(image)
     turn = _TURNS.get(stored_size(image)[1])  # Pillow has turned a TIFF already, and removed its orientation
-    return (image if turn is None else image.transpose(turn)), missing
+    if turn is None:
+        return image, missing
+    upright = image.transpose(turn)
+    for name in _ORIENTED & upright.info.keys():  # else it would be turned again where it is used next
+        del upright.info[name]
+    return upright, missing
 
 
 def _load_truncated(image: JpegImageFile) -> int:
