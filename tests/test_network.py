@@ -1,6 +1,7 @@
 """No command connects to another machine, looks up a name, or leaves an identifier in the home folder."""
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from network import ADDRESS, identifiers, to_others, traced
 from tiny import SETTINGS, write_tiny
 
 COMMANDS = """
-import html, json, os, re, signal, sys, threading, urllib.request, webbrowser
+import html, json, os, re, signal, sys, threading, time, urllib.request, webbrowser
 from frcnn.cli import main
 
 def visit(file):
@@ -18,8 +19,22 @@ def visit(file):
     os.kill(os.getpid(), signal.SIGINT)
 
 webbrowser.open = lambda file: threading.Thread(target=visit, args=(file,)).start()
+
+def use(service, photo):
+    while True:
+        try:
+            urllib.request.urlopen(service + "/health").read()
+            break
+        except OSError:
+            time.sleep(0.1)
+    urllib.request.urlopen(service + "/predict", open(photo, "rb").read()).read()
+    os.kill(os.getpid(), signal.SIGINT)
+
 for command in json.loads(sys.argv[1]):
     print("frcnn", *command, flush=True)
+    if command[0] == "serve":
+        address = "http://127.0.0.1:" + command[command.index("--port") + 1]
+        threading.Thread(target=use, args=(address, sys.argv[2]), daemon=True).start()
     assert main(command) == 0
 """
 
@@ -30,6 +45,13 @@ for address in ("192.0.2.1", 9), ("127.0.0.1", 53), ("127.0.0.1", 9):
 if sys.argv[1:]:
     subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
 """
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def test_the_watch_sees_connections_and_name_lookups_of_children_too(tmp_path: Path) -> None:
@@ -51,8 +73,9 @@ def test_no_command_sends_anything(tmp_path: Path) -> None:
         *(["predict", f"{run}/model{suffix}", photo, *out] for suffix in (".onnx", ".xml")),
         ["evaluate", f"{run}/model.onnx", "--data", data],
         ["annotate", data, "--model", run, "--port", "0", "--open"],
+        ["serve", f"{run}/model.onnx", "--port", str(free_port())],
     ]
-    trace = traced(tmp_path, sys.executable, "-c", COMMANDS, json.dumps(commands))
+    trace = traced(tmp_path, sys.executable, "-c", COMMANDS, json.dumps(commands), photo)
     assert '"127.0.0.1"' in trace  # the visit of the page
     assert to_others(trace) == []
     assert identifiers(tmp_path) == []

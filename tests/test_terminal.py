@@ -1,5 +1,6 @@
 """Names from data and files cannot control the terminal, write lines of their own, or end a command."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from tiny import draw_image, trained_run
 
 import frcnn
 from frcnn.cli import main
+from frcnn.cli.printable import EscapingStream
 
 CONTROL_SEQUENCES = "\x1b[2J\x1b]0;title\x07all fine\nerrors: 0\u202e"
 BOX = [5, 5, 40, 40]
@@ -126,3 +128,9 @@ def test_pipes_are_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ):
         assert main(arguments) == 2
         said(capsys)
+
+
+def test_what_finds_standard_error_cannot_close_it() -> None:
+    stream = io.StringIO()
+    EscapingStream(stream).close()
+    assert not stream.closed

@@ -22,5 +22,8 @@ class EscapingStream:
         self._stream.write(text.translate(self._table))
         return len(text)
 
+    def close(self) -> None:
+        """Leave the stream open. The log handler of absl, which TensorBoard uses, closes streams that it finds."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
