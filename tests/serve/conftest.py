@@ -24,7 +24,7 @@ def serve() -> Iterator[Serve]:
     def start(runtime: Runtime | None = None, **options: Any) -> Service:
         limits = options.setdefault("limits", Limits())
         app = make_app(NOWHERE, model_of(runtime or FakeRuntime()), **options)
-        http = bounded(limits.connections, limits.header_seconds)
+        http = bounded(limits.connections, limits.header_seconds, limits.read_seconds)
         server = uvicorn.Server(uvicorn.Config(app, port=0, http=http, ws="none", log_config=None, access_log=False))
         thread = threading.Thread(target=server.run)
         thread.start()

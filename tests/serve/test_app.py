@@ -200,6 +200,8 @@ def test_the_model_is_described_without_its_path(serve: Serve) -> None:
     assert answer["limits"]["images"] == 16
     assert {"frcnn", "numpy", "pillow", "python"} <= answer["versions"].keys()
     assert "/" not in answer["name"]
+    schema = serve().client.get("/openapi.json").json()["components"]["schemas"]["Model"]
+    assert answer.keys() == schema["properties"].keys()
 
 
 def test_health_and_metrics(serve: Serve) -> None:

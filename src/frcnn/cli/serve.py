@@ -3,9 +3,12 @@
 import argparse
 import os
 import secrets
+import sys
 from contextlib import suppress
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from frcnn.cli.options import (
     MODEL_HELP,
@@ -22,8 +25,9 @@ from frcnn.messages import plural
 
 if TYPE_CHECKING:
     from frcnn.serve.model import Model
+    from frcnn.serve.retraining import TrainingPlan
 
-_TOKEN = "FRCNN_TOKEN"
+_TOKEN, _KEY = "FRCNN_TOKEN", "LABEL_STUDIO_API_KEY"
 
 
 def register(commands: Commands) -> None:
@@ -78,6 +82,23 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--rate", type=_rate, metavar="X", help="requests per second of one client and worker (default: no limit)"
     )
+    parser.add_argument(
+        "--label-studio",
+        metavar="URL",
+        help="read the images of tasks from this Label Studio server, with the access token in the variable "
+        f"{_KEY} (docs/labeling-tools.md)",
+    )
+    parser.add_argument(
+        "--retrain",
+        action="store_true",
+        help="when somebody presses `Start Training` in Label Studio, train on the project and serve the new model",
+    )
+    parser.add_argument(
+        "--retrain-config",
+        type=Path,
+        metavar="FILE",
+        help="settings of that training, e.g. config.yaml of a run directory (default: those that frcnn train chooses)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -102,6 +123,7 @@ def run(options: argparse.Namespace) -> None:
         options.max_batch,
         options.max_wait,
         options.threshold,
+        _label_studio(options),
     )
 
     def on_ready(address: str, model: "Model") -> None:
@@ -134,6 +156,59 @@ def _token(options: argparse.Namespace) -> str | None:
             f"{_TOKEN}={secrets.token_urlsafe(16)} frcnn serve {Path(options.model)} --host {options.host}"
         )
     return token
+
+
+def _label_studio(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `LabelStudio`.
+
+    Raises:
+        ValueError: the options do not fit together.
+    """
+    from frcnn.serve.label_studio_client import Client
+
+    if options.retrain_config is not None and not options.retrain:
+        raise ValueError("--retrain-config: only with --retrain")
+    if options.retrain and options.label_studio is None:
+        raise ValueError("--retrain: the annotations come from Label Studio; add --label-studio URL")
+    if options.label_studio is None:
+        return {}
+    key = os.environ.get(_KEY, "")
+    if not key:
+        raise ValueError(
+            f"--label-studio: set {_KEY} to your access token, which Label Studio shows under Account & Settings"
+        )
+    try:
+        Client(options.label_studio, key)
+    except ValueError as error:
+        raise ValueError(f"--label-studio: {error}") from None
+    arguments = {"url": options.label_studio, "key": key}
+    if options.retrain:
+        _require_retrainable(options)
+        arguments["train"] = partial(_plan_training, options)
+    return arguments
+
+
+def _require_retrainable(options: argparse.Namespace) -> None:
+    if options.workers > 1:
+        raise ValueError("--retrain: the workers would serve different models; leave out --workers")
+    if not Path(options.model).is_dir():
+        raise ValueError(f"--retrain: {options.model} is not a run directory; serve what frcnn train has written")
+    if options.retrain_config is not None and not options.retrain_config.is_file():
+        raise ValueError(f"--retrain-config: there is no file {options.retrain_config}")
+    if find_spec("torch") is None:
+        raise ValueError("--retrain: training needs PyTorch; install it, or serve without --retrain")
+
+
+def _plan_training(options: argparse.Namespace, project: int) -> "TrainingPlan":
+    """The next training on a project of Label Studio."""
+    from frcnn.serve.retraining import TrainingPlan
+    from frcnn.training.run_dir import new_run_dir
+
+    run_dir = new_run_dir(None, f"label-studio-{project}")
+    data = run_dir.parent / f"label-studio-{project}-data"
+    settings = [] if options.retrain_config is None else ["--config", str(options.retrain_config)]
+    command = [sys.executable, "-m", "frcnn", "train", str(data), *settings, "--out", str(run_dir)]
+    return TrainingPlan(data, command, run_dir)
 
 
 def _rate(text: str) -> float:

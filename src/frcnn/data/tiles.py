@@ -52,6 +52,13 @@ def cut_into_windows(size: tuple[int, int], tile: int, overlap: float = OVERLAP)
     ]
 
 
+def count_windows(size: tuple[int, int], tile: int, overlap: float = OVERLAP) -> int:
+    """The number of windows of `cut_into_windows`, without making them: a request may ask for millions."""
+    height, width = size
+    step = tile - math.ceil(overlap * tile)
+    return len(_starts(height, tile, step)) * len(_starts(width, tile, step))
+
+
 def _starts(length: int, tile: int, step: int) -> list[int]:
     """At most `step` apart."""
     last = max(0, length - tile)

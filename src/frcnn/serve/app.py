@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
@@ -30,13 +31,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from frcnn.colors import class_color
-from frcnn.data.tiles import cut_into_windows
+from frcnn.data.tiles import count_windows, cut_into_windows
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Exported
 from frcnn.messages import short
 from frcnn.serve.batching import Batcher, BusyError, Options
 from frcnn.serve.bodies import Upload, decode, json_of, read_body, read_uploads
-from frcnn.serve.guard import Guard, error
+from frcnn.serve.guard import FAILED, LOG, Guard, error
 from frcnn.serve.label_studio import LabelStudio
 from frcnn.serve.limits import Limits
 from frcnn.serve.metrics import CONTENT_TYPE, ServiceMetrics
@@ -94,6 +95,7 @@ def make_app(
         Route("/openapi.json", service.openapi),
         Route("/setup", service.setup, methods=["POST"]),
         Route("/webhook", service.webhook, methods=["POST"]),
+        Route("/versions", service.versions),
     ]
     paths = frozenset(route.path for route in routes if isinstance(route, Route))
     guard = Middleware(
@@ -144,6 +146,7 @@ class _Service:
         try:
             yield
         finally:
+            await self._label_studio.stop()
             for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -161,7 +164,8 @@ class _Service:
             body = await read_body(request, self.limits)
             content = json_of(request, body)
             if isinstance(content, dict) and "tasks" in content:
-                return await self._label_studio.predict(content, model, lambda uploads: self._detect(uploads, query))
+                detect = partial(self._detect, query=query)
+                return await self._label_studio.predict(content, model, detect, self.limits)
             uploads = await read_uploads(request, body, content, self.limits)
             if accepted in PICTURES and len(uploads.images) > 1:
                 raise HTTPException(406, f"{accepted}: a picture shows one image; send one, or accept JSON.")
@@ -174,6 +178,9 @@ class _Service:
         errors = [each for each in results if isinstance(each, Exception)]
         if errors and (len(errors) == len(results) or accepted in PICTURES):
             raise errors[0]
+        for each in errors:
+            if not isinstance(each, ValueError):
+                LOG.error("failed", extra=dict(facts), exc_info=each)
         facts["detections"] = sum(len(each) for each in results if isinstance(each, Detections))
         if accepted in PICTURES:
             return await run_in_threadpool(_picture, results[0], images[0], accepted)
@@ -197,6 +204,7 @@ class _Service:
         return [await to_thread.run_sync(decoded, upload, limiter=self._decoders) for upload in uploads]
 
     async def _detected(self, images: Sequence[Image.Image | ValueError], query: Query) -> list[Detections | Exception]:
+        images = [self._of_few_tiles(image, query.options) for image in images]
         readable = [image for image in images if isinstance(image, Image.Image)]
         found = iter(await self._batcher.predict(readable, query.options, query.threshold) if readable else [])
         results = [next(found) if isinstance(image, Image.Image) else image for image in images]
@@ -205,6 +213,16 @@ class _Service:
         results = [each if isinstance(each, Exception) else _of_classes(each, query.classes) for each in results]
         self.metrics.detections.inc(sum(len(each) for each in results if isinstance(each, Detections)))
         return results
+
+    def _of_few_tiles(self, image: Image.Image | ValueError, options: Options) -> Image.Image | ValueError:
+        """The image; an error if it would be cut into too many tiles."""
+        tile = self.served.current.detector.runtime.resizing.tile if options.tile is None else options.tile
+        if isinstance(image, ValueError) or not tile:
+            return image
+        count, limit = count_windows((image.height, image.width), tile, options.overlap), self.limits.tiles
+        if count <= limit:
+            return image
+        return ValueError(f"tile={tile}: {count} tiles of {image.width} x {image.height} pixels; use at most {limit}")
 
     def _query(self, request: Request, model: Model) -> Query:
         values = request.query_params
@@ -243,6 +261,7 @@ class _Service:
                 "input": runtime.resizing._asdict(),
                 "precision": None if description is None else description.precision,
                 "versions": _versions(),
+                "training": self._label_studio.training(),
                 "limits": {
                     "body_bytes": self.limits.body_bytes,
                     "pixels": self.limits.pixels,
@@ -280,9 +299,12 @@ class _Service:
         content = json_of(request, await read_body(request, self.limits))
         return self._label_studio.setup(content, self.served.current)
 
+    async def versions(self, request: Request) -> Response:
+        return _Json({"versions": [self.served.current.version]})
+
     async def webhook(self, request: Request) -> Response:
         content = json_of(request, await read_body(request, self.limits))
-        return self._label_studio.webhook(content)
+        return self._label_studio.webhook(content, self.served, self.limits)
 
     # --------------------------------------------------------------------------------------------------------- metrics
 
@@ -343,7 +365,8 @@ def _of_classes(detections: Detections, classes: frozenset[str] | None) -> Detec
 
 def _plain(upload: Upload, result: Detections | Exception) -> dict[str, Any]:
     if isinstance(result, Exception):
-        return {"image": upload.name, "error": str(result)}
+        reason = str(result) if isinstance(result, ValueError) else FAILED
+        return {"image": upload.name, "error": reason}
     height, width = result.size or (0, 0)
     return {"image": upload.name, "width": width, "height": height, "detections": result.to_dict()["detections"]}
 

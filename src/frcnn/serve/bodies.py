@@ -25,7 +25,12 @@ from frcnn.messages import short
 from frcnn.serve.limits import Limits
 
 _MAX_NAME = 200
-_DATA_ADDRESS = re.compile(r"data:[\w.+-]*/?[\w.+-]*(;[\w.+=-]+)*;base64,", re.ASCII)
+_MAX_SCANS = 1000
+"""Of a JPEG. A progressive one has about ten. Each takes as long to decode as the image has blocks, also an empty one,
+so that a small file could be decoded for hours."""
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_DATA_ADDRESS = re.compile(r"data:[\w.+-]*(/[\w.+-]*)?(;[\w.+=-]+)*;base64,", re.ASCII)
+"""No character can be matched in two ways: a text of megabytes that matches nearly would take hours."""
 
 
 class Upload(NamedTuple):
@@ -96,16 +101,10 @@ async def read_uploads(request: Request, body: bytes, content: object, limits: L
         HTTPException: 400, or 413 with too many images.
     """
     if content is not None:
-        uploads = _from_json(content)
-    elif _media_type(request) == "multipart/form-data":
-        uploads = await _from_multipart(request, body, limits)
-    else:
-        uploads = Uploads([Upload(None, body)], False)
-    if len(uploads.images) > limits.images:
-        raise HTTPException(
-            413, f"{len(uploads.images)} images; a request may have {limits.images} (--max-images). Send several."
-        )
-    return uploads
+        return _from_json(content, limits)
+    if _media_type(request) == "multipart/form-data":
+        return await _from_multipart(request, body, limits)
+    return Uploads([Upload(None, body)], False)
 
 
 def decode(upload: Upload, limits: Limits) -> Image.Image:
@@ -118,13 +117,16 @@ def decode(upload: Upload, limits: Limits) -> Image.Image:
     try:
         with open_safely(BytesIO(upload.content)) as image:  # reads the header only
             height, width = stored_size(image)[0]
-    except UNREADABLE as error:
-        why = "it has too many pixels" if isinstance(error, Image.DecompressionBombError) else NOT_A_PHOTO
+            scans = upload.content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
+    except (*UNREADABLE, *_BOMBS) as error:
+        why = "it has too many pixels" if isinstance(error, _BOMBS) else NOT_A_PHOTO
         raise ValueError(f"{name}: {why}") from None
     if width * height > limits.pixels:
         raise ValueError(
             f"{name}: {width} x {height} pixels; an image may have {limits.pixels / 1e6:g} million (--max-pixels)"
         )
+    if scans > _MAX_SCANS:
+        raise ValueError(f"{name}: {scans} scans; a JPEG may have {_MAX_SCANS}")
     try:
         decoded = open_input(upload.content).kept
     except ValueError as error:
@@ -137,7 +139,7 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _from_json(content: object) -> Uploads:
+def _from_json(content: object, limits: Limits) -> Uploads:
     rule = 'the body must be {"image": BASE64} or {"images": [BASE64, ...]}'
     if not isinstance(content, dict) or len(content) != 1 or not content.keys() <= {"image", "images"}:
         raise HTTPException(400, f"{short(content)}: {rule}. Options are in the address: /predict?threshold=0.5")
@@ -145,6 +147,8 @@ def _from_json(content: object) -> Uploads:
     texts = [value] if key == "image" else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise HTTPException(400, f"{key} is {short(value)}; {rule}")
+    if len(texts) > limits.images:
+        raise HTTPException(413, f"{len(texts)} images; a request may have {limits.images} (--max-images).")
     return Uploads([Upload(None, from_base64(text)) for text in texts], key == "images")
 
 
@@ -193,10 +197,11 @@ async def _from_multipart(request: Request, body: bytes, limits: Limits) -> Uplo
     except Exception as error:  # of codecs: the client chooses the character set
         raise HTTPException(400, f"The multipart body is invalid ({type(error).__name__}).") from None
     files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
+    uploads = [Upload((each.filename or "")[:_MAX_NAME] or None, each.file.read()) for each in files]
+    for file in parser._files_to_close_on_error:  # of a part that is cut too, which the form does not have
+        file.close()
     if not parser.is_complete:
         raise HTTPException(400, "The multipart body is truncated: its last boundary is missing.")
     if not files:
         raise HTTPException(400, "The multipart body has no image; send one, e.g. curl --form image=@photo.jpg.")
-    uploads = [Upload((each.filename or "")[:_MAX_NAME] or None, each.file.read()) for each in files]
-    await form.close()
     return Uploads(uploads, True)

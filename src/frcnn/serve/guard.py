@@ -31,6 +31,8 @@ _HEADERS = {
     "frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
 }
 _MAX_CLIENTS = 10_000
+FAILED = "The service failed; its log has the reason."
+"""What a client is told of an unexpected error."""
 
 
 class RateLimit:
@@ -113,7 +115,7 @@ class Guard:
             LOG.error("failed", extra=facts, exc_info=reason)
             if status:  # the answer has begun, so the connection must end
                 raise
-            await error(500, "The service failed; its log has the reason.")(scope, receive, send_guarded)
+            await error(500, FAILED)(scope, receive, send_guarded)
         finally:
             seconds = time.monotonic() - start
             known = path if path in self._paths else "other"
@@ -128,7 +130,7 @@ class Guard:
         if self._token is None:
             if not _is_this_computer(headers.get("host", "")):
                 return error(403, "The Host of the request is not this computer; a proxy needs `frcnn serve --token`.")
-            if "origin" in headers and urlsplit(headers["origin"]).netloc != headers.get("host"):
+            if "origin" in headers and _host_of(headers["origin"]) != headers.get("host"):
                 return error(403, "Pages of other sites may not use this service.")
         elif not self._is_open(path) and not _has_token(headers, self._token):
             text = "Send the token of the service: `Authorization: Bearer TOKEN`."
@@ -145,6 +147,14 @@ class Guard:
 def error(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """The answer to a request that cannot be fulfilled."""
     return JSONResponse({"error": text}, status, headers)
+
+
+def _host_of(origin: str) -> str | None:
+    """None: not an address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _is_this_computer(host: str) -> bool:

@@ -11,6 +11,8 @@ class Limits:
     """Of a request."""
     pixels: int = 50_000_000
     """Of an image. A small file may say that it has any number."""
+    tiles: int = 400
+    """Of an image. The detector runs once for each, and a request may ask for a million."""
     images: int = 16
     """Of a request."""
     waiting: int = 64
@@ -25,6 +27,8 @@ class Limits:
     """Until its body is complete."""
     request_seconds: float = 60
     """Until it is answered."""
+    read_seconds: float = 60
+    """Until the client has read the answer."""
     stop_seconds: float = 30
     """Until running requests are given up when the service stops."""
     rate: float | None = None

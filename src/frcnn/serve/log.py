@@ -27,10 +27,12 @@ class JsonLines(logging.Formatter):
 
 
 def log_to(stream: TextIO) -> None:
-    """Write the log of the service and that of uvicorn to a stream."""
+    """Write the log of the service, and what its packages warn of, to a stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
-    for name, level in (("frcnn.serve", logging.INFO), ("uvicorn.error", logging.WARNING)):
+    logging.captureWarnings(True)
+    for name in ("frcnn.serve", "uvicorn.error", "asyncio", "py.warnings"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+        logger.setLevel(logging.INFO if name == "frcnn.serve" else logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each wrong body

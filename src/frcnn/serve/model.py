@@ -95,20 +95,31 @@ class ServedModel:
         self._stamp = source.stamp()
         self.current = model
 
+    @property
+    def source(self) -> Source:
+        """Where the current model comes from."""
+        return self._source
+
     async def reload(self) -> None:
         """Open the model again. If that fails, the old one stays."""
+        await self.serve(self._source)
+
+    async def serve(self, source: Source) -> bool:
+        """Open a model and serve it. If that fails, the old one stays. Returns whether it could be opened."""
         async with self._lock:
-            stamp = self._source.stamp()
+            stamp = source.stamp()
             try:
-                model = await run_in_threadpool(self._source.open)
+                model = await run_in_threadpool(source.open)
             except Exception as error:
                 LOG.error("the new model cannot be opened, the old one stays", extra={"error": str(error)})
                 self._on_reload(False)
-            else:
-                self.current = model
-                LOG.info("reloaded", extra={"model": model.name, "version": model.version})
-                self._on_reload(True)
-            self._stamp = stamp
+                if source == self._source:
+                    self._stamp = stamp
+                return False
+            self._source, self._stamp, self.current = source, stamp, model
+            LOG.info("reloaded", extra={"model": model.name, "version": model.version})
+            self._on_reload(True)
+            return True
 
     async def watch(self) -> None:
         """Reload when the file has changed and then stayed as it is for a moment."""

@@ -44,6 +44,25 @@ _SCHEMAS: dict[str, Any] = {
             "score": {"type": "number"},
         },
     },
+    "Model": {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "description": "of its file or folder, without the path"},
+            "version": {"type": "string", "description": "the start of sha256"},
+            "sha256": {"type": "string", "description": "of the file"},
+            "opened_at": {"type": "string", "format": "date-time"},
+            "classes": {"type": "array", "items": {"type": "string"}},
+            "colors": {"type": "object", "description": "class -> color in pictures, as CSS writes it"},
+            "threshold": {"type": "number", "description": "of requests that name none"},
+            "nms_threshold": {"type": "number"},
+            "max_detections": {"type": "integer", "description": "in an image"},
+            "input": {"type": "object", "description": "how an image is resized"},
+            "precision": {"type": ["string", "null"], "description": "of an exported file"},
+            "versions": {"type": "object", "description": "package -> version"},
+            "limits": {"type": "object", "description": "bytes and images of a request, pixels of an image"},
+            "training": {"type": ["object", "null"], "description": "how a training for Label Studio is going"},
+        },
+    },
     "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
 }
 
@@ -60,13 +79,14 @@ def openapi(limits: Limits) -> dict[str, Any]:
         },
         "paths": {
             "/predict": {"post": _predict(limits)},
-            "/model": {"get": _get("Classes, input size, threshold and versions of the model")},
+            "/model": {"get": _model()},
             "/health": {"get": _get("Whether the process answers")},
             "/ready": {"get": _get("Whether it takes another image; 503: not now")},
             "/metrics": {"get": _get("Counters and times, as Prometheus reads them", "text/plain")},
             "/openapi.json": {"get": _get("This document")},
             "/setup": {"post": _label_studio("Label Studio connects a project")},
             "/webhook": {"post": _label_studio("Label Studio reports an event of a project")},
+            "/versions": {"get": _get("The version of the model, for Label Studio")},
         },
         "components": {
             "schemas": _SCHEMAS,
@@ -143,6 +163,12 @@ def _predict(limits: Limits) -> dict[str, Any]:
             },
         },
     }
+
+
+def _model() -> dict[str, Any]:
+    about = "Classes, input size, threshold and versions of the model"
+    content = {"application/json": {"schema": _ref("Model")}}
+    return {"summary": about, "responses": {"200": {"description": about, "content": content}}}
 
 
 def _ref(name: str) -> dict[str, str]:

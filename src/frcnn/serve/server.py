@@ -94,7 +94,7 @@ def _answer(settings: Settings, model: Model, listening: socket.socket) -> None:
     )
     config = uvicorn.Config(
         app,
-        http=bounded(limits.connections, limits.header_seconds),
+        http=bounded(limits.connections, limits.header_seconds, limits.read_seconds),
         ws="none",
         log_config=None,
         access_log=False,
@@ -116,6 +116,7 @@ def _answer(settings: Settings, model: Model, listening: socket.socket) -> None:
 
             with suppress(RuntimeError, ValueError):  # not the main thread
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         await server.serve(sockets=[listening])
 
     asyncio.run(run())
@@ -161,7 +162,8 @@ class _Supervisor:
         share = _cores_of(number, self._count)
         arguments = (self._settings, self._listening, share)
         process = self._context.Process(target=_run_worker, args=arguments, name=f"worker {number}")
-        process.start()
+        with _sighup_blocked():  # it would end a worker that has no handler yet
+            process.start()
         self._workers[number] = _Worker(process, time.monotonic(), deaths)
         LOG.info("worker started", extra={"worker": number, "pid": process.pid})
 
@@ -181,6 +183,7 @@ class _Supervisor:
                 self._start(number, deaths + 1)
 
     def _stop(self) -> None:
+        self._listening.close()  # or clients would wait for an answer of nobody
         for worker in self._workers.values():
             worker.process.terminate()
         deadline = time.monotonic() + self._settings.limits.stop_seconds + 5
@@ -223,6 +226,19 @@ def _cores_of(number: int, workers: int) -> list[int] | None:
         return None
     cores = sorted(os.sched_getaffinity(0))
     return cores[number::workers] if len(cores) >= workers else None
+
+
+@contextmanager
+def _sighup_blocked() -> Iterator[None]:
+    """A process that is started meanwhile gets SIGHUP when it unblocks the signal."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _forget_gauges(process: int | None) -> None:

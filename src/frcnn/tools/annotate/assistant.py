@@ -1,25 +1,22 @@
 """What a detector does for the person who labels: it proposes boxes, says which images to label next, and is trained
 again on the labels so far."""
 
-import os
-import re
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from frcnn.detector import Detector, load
 from frcnn.inference.results import Detections
-from frcnn.messages import duration
+from frcnn.serve import training_process
 from frcnn.tools.annotate.editing import Editor
 
 TrainCommand = Callable[[], tuple[list[str], Path]]
 """Gives the command line of a new training, and its run directory."""
 State = Literal["idle", "running", "done", "failed"]
-_STEP = re.compile(r"step (\d+)/(\d+): .* (\d+) s left$")
-_LOG_LINES = 20
 
 
 class TrainingStatus(NamedTuple):
@@ -110,28 +107,18 @@ class Assistant:
         with self._lock:
             if self._training.state != "running":
                 command, run_dir = self._train()
-                self._process = subprocess.Popen(
-                    command,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    encoding="utf-8",
-                    errors="replace",
-                    env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-                )
+                self._process = training_process.start(command)
                 self._say("running", "starting the training")
                 threading.Thread(target=self._follow, args=(self._process, run_dir), daemon=True).start()
         return self._training
 
     def stop(self) -> None:
         """End a training that is running."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
+        training_process.end(self._process)
 
     def _follow(self, process: "subprocess.Popen[str]", run_dir: Path) -> None:
         try:
-            self._wait(process)
+            training_process.follow(process, partial(self._say, "running"))
             self.detector = load(run_dir)
             self.choose_next()
         except Exception as error:  # in a thread of its own, nobody else would see it
@@ -139,24 +126,6 @@ class Assistant:
         else:
             message = f"The training has finished. Proposals now come from {run_dir}."
             self._training = TrainingStatus("done", message, self._training.finished + 1)
-
-    def _wait(self, process: "subprocess.Popen[str]") -> None:
-        """Follow the training to its end.
-
-        Raises:
-            ValueError: it failed.
-        """
-        assert process.stdout is not None
-        lines: list[str] = []
-        with process:
-            for line in process.stdout:
-                lines = [*lines, line.rstrip()][-_LOG_LINES:]
-                step = _STEP.search(lines[-1])
-                if step is not None:
-                    done, total, left = map(int, step.groups())
-                    self._say("running", f"training: step {done} of {total}, {duration(left)} left")
-        if process.returncode:
-            raise ValueError("\n".join(lines) or f"it ended with status {process.returncode}")
 
     def _say(self, state: State, message: str) -> None:
         self._training = self._training._replace(state=state, message=message)

@@ -1,0 +1,267 @@
+"""How many requests `frcnn serve` answers, how fast, and in how much memory; write benchmarks/serve.md.
+
+    python benchmarks/serve.py RUN_DIR PHOTOS [--requests 5000] [--growth 20000]
+
+RUN_DIR is a run directory, PHOTOS a folder; its photos are resized to 640 pixels. Clients and services are processes of
+one machine, so they share its cores: a separate process sends all requests, over connections that stay open. Two
+services are measured in turn, in rounds, and the medians over the rounds are given. Needs `pip install fastapi`.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import psutil
+from compare.machine import machine
+from PIL import Image, ImageOps
+
+import frcnn
+
+HERE = Path(__file__).parent
+CLIENTS = (1, 8, 64)
+ROUNDS = 5
+SIDE = 640
+GROWTH_AT = 1000
+"""Requests until everything that is kept is there."""
+MAX_GROWTH = 0.03
+
+
+class Load(NamedTuple):
+    """Measured over some requests."""
+
+    per_second: float
+    p50: float
+    """Milliseconds, as the others."""
+    p95: float
+    p99: float
+
+
+# ------------------------------------------------------------------------------------------------------------- clients
+
+
+async def send_all(address: str, photos: Sequence[bytes], clients: int, requests: int, form: bool) -> list[float]:
+    """Returns the seconds of each request. The clients are cheap: each has one socket, and reads just the length of the
+    answer."""
+    where, left, seconds = urlsplit(address), iter(range(requests)), []
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+        for number in left:
+            body = photos[number % len(photos)]
+            content = "image/jpeg"
+            if form:
+                start = '--cut\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+                body, content = start.encode() + body + b"\r\n--cut--\r\n", "multipart/form-data; boundary=cut"
+            begun = time.perf_counter()
+            writer.write(
+                f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content}\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            assert length is not None, head
+            answer = await reader.readexactly(int(length.group(1)))
+            if b" 200 " not in head[:15]:
+                raise RuntimeError(f"{head!r} {answer!r}")
+            seconds.append(time.perf_counter() - begun)
+        writer.close()
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return seconds
+
+
+def client_process(options: argparse.Namespace) -> None:
+    """The main function of the process that sends: prints a Load."""
+    photos = [file.read_bytes() for file in sorted(Path(options.photos).iterdir())]
+    begun = time.perf_counter()
+    found = sorted(asyncio.run(send_all(options.run, photos, options.clients, options.requests, options.form)))
+    whole = time.perf_counter() - begun
+    at = [1000 * found[min(len(found) - 1, int(part * len(found)))] for part in (0.5, 0.95, 0.99)]
+    print(json.dumps(Load(len(found) / whole, *at)))
+
+
+def load(address: str, photos: Path, clients: int, requests: int, *, form: bool = False) -> Load:
+    """The load of a process that does nothing but send."""
+    command = [sys.executable, __file__, address, str(photos), "--clients", str(clients), "--requests", str(requests)]
+    done = subprocess.run([*command, *["--form"] * form], check=True, stdout=subprocess.PIPE, text=True)
+    return Load(*json.loads(done.stdout))
+
+
+# ------------------------------------------------------------------------------------------------------------ services
+
+
+class Service(NamedTuple):
+    address: str
+    process: psutil.Process
+
+    def megabytes(self) -> float:
+        """Resident memory of all its processes."""
+        return sum(each.memory_info().rss for each in (self.process, *self.process.children(recursive=True))) / 1e6
+
+
+@contextmanager
+def served(command: Sequence[str], environment: dict[str, str] | None = None) -> Iterator[Service]:
+    """A service, once its output has its address."""
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            [sys.executable, *command], stdout=log, stderr=log, text=True, env=os.environ | (environment or {})
+        ) as process,
+    ):
+        try:
+            address = None
+            while address is None:
+                time.sleep(0.2)
+                log.seek(0)
+                text = log.read()
+                assert process.poll() is None, text
+                found = re.search(r"http://[\d.]+:\d+", text)
+                address = found and found.group()
+            yield Service(address, psutil.Process(process.pid))
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def ours(model: Path, *options: str) -> Iterator[Service]:
+    with served(["-m", "frcnn", "serve", str(model), "--port", "0", *options]) as service:
+        yield service
+
+
+@contextmanager
+def simplest(model: Path) -> Iterator[Service]:
+    """FastAPI, with uvicorn's defaults."""
+    command = ["-m", "uvicorn", "--factory", "compare.fastapi_app:make_app", "--port", "0", "--app-dir", str(HERE)]
+    with served(command, {"FRCNN_MODEL": str(model)}) as service:
+        yield service
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+
+
+def in_rounds(services: dict[str, Service], photos: Path, clients: int, requests: int) -> dict[str, Load]:
+    """Medians over the rounds; the services take turns."""
+    found: dict[str, list[Load]] = {name: [] for name in services}
+    for number in range(ROUNDS):
+        names = list(services) if number % 2 else list(reversed(services))
+        for name in names:
+            form = name.startswith("FastAPI")
+            found[name].append(load(services[name].address, photos, clients, max(1, requests // ROUNDS), form=form))
+    return {name: Load(*map(statistics.median, zip(*loads, strict=True))) for name, loads in found.items()}
+
+
+def table(models: dict[str, Path], photos: Path, requests: int) -> list[str]:
+    lines = [
+        "| model | service | clients | requests per second | p50 | p95 | p99 |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for kind, model in models.items():
+        with ExitStack() as stack:
+            services = {
+                "`frcnn serve`": stack.enter_context(ours(model)),
+                "`frcnn serve --max-batch 1`": stack.enter_context(ours(model, "--max-batch", "1")),
+                "FastAPI, one function": stack.enter_context(simplest(model)),
+            }
+            for name, service in services.items():
+                load(service.address, photos, 4, 20, form=name.startswith("FastAPI"))  # warm
+            for clients in CLIENTS:
+                share = max(clients * ROUNDS, requests // (len(CLIENTS) * len(services) * len(models)))
+                for name, each in in_rounds(services, photos, clients, share).items():
+                    times = " | ".join(f"{value:.0f} ms" for value in each[1:])
+                    lines.append(f"| {kind} | {name} | {clients} | {each.per_second:.1f} | {times} |")
+                    print(lines[-1], flush=True)
+    return lines
+
+
+def growth(model: Path, photos: Path, requests: int) -> tuple[str, bool]:
+    """A sentence about the memory, and whether it is flat."""
+    first = min(GROWTH_AT, requests // 2)
+    with ours(model) as service:
+        load(service.address, photos, 8, first)
+        before = service.megabytes()
+        load(service.address, photos, 8, requests - first)
+        after = service.megabytes()
+    grown = after / before - 1
+    flat = grown <= MAX_GROWTH
+    text = (
+        f"Memory of the service (resident, all its processes): {before:.0f} MB after {first:,} requests, "
+        f"{after:.0f} MB after {requests:,} ({grown:+.1%}); {'flat' if flat else 'NOT flat'} within {MAX_GROWTH:.0%}."
+    )
+    return text, flat
+
+
+def resized(photos: Path, folder: Path) -> str:
+    """Copies of at most SIDE pixels. Returns what they are, in words."""
+    sizes, total = set(), 0
+    files = sorted(file for file in photos.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))[:20]
+    for number, file in enumerate(files):
+        with Image.open(file) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+        image.thumbnail((SIDE, SIDE))
+        image.save(folder / f"{number:02}.jpg", quality=90)
+        sizes.add(f"{image.width} x {image.height}")
+        total += (folder / f"{number:02}.jpg").stat().st_size
+    if not files:
+        raise SystemExit(f"{photos}: no photos")
+    return f"{len(files)} JPEG photos of {' and '.join(sorted(sizes))} pixels, {total / len(files) / 1000:.0f} kB each"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN_DIR")
+    parser.add_argument("photos", metavar="PHOTOS", type=Path)
+    parser.add_argument("--requests", type=int, default=5000, help="of all tables together")
+    parser.add_argument("--growth", type=int, default=20_000, help="requests while the memory is watched")
+    parser.add_argument("--clients", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--form", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.clients is not None:
+        client_process(options)
+        return
+    try:
+        import fastapi
+    except ModuleNotFoundError:
+        raise SystemExit("the comparison needs FastAPI: pip install fastapi") from None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "photos").mkdir()
+        about = resized(options.photos, folder / "photos")
+        file = folder / "model.onnx"
+        frcnn.load(options.run).export("onnx", file)
+        lines = table({"ONNX Runtime": file, "PyTorch": Path(options.run)}, folder / "photos", options.requests)
+        memory, flat = growth(file, folder / "photos", options.growth)
+    text = f"""# The service under load
+
+{about}, over loopback. All clients are one process on the same machine, each with a connection that stays open; that
+process takes a part of the cores. Figures are medians over {ROUNDS} rounds in which the services take turns. "FastAPI,
+one function" is [compare/fastapi_app.py](compare/fastapi_app.py) (FastAPI {fastapi.__version__}) with uvicorn's
+defaults: the same model, and the service that one writes first. `benchmarks/serve.py` writes this file.
+
+{chr(10).join(lines)}
+
+{memory} The model is that of ONNX Runtime, with 8 clients.
+
+Machine: {machine()}.
+"""
+    with suppress(UnicodeEncodeError):
+        print(text)
+    (HERE / "serve.md").write_text(text, encoding="utf-8")
+    if not flat:
+        raise SystemExit(memory)
+
+
+if __name__ == "__main__":
+    main()
