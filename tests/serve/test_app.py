@@ -1,7 +1,10 @@
 """What each address answers."""
 
 import json
+import threading
+import time
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
 
@@ -118,8 +121,9 @@ def test_tiles(serve: Serve) -> None:
         ("threshold=nan", "threshold='nan': must be a number from 0 to 1."),
         ("overlap=x", "overlap='x': must be a number from 0 to 0.9."),
         ("tile=3", "tile"),
+        ("tile=0.5", "tile='0.5': must be a whole number from 0 to 100000."),
         ("classes=cat", "The model has no class 'cat'; GET /model lists its classes."),
-        ("conf=0.5", "'conf' is no option; there are threshold, classes, tile and overlap."),
+        ("conf=0.5", "Unknown option 'conf'; the options are threshold, classes, tile, overlap."),
     ],
 )
 def test_wrong_options(query: str, message: str, serve: Serve) -> None:
@@ -151,6 +155,29 @@ def test_a_picture_with_the_boxes(accept: str, form: str, serve: Serve) -> None:
     assert changed[20:60, 9:12].mean() > 0.5  # the left side of the box
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("image/png;q=0.1, application/json", "application/json"),
+        ("application/json;q=0.1, image/png", "image/png"),
+        ("image/png;q=0, */*", "application/json"),
+        (", image/png;q=x, application/coco+json", "application/coco+json"),
+    ],
+)
+def test_the_answer_is_what_the_client_prefers(accept: str, kind: str, serve: Serve) -> None:
+    answer = serve().client.post("/predict", content=photo(), headers={"accept": accept})
+    assert answer.headers["content-type"] == kind
+
+
+def test_coco_has_no_place_for_errors_and_needs_unique_names(serve: Serve) -> None:
+    client, coco = serve().client, {"accept": "application/coco+json"}
+    files = [("image", ("a.png", photo())), ("image", ("b.png", b"no image"))]
+    answer = client.post("/predict", files=files, headers=coco)
+    assert (answer.status_code, answer.json()["error"].startswith("'b.png': not an image")) == (422, True)
+    twice = [("image", ("a.png", photo())), ("image", ("a.png", photo()))]
+    assert [each["image_id"] for each in client.post("/predict", files=twice, headers=coco).json()] == [0, 1]
+
+
 def test_answers_that_cannot_be_given(serve: Serve) -> None:
     client = serve().client
     answer = client.post("/predict", content=photo(), headers={"accept": "text/html"})
@@ -173,6 +200,67 @@ def test_limits(serve: Serve) -> None:
     assert post(client, {"image": images[0]}).json()["error"] == (
         "image: 128 x 96 pixels; an image may have 0.01 million (--max-pixels)"
     )
+
+
+def test_the_memory_of_requests_is_bounded(serve: Serve) -> None:
+    gate = threading.Event()
+    size = 2_000_000 + 4 * len(photo())  # of two images of 128 x 96 pixels, 98 kB each, there is room for 20
+    service = serve(FakeRuntime(lambda batch: _wait(gate)), limits=Limits(memory_bytes=size))
+    large = BytesIO()
+    draw_image([], size=(600, 500)).save(large, "JPEG")  # 2.4 MB decoded
+    too_much = service.client.post("/predict", content=large.getvalue())
+    assert (too_much.status_code, too_much.json()["error"]) == (
+        413,
+        "The images of the request need too much memory; send fewer.",
+    )
+    with ThreadPoolExecutor(24) as pool:
+        answers = [pool.submit(httpx.post, f"{service.address}/predict", content=photo()) for _ in range(24)]
+        time.sleep(1)
+        gate.set()
+        statuses = sorted(answer.result().status_code for answer in answers)
+    assert statuses[0] == 200
+    assert statuses[-1] == 503
+    assert service.client.post("/predict", content=photo()).status_code == 200
+
+
+def _wait(gate: threading.Event) -> None:
+    assert gate.wait(10)
+
+
+def test_the_tiles_of_a_request_are_bounded(serve: Serve) -> None:
+    content = BytesIO()
+    draw_image([], size=(300, 300)).save(content, "PNG")
+    client, images = serve(limits=Limits(tiles=10)).client, [b64encode(content.getvalue()).decode()] * 3
+    first, second, third = post(client, {"images": images}, params={"tile": 200}).json()
+    assert "error" not in first
+    assert "error" not in second
+    assert third["error"] == (
+        "tile: the images have 12 tiles; a request may have 10; use larger ones, or send fewer images"
+    )
+
+
+def test_a_client_that_leaves_is_not_answered(serve: Serve) -> None:
+    gate, runtime = threading.Event(), FakeRuntime(lambda batch: _wait(gate))
+    service = serve(runtime, max_batch=1)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(httpx.post, f"{service.address}/predict", content=photo())
+        time.sleep(0.3)
+        for _ in range(3):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{service.address}/predict", content=photo(), timeout=0.2)
+        time.sleep(0.3)
+        gate.set()
+        assert first.result().status_code == 200
+    assert service.client.post("/predict", content=photo()).status_code == 200
+    assert runtime.batches == [1, 1]
+
+
+def test_what_the_client_cannot_know_is_not_told(serve: Serve) -> None:
+    def fail(batch: PaddedBatch) -> None:
+        raise ValueError("/secret/model.onnx: shapes differ")
+
+    answer = serve(FakeRuntime(fail)).client.post("/predict", content=photo())
+    assert (answer.status_code, "secret" in answer.text) == (422, False)
 
 
 def test_a_failed_detection_is_an_error_of_its_own_request(serve: Serve) -> None:
@@ -234,7 +322,10 @@ def test_openapi_describes_every_address(serve: Serve) -> None:
 
 def test_an_unknown_address_is_an_error_in_json(serve: Serve) -> None:
     answer = serve().client.get("/images/../../etc/passwd")
-    assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
+    expected = {"error": "There is nothing at this URL; GET /docs lists what there is."}
+    assert (answer.status_code, answer.json()) == (404, expected)
+    assert serve().client.post("/predict/").status_code == 404  # not a redirect to the Host that the client names
+    assert serve().client.get("/predict").json() == {"error": "Use another method: POST."}
 
 
 # ---------------------------------------------------------------------------------------------------------------- token

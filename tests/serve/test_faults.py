@@ -326,6 +326,13 @@ def pair(models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
         yield command
 
 
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_metrics_are_the_sum_over_all_workers(pair: Command) -> None:
     for number in range(40):  # each connection goes to any of the workers
         with pair.client() as client:
@@ -498,9 +505,10 @@ def test_sigterm_finishes_running_requests(pair: Command) -> None:
         thread.join()
     assert statuses == [200] * 3
     assert pair.process.wait(20) == 0
-    assert not [each for each in children if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    wait_until(lambda: not any(map(lives, children)), 5)  # also the helper of multiprocessing
     assert pair.process.stdout is not None
     assert pair.process.stdout.read() == "stopped\n"
+    assert {line["level"] for line in pair.lines()} <= {"info", "warning", "error"}  # to the end, only JSON
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
@@ -511,7 +519,7 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
         children = psutil.Process(command.process.pid).children(recursive=True)
         command.process.kill()
         command.process.wait()
-        wait_until(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in children))
+        wait_until(lambda: not any(map(lives, children)))
 
 
 def test_what_cannot_be_served(tmp_path: Path) -> None:

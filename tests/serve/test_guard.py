@@ -3,7 +3,9 @@
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from service import TOKEN, FakeRuntime, Serve, photo
@@ -25,6 +27,14 @@ def log() -> Iterator[io.StringIO]:
     logger.addHandler(handler)
     yield stream
     logger.removeHandler(handler)
+
+
+def lines(log: io.StringIO, count: int) -> list[dict[str, Any]]:
+    """What was logged; a request is logged after its answer."""
+    deadline = time.monotonic() + 5
+    while log.getvalue().count("\n") < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return [json.loads(line) for line in log.getvalue().splitlines()]
 
 
 def test_the_rate_of_each_client_is_limited() -> None:
@@ -63,7 +73,7 @@ def test_the_log_has_no_token_and_no_content(serve: Serve, log: io.StringIO) -> 
     header = {"authorization": f"Bearer {TOKEN}", "x-request-id": "request-7"}
     client.post("/predict?threshold=0.3", files={"image": ("secret name.png", photo())}, headers=header)
     client.get("/a%0Ab", headers=header)
-    first, second = (json.loads(line) for line in log.getvalue().splitlines())
+    first, second = lines(log, 2)
     assert (
         first.items()
         >= {
@@ -88,7 +98,7 @@ def test_a_failure_is_logged_with_its_traceback(serve: Serve, log: io.StringIO) 
         raise RuntimeError("a bug")
 
     serve(FakeRuntime(fail)).client.post("/predict", content=photo(), headers={"x-request-id": "x"})
-    failure, request = (json.loads(line) for line in log.getvalue().splitlines())
+    failure, request = lines(log, 2)
     assert (failure["event"], failure["id"]) == ("failed", "x")
     assert failure["traceback"].endswith("RuntimeError: a bug\n")
     assert (request["status"], request["id"]) == (500, "x")

@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import cache
 from http.client import HTTPResponse
 from io import BytesIO
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -27,7 +28,7 @@ import pytest
 from PIL import Image
 from service import BOX, Serve, photo
 
-from frcnn.serve.app import PAGE
+import frcnn.serve
 from frcnn.serve.limits import Limits
 
 LIMITS = Limits(
@@ -575,7 +576,7 @@ def test_each_is_refused_and_the_next_good_request_is_answered(address: str, see
     assert not failures, "\n".join(failures)
     where = urlsplit(address)
     strange = [each for each in seen if each != ("socket.connect", (where.hostname, where.port))]
-    own = (str(PAGE), sys.prefix, sys.base_prefix)  # modules of character sets
+    own = (str(Path(frcnn.serve.__file__).parent / "page"), sys.prefix, sys.base_prefix)  # modules of character sets
     assert not [each for each in strange if not str(each[1]).startswith(own)]  # no name in a request is opened
 
 

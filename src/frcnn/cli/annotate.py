@@ -16,6 +16,7 @@ from frcnn.cli.options import (
     add_trust,
     data_settings,
     host,
+    port,
     positive_integer,
 )
 from frcnn.cli.progress import CountProgress
@@ -51,9 +52,7 @@ def register(commands: Commands) -> None:
         metavar="ADDRESS",
         help="where to listen (default: 127.0.0.1, this machine only)",
     )
-    parser.add_argument(
-        "--port", type=int, choices=range(65536), default=8000, metavar="N", help="0: any free port (default: 8000)"
-    )
+    parser.add_argument("--port", type=port, default=8000, metavar="N", help="0: any free port (default: 8000)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
 
 

@@ -203,6 +203,13 @@ def fraction(text: str) -> float:
     return value
 
 
+def port(text: str) -> int:
+    """A port to listen on; 0: any."""
+    if not (text.isascii() and text.isdecimal() and int(text[:10]) < 65536):
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number from 0 to 65535")
+    return int(text)
+
+
 def positive_integer(text: str) -> int:
     """Parse a whole number of at least 1."""
     if not (text.isascii() and text.isdecimal() and int(text) >= 1):

@@ -18,14 +18,15 @@ from frcnn.cli.options import (
     add_threshold,
     add_trust,
     host,
+    port,
     positive_integer,
     time_span,
 )
 from frcnn.messages import plural
 
 if TYPE_CHECKING:
-    from frcnn.serve.model import Model
     from frcnn.serve.retraining import TrainingPlan
+    from frcnn.serve.server import Started
 
 _TOKEN, _KEY = "FRCNN_TOKEN", "LABEL_STUDIO_API_KEY"
 
@@ -41,9 +42,7 @@ def register(commands: Commands) -> None:
         metavar="ADDRESS",
         help="where to listen (default: 127.0.0.1, this machine only); other addresses need a token",
     )
-    parser.add_argument(
-        "--port", type=int, choices=range(65536), default=8000, metavar="N", help="0: any free port (default: 8000)"
-    )
+    parser.add_argument("--port", type=port, default=8000, metavar="N", help="0: any free port (default: 8000)")
     parser.add_argument(
         "--token",
         metavar="T",
@@ -71,10 +70,10 @@ def register(commands: Commands) -> None:
     add_precision(parser)
     add_trust(parser)
     for name, default, about in (
-        ("body", 20, "megabytes of a request"),
-        ("pixels", 50, "million pixels of an image"),
-        ("images", 16, "images of a request"),
-        ("waiting", 64, "images that wait; more are refused with status 503"),
+        ("body", 20, "largest request in megabytes"),
+        ("pixels", 50, "largest image in million pixels"),
+        ("images", 16, "most images of a request"),
+        ("waiting", 64, "most images that wait in a worker; others are refused with status 503"),
     ):
         parser.add_argument(
             f"--max-{name}", type=positive_integer, default=default, metavar="N", help=f"{about} (default: {default})"
@@ -97,7 +96,7 @@ def register(commands: Commands) -> None:
         "--retrain-config",
         type=Path,
         metavar="FILE",
-        help="settings of that training, e.g. config.yaml of a run directory (default: those that frcnn train chooses)",
+        help="settings for retraining, e.g. config.yaml of a run directory (default: as frcnn train without settings)",
     )
 
 
@@ -108,6 +107,11 @@ def run(options: argparse.Namespace) -> None:
     from frcnn.serve.server import Settings, serve
 
     token = _token(options)
+    if options.max_waiting < options.max_images:
+        raise ValueError(
+            f"--max-waiting {options.max_waiting}: must be at least --max-images ({options.max_images}); otherwise "
+            f"large requests would never be answered"
+        )
     if options.precision is not None and is_exported(options.model):
         raise ValueError(f"--precision: {options.model} is exported and cannot change; export the model again")
     settings = Settings(
@@ -126,10 +130,10 @@ def run(options: argparse.Namespace) -> None:
         _label_studio(options),
     )
 
-    def on_ready(address: str, model: "Model") -> None:
+    def on_ready(started: "Started") -> None:
         print(
-            f"{model.name}: {plural(len(model.detector.classes), 'class', 'classes')}, version {model.version}\n"
-            f"open {address} to try it; {address}/docs describes the requests\n"
+            f"{started.model}: {plural(started.classes, 'class', 'classes')}, version {started.version}\n"
+            f"open {started.url} to try it; {started.url}/docs describes the requests\n"
             f"press Ctrl-C to stop",
             flush=True,
         )
@@ -147,9 +151,9 @@ def _token(options: argparse.Namespace) -> str | None:
     """
     from frcnn.serve.address import is_loopback
 
-    token = options.token if options.token is not None else os.environ.get(_TOKEN)
+    token, name = (options.token, "--token") if options.token is not None else (os.environ.get(_TOKEN), _TOKEN)
     if token is not None and (len(token) < 8 or not token.isascii() or not token.isprintable() or " " in token):
-        raise ValueError("--token: must have at least 8 letters, digits or signs, without spaces")
+        raise ValueError(f"{name}: must have at least 8 ASCII characters, without spaces")
     if token is None and not is_loopback(options.host):
         raise ValueError(
             f"--host {options.host}: others can reach the service, so it needs a token, for example: "

@@ -9,58 +9,47 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
+import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from anyio import CapacityLimiter, to_thread
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from frcnn.colors import class_color
-from frcnn.data.tiles import count_windows, cut_into_windows
+from frcnn.data.tiles import cut_into_windows
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Exported
 from frcnn.messages import short
-from frcnn.serve.batching import Batcher, BusyError, Options
-from frcnn.serve.bodies import Upload, decode, json_of, read_body, read_uploads
+from frcnn.serve.batching import Options
+from frcnn.serve.bodies import ImageError, Upload, json_of, read_body, read_uploads
+from frcnn.serve.budget import BusyError, TooMuchError
 from frcnn.serve.guard import FAILED, LOG, Guard, error
 from frcnn.serve.label_studio import LabelStudio
 from frcnn.serve.limits import Limits
 from frcnn.serve.metrics import CONTENT_TYPE, ServiceMetrics
 from frcnn.serve.model import Model, ServedModel, Source
 from frcnn.serve.openapi import openapi
+from frcnn.serve.prediction import Prediction, Query, unless_gone
 
-PAGE = Path(__file__).parent / "page"
+_PAGE = Path(__file__).parent / "page"
 COCO = "application/coco+json"
 PICTURES = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 """Media type -> Pillow's format of a picture with boxes."""
 _ANSWERS = ("application/json", COCO, *PICTURES)
-_DECODERS = 4
-"""Images that are decoded at the same time."""
+_OPTIONS = ("threshold", "classes", "tile", "overlap")
 _PACKAGES = ("frcnn", "numpy", "pillow", "onnxruntime", "openvino", "torch")
-
-
-class Query(NamedTuple):
-    """The options in the address of a request."""
-
-    threshold: float
-    classes: frozenset[str] | None
-    """None: all."""
-    options: Options
 
 
 def make_app(
@@ -86,7 +75,7 @@ def make_app(
     routes = [
         Route("/", service.page),
         Route("/docs", service.docs),
-        Mount("/page", StaticFiles(directory=PAGE)),
+        *(Route(f"/page/{file.name}", partial(_file, file)) for file in sorted(_PAGE.iterdir())),
         Route("/predict", service.predict, methods=["POST"]),
         Route("/model", service.model),
         Route("/health", service.health),
@@ -104,9 +93,10 @@ def make_app(
     handlers = {
         HTTPException: _refused,
         BusyError: _busy,
-        ValueError: lambda request, reason: error(422, str(reason)),
+        TooMuchError: lambda request, reason: error(413, "The images of the request need too much memory; send fewer."),
     }
     app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=service.lifespan)
+    app.router.redirect_slashes = False  # a redirect would repeat the Host that the client sent
     app.state.served = service.served
     return app
 
@@ -130,110 +120,77 @@ class _Service:
         self.limits, self._threshold = limits, threshold
         self.metrics = ServiceMetrics()
         self.served = ServedModel(source, model, self._count_reload)
-        self._batcher = Batcher(
-            lambda: self.served.current.detector,
-            limits,
-            max_batch=max_batch,
-            max_wait=max_wait,
-            on_batch=self._count_batch,
-        )
+        self._prediction = Prediction(limits, self.metrics, max_batch=max_batch, max_wait=max_wait)
         self._label_studio = label_studio or LabelStudio()
-        self._decoders = CapacityLimiter(_DECODERS)
+        self._tasks: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(self._batcher.run()), asyncio.create_task(self.served.watch())]
+        self._tasks = [asyncio.create_task(self._prediction.run()), asyncio.create_task(self.served.watch())]
+        for task in self._tasks:
+            task.add_done_callback(_stop_after_failure)
         try:
             yield
         finally:
             await self._label_studio.stop()
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
+                with suppress(asyncio.CancelledError, Exception):
                     await task
 
     # ------------------------------------------------------------------------------------------------------ prediction
 
     async def predict(self, request: Request) -> Response:
-        self._batcher.arriving += 1
-        try:
-            self._batcher.require_room(1)
-            accepted = _negotiate(request)
-            model = self.served.current
-            query = self._query(request, model)
-            body = await read_body(request, self.limits)
-            content = json_of(request, body)
-            if isinstance(content, dict) and "tasks" in content:
-                detect = partial(self._detect, query=query)
+        with self._prediction.budget.request() as memory:
+            model, facts = self.served.current, request.state.facts
+            with self._prediction.arriving():
+                self._prediction.require_room()
+                accepted, query = _negotiate(request), self._query(request, model)
+                body = await read_body(request, self.limits, memory)
+                content = await run_in_threadpool(json_of, request, body)
+                is_of_label_studio = isinstance(content, dict) and "tasks" in content
+                if not is_of_label_studio:
+                    uploads = await read_uploads(request, body, content, self.limits)
+                    if accepted in PICTURES and len(uploads.images) > 1:
+                        raise HTTPException(406, f"{accepted}: a picture shows one image; send one, or accept JSON.")
+                    images = await self._prediction.decode(uploads.images, model, query, memory)
+            if is_of_label_studio:
+                detect = partial(self._detect, model=model, query=query)
                 return await self._label_studio.predict(content, model, detect, self.limits)
-            uploads = await read_uploads(request, body, content, self.limits)
-            if accepted in PICTURES and len(uploads.images) > 1:
-                raise HTTPException(406, f"{accepted}: a picture shows one image; send one, or accept JSON.")
-            images = await self._decode(uploads.images)
-        finally:
-            self._batcher.arriving -= 1
-        results = await self._detected(images, query)
-        facts = request.state.facts
-        facts |= {"images": len(results), "model": model.version}
-        errors = [each for each in results if isinstance(each, Exception)]
-        if errors and (len(errors) == len(results) or accepted in PICTURES):
-            raise errors[0]
-        for each in errors:
-            if not isinstance(each, ValueError):
-                LOG.error("failed", extra=dict(facts), exc_info=each)
-        facts["detections"] = sum(len(each) for each in results if isinstance(each, Detections))
-        if accepted in PICTURES:
-            return await run_in_threadpool(_picture, results[0], images[0], accepted)
-        if accepted == COCO:
-            return _coco(results, uploads.images)
-        plain = [_plain(upload, each) for upload, each in zip(uploads.images, results, strict=True)]
-        return _Json(plain if uploads.is_list else plain[0], headers={"X-Model-Version": model.version})
+            results = await unless_gone(request, self._prediction.detect(images, model, query))
+            facts |= {"images": len(results), "model": model.version}
+            facts["detections"] = sum(len(each) for each in results if isinstance(each, Detections))
+            texts = [explained(each, facts) if isinstance(each, Exception) else None for each in results]
+            errors = [each for each in results if isinstance(each, Exception)]
+            if errors and (len(errors) == len(results) or accepted != _ANSWERS[0]):
+                text = next(text for text in texts if text is not None)
+                return error(500 if text == FAILED else 422, text)
+            version = {"X-Model-Version": model.version}
+            if accepted in PICTURES:
+                picture = await run_in_threadpool(_picture, results[0], accepted)
+                return Response(picture, media_type=accepted, headers=version)
+            if accepted == COCO:
+                return _Json(_coco(results, uploads.images), media_type=COCO, headers=version)
+            plain = [_plain(*each) for each in zip(uploads.images, results, texts, strict=True)]
+            return _Json(plain if uploads.is_list else plain[0], headers=version)
 
-    async def _detect(self, uploads: Sequence[Upload], query: Query) -> list[Detections | Exception]:
-        return await self._detected(await self._decode(uploads), query)
-
-    async def _decode(self, uploads: Sequence[Upload]) -> list[Image.Image | ValueError]:
-        """The images; an error for each one that cannot be read."""
-
-        def decoded(upload: Upload) -> Image.Image | ValueError:
-            try:
-                return decode(upload, self.limits)
-            except ValueError as reason:
-                return reason
-
-        return [await to_thread.run_sync(decoded, upload, limiter=self._decoders) for upload in uploads]
-
-    async def _detected(self, images: Sequence[Image.Image | ValueError], query: Query) -> list[Detections | Exception]:
-        images = [self._of_few_tiles(image, query.options) for image in images]
-        readable = [image for image in images if isinstance(image, Image.Image)]
-        found = iter(await self._batcher.predict(readable, query.options, query.threshold) if readable else [])
-        results = [next(found) if isinstance(image, Image.Image) else image for image in images]
-        for result in results:
-            self.metrics.images.labels("error" if isinstance(result, Exception) else "ok").inc()
-        results = [each if isinstance(each, Exception) else _of_classes(each, query.classes) for each in results]
-        self.metrics.detections.inc(sum(len(each) for each in results if isinstance(each, Detections)))
-        return results
-
-    def _of_few_tiles(self, image: Image.Image | ValueError, options: Options) -> Image.Image | ValueError:
-        """The image; an error if it would be cut into too many tiles."""
-        tile = self.served.current.detector.runtime.resizing.tile if options.tile is None else options.tile
-        if isinstance(image, ValueError) or not tile:
-            return image
-        count, limit = count_windows((image.height, image.width), tile, options.overlap), self.limits.tiles
-        if count <= limit:
-            return image
-        return ValueError(f"tile={tile}: {count} tiles of {image.width} x {image.height} pixels; use at most {limit}")
+    async def _detect(self, uploads: Sequence[Upload], model: Model, query: Query) -> list[Detections | Exception]:
+        """For Label Studio, some images of a request at a time."""
+        self._prediction.require_room()
+        with self._prediction.budget.request() as memory:
+            images = await self._prediction.decode(uploads, model, query, memory)
+            return await self._prediction.detect(images, model, query)
 
     def _query(self, request: Request, model: Model) -> Query:
         values = request.query_params
         for name in values:
-            if name not in ("threshold", "classes", "tile", "overlap"):
-                raise HTTPException(400, f"{short(name)} is no option; there are threshold, classes, tile and overlap.")
+            if name not in _OPTIONS:
+                raise HTTPException(400, f"Unknown option {short(name)}; the options are {', '.join(_OPTIONS)}.")
         rules = model.detector.runtime.result_settings
         default = rules.predict_threshold if self._threshold is None else self._threshold
         threshold = _number(values.get("threshold", str(default)), "threshold", 0, 1)
         overlap = _number(values.get("overlap", "0.2"), "overlap", 0, 0.9)
-        tile = None if "tile" not in values else int(_number(values["tile"], "tile", 0, 100_000))
+        tile = None if "tile" not in values else _whole_number(values["tile"], "tile", 100_000)
         if tile:
             try:
                 cut_into_windows((1, 1), tile, overlap)
@@ -275,42 +232,37 @@ class _Service:
 
     async def ready(self, request: Request) -> Response:
         try:
-            self._batcher.require_room(1)
+            self._prediction.require_room()
         except BusyError:
             return error(503, "busy", {"Retry-After": "1"})
         return _Json({"status": "ready"})
 
     async def metrics_text(self, request: Request) -> Response:
-        self.metrics.waiting.set(self._batcher.waiting)
         return Response(await run_in_threadpool(self.metrics.text), media_type=CONTENT_TYPE)
 
     async def openapi(self, request: Request) -> Response:
         return _Json(openapi(self.limits))
 
     async def page(self, request: Request) -> Response:
-        return FileResponse(PAGE / "index.html")
+        return FileResponse(_PAGE / "index.html")
 
     async def docs(self, request: Request) -> Response:
-        return FileResponse(PAGE / "docs.html")
+        return FileResponse(_PAGE / "docs.html")
 
     # ---------------------------------------------------------------------------------------------------- Label Studio
 
     async def setup(self, request: Request) -> Response:
-        content = json_of(request, await read_body(request, self.limits))
-        return self._label_studio.setup(content, self.served.current)
+        return self._label_studio.setup(await self._json(request), self.served.current)
 
     async def versions(self, request: Request) -> Response:
         return _Json({"versions": [self.served.current.version]})
 
     async def webhook(self, request: Request) -> Response:
-        content = json_of(request, await read_body(request, self.limits))
-        return self._label_studio.webhook(content, self.served, self.limits)
+        return self._label_studio.webhook(await self._json(request), self.served, self.limits)
 
-    # --------------------------------------------------------------------------------------------------------- metrics
-
-    def _count_batch(self, images: int, seconds: float) -> None:
-        self.metrics.batch_images.observe(images)
-        self.metrics.batch_seconds.observe(seconds)
+    async def _json(self, request: Request) -> Any:
+        with self._prediction.budget.request() as memory:
+            return await run_in_threadpool(json_of, request, await read_body(request, self.limits, memory))
 
     def _count_reload(self, done: bool) -> None:
         self.metrics.reloads.labels("ok" if done else "error").inc()
@@ -324,16 +276,23 @@ class _Json(JSONResponse):
 
 
 def _negotiate(request: Request) -> str:
-    """The media type of the answer: the first one of Accept that the service has."""
+    """The media type of the answer: of those that the client accepts, the one that it prefers."""
     accept = request.headers.get("accept", "*/*")
+    wanted: list[tuple[float, str]] = []
     for each in accept.split(","):
-        wanted = each.partition(";")[0].strip().lower()
-        if wanted in ("*/*", "application/*", ""):
+        kind, *parameters = (part.strip().lower() for part in each.split(";"))
+        text = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        with suppress(ValueError):
+            wanted.append((float(text), kind))
+    for quality, kind in sorted(wanted, key=lambda each: -each[0]):
+        if not quality > 0:
+            continue
+        if kind in ("*/*", "application/*"):
             return _ANSWERS[0]
-        if wanted == "image/*":
+        if kind == "image/*":
             return next(iter(PICTURES))
-        if wanted in _ANSWERS:
-            return wanted
+        if kind in _ANSWERS:
+            return kind
     raise HTTPException(406, f"Accept: {short(accept)}; the service answers with {', '.join(_ANSWERS)}.")
 
 
@@ -347,6 +306,12 @@ def _number(text: str, name: str, low: float, high: float) -> float:
     return value
 
 
+def _whole_number(text: str, name: str, high: int) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text[:10]) <= high):
+        raise HTTPException(400, f"{name}={short(text)}: must be a whole number from 0 to {high}.")
+    return int(text)
+
+
 def _classes(given: Sequence[str], model: Model) -> frozenset[str] | None:
     """Names, separated by commas or repeated; a name may have a comma itself."""
     known = set(model.detector.classes)
@@ -357,37 +322,51 @@ def _classes(given: Sequence[str], model: Model) -> frozenset[str] | None:
     return frozenset(names) if given else None
 
 
-def _of_classes(detections: Detections, classes: frozenset[str] | None) -> Detections:
-    if classes is None or not len(detections):
-        return detections
-    return detections[[name in classes for name in detections.class_name.tolist()]]
+def explained(reason: Exception, facts: Mapping[str, Any]) -> str:
+    """An error for the client. What the client cannot know is logged."""
+    if isinstance(reason, ImageError):
+        return str(reason)
+    LOG.error("failed", extra=dict(facts), exc_info=reason)
+    if isinstance(reason, ValueError | OSError):
+        return "The detector cannot predict this image; it may be too small or too long. The log has the reason."
+    return FAILED
 
 
-def _plain(upload: Upload, result: Detections | Exception) -> dict[str, Any]:
-    if isinstance(result, Exception):
-        reason = str(result) if isinstance(result, ValueError) else FAILED
-        return {"image": upload.name, "error": reason}
+def _plain(upload: Upload, result: Detections | Exception, text: str | None) -> dict[str, Any]:
+    if not isinstance(result, Detections):
+        return {"image": upload.name, "error": text}
     height, width = result.size or (0, 0)
     return {"image": upload.name, "width": width, "height": height, "detections": result.to_dict()["detections"]}
 
 
-def _coco(results: Sequence[Detections | Exception], uploads: Sequence[Upload]) -> Response:
-    """`image_id` is the name of the image, or its number in the request, from 0."""
-    found = [
+def _coco(results: Sequence[Detections | Exception], uploads: Sequence[Upload]) -> list[dict[str, Any]]:
+    """`image_id` is the name of the image; if names are missing or not unique, its number in the request, from 0."""
+    names = [upload.name for upload in uploads]
+    has_names = None not in names and len(set(names)) == len(names)
+    return [
         entry
-        for number, (result, upload) in enumerate(zip(results, uploads, strict=True))
+        for number, (result, name) in enumerate(zip(results, names, strict=True))
         if isinstance(result, Detections)
-        for entry in result.to_coco(number if upload.name is None else upload.name)
+        for entry in result.to_coco(name if has_names and name is not None else number)
     ]
-    return _Json(found, media_type=COCO)
 
 
-def _picture(result: Detections | Exception, image: object, media_type: str) -> Response:
+def _picture(result: Detections | Exception, media_type: str) -> bytes:
     assert isinstance(result, Detections)
-    assert isinstance(image, Image.Image)
     content = BytesIO()
-    replace(result, image=image).plot().save(content, PICTURES[media_type], quality=90)
-    return Response(content.getvalue(), media_type=media_type)
+    result.plot().save(content, PICTURES[media_type], quality=90)
+    return content.getvalue()
+
+
+async def _file(file: Path, request: Request) -> Response:
+    return FileResponse(file)
+
+
+def _stop_after_failure(task: asyncio.Task[None]) -> None:
+    """Without this task, no request would be answered: end the process, so that another one can take its place."""
+    if not task.cancelled() and task.exception() is not None:
+        LOG.critical("the service stops after a failure", exc_info=task.exception())
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _versions() -> dict[str, str]:
@@ -400,7 +379,12 @@ def _versions() -> dict[str, str]:
 
 def _refused(request: Request, reason: Exception) -> Response:
     assert isinstance(reason, HTTPException)
-    return error(reason.status_code, reason.detail, dict(reason.headers or {}))
+    text = reason.detail
+    if reason.status_code == 404:
+        text = "There is nothing at this URL; GET /docs lists what there is."
+    elif reason.status_code == 405:
+        text = f"Use another method: {(reason.headers or {}).get('Allow', 'GET')}."
+    return error(reason.status_code, text, dict(reason.headers or {}))
 
 
 def _busy(request: Request, reason: Exception) -> Response:

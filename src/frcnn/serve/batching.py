@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from frcnn.detector import Detector
 from frcnn.inference.predictor import predict_each
 from frcnn.inference.results import Detections
-from frcnn.serve.limits import Limits
+from frcnn.serve.budget import BusyError
+from frcnn.serve.model import Model
 
 
 class Options(NamedTuple):
@@ -24,12 +24,9 @@ class Options(NamedTuple):
     overlap: float = 0.2
 
 
-class BusyError(Exception):
-    """Too many images wait for the detector."""
-
-
 class _Job(NamedTuple):
     image: Image.Image
+    model: Model
     options: Options
     threshold: float
     result: asyncio.Future[Detections]
@@ -46,42 +43,37 @@ class Batcher:
     most `max_wait` seconds.
 
     Args:
-        detector: gives the detector for the next batch; it may be another one than before.
+        max_waiting: images that may wait.
         max_batch: images of a batch.
         max_wait: seconds.
+        on_waiting: called with the number of images that wait, when it changes.
     """
 
     def __init__(
         self,
-        detector: Callable[[], Detector],
-        limits: Limits,
         *,
+        max_waiting: int,
         max_batch: int,
         max_wait: float,
         on_batch: OnBatch = lambda images, seconds: None,
+        on_waiting: Callable[[int], None] = lambda images: None,
     ) -> None:
-        self._detector, self._limits, self._on_batch = detector, limits, on_batch
-        self._max_batch, self._max_wait = max_batch, max_wait
+        self._max_waiting, self._max_batch, self._max_wait = max_waiting, max_batch, max_wait
+        self._on_batch, self._on_waiting = on_batch, on_waiting
         self._queue: asyncio.Queue[_Job] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, "detector")
-        self._waiting_bytes = 0
         self.arriving = 0
         """Requests whose images are being received or decoded."""
-
-    @property
-    def waiting(self) -> int:
-        """Images in the queue."""
-        return self._queue.qsize()
 
     def require_room(self, images: int) -> None:
         """Raises:
         BusyError: so many more images cannot wait.
         """
-        if self.waiting + images > self._limits.waiting or self._waiting_bytes > self._limits.waiting_bytes:
+        if self._queue.qsize() + images > self._max_waiting:
             raise BusyError
 
     async def predict(
-        self, images: Sequence[Image.Image], options: Options, threshold: float
+        self, images: Sequence[Image.Image], model: Model, options: Options, threshold: float
     ) -> list[Detections | Exception]:
         """The detections of each image, or its error.
 
@@ -89,25 +81,24 @@ class Batcher:
             BusyError: too many images wait.
         """
         self.require_room(len(images))
-        memory = sum(4 * image.width * image.height for image in images)  # Pillow's
         results: list[asyncio.Future[Detections]] = [asyncio.get_running_loop().create_future() for _ in images]
-        self._waiting_bytes += memory
-        try:
-            for image, result in zip(images, results, strict=True):
-                self._queue.put_nowait(_Job(image, options, threshold, result))
-            return await asyncio.gather(*results, return_exceptions=True)  # type: ignore[return-value]
-        finally:  # of a request that was given up, the results are not computed any more
-            self._waiting_bytes -= memory
+        for image, result in zip(images, results, strict=True):
+            self._queue.put_nowait(_Job(image, model, options, threshold, result))
+        self._on_waiting(self._queue.qsize())
+        # If the request is given up, its results are canceled, and not computed any more.
+        return await asyncio.gather(*results, return_exceptions=True)  # type: ignore[return-value]
 
     async def run(self) -> None:
         """Predict until the task is canceled."""
         loop = asyncio.get_running_loop()
         try:
             while True:
-                jobs = [job for job in await self._next_batch() if not job.result.done()]
-                if jobs:
+                for jobs in _groups(await self._next_batch()):
+                    jobs = [job for job in jobs if not job.result.done()]
+                    if not jobs:
+                        continue
                     start = time.monotonic()
-                    outcomes = await loop.run_in_executor(self._thread, _predict, self._detector(), jobs)
+                    outcomes = await loop.run_in_executor(self._thread, _predict, jobs)
                     self._on_batch(len(jobs), time.monotonic() - start)
                     for job, outcome in zip(jobs, outcomes, strict=True):
                         _answer(job.result, outcome)
@@ -122,11 +113,25 @@ class Batcher:
                     jobs.append(await self._queue.get())
         while len(jobs) < self._max_batch and not self._queue.empty():
             jobs.append(self._queue.get_nowait())
+        self._on_waiting(self._queue.qsize())
         return jobs
 
 
+def _groups(jobs: Sequence[_Job]) -> list[list[_Job]]:
+    """Jobs that can be predicted together: of the same model and options. An image that is cut into tiles may take
+    long, so it is alone, and after the others."""
+    whole: dict[tuple[int, Options], list[_Job]] = {}
+    tiled: list[list[_Job]] = []
+    for job in jobs:
+        if job.model.detector.runtime.resizing.tile if job.options.tile is None else job.options.tile:
+            tiled.append([job])
+        else:
+            whole.setdefault((id(job.model), job.options), []).append(job)
+    return [*whole.values(), *tiled]
+
+
 def _answer(result: asyncio.Future[Detections], outcome: Detections | Exception) -> None:
-    if result.done():  # canceled: the client has gone, or the time was over
+    if result.done():  # canceled: the client is gone, or the time was over
         return
     if isinstance(outcome, Exception):
         result.set_exception(outcome)
@@ -134,24 +139,18 @@ def _answer(result: asyncio.Future[Detections], outcome: Detections | Exception)
         result.set_result(outcome)
 
 
-def _predict(detector: Detector, jobs: Sequence[_Job]) -> list[Detections | Exception]:
-    """The outcome of each job."""
-    outcomes: dict[int, Detections | Exception] = {}
-    for options in dict.fromkeys(job.options for job in jobs):
-        chosen = [number for number, job in enumerate(jobs) if job.options == options]
-        try:
-            results = _predict_alike(detector, [jobs[number] for number in chosen])
-        except Exception as error:  # not of one image, so it is not known of which
-            results = [error] if len(chosen) == 1 else [_predict(detector, [jobs[number]])[0] for number in chosen]
-        outcomes |= zip(chosen, results, strict=True)
-    return [outcomes[number] for number in range(len(jobs))]
+def _predict(jobs: Sequence[_Job]) -> list[Detections | Exception]:
+    """The outcome of each job of a group."""
+    try:
+        return _predict_together(jobs)
+    except Exception as error:  # not of one image, so it is not known of which
+        return [error] if len(jobs) == 1 else [_predict([job])[0] for job in jobs]
 
 
-def _predict_alike(detector: Detector, jobs: Sequence[_Job]) -> list[Detections | Exception]:
-    """Jobs with the same options."""
+def _predict_together(jobs: Sequence[_Job]) -> list[Detections | Exception]:
     outcomes: list[Detections | Exception] = []
     detected: Iterable[Detections] = predict_each(
-        detector.runtime,
+        jobs[0].model.detector.runtime,
         [job.image for job in jobs],
         threshold=min(job.threshold for job in jobs),
         tile=jobs[0].options.tile,

@@ -127,20 +127,22 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         path = scope["path"]
+        if self._rate is not None and not self._is_open(path):  # also guesses of the token
+            wait = self._rate.wait(scope["client"][0] if scope.get("client") else "", time.monotonic())
+            if wait:
+                text = f"Too many requests; this service answers {self._limits.rate:g} per second and client (--rate)."
+                return error(429, text, {"Retry-After": str(math.ceil(wait))})
         if self._token is None:
-            if not _is_this_computer(headers.get("host", "")):
-                return error(403, "The Host of the request is not this computer; a proxy needs `frcnn serve --token`.")
+            if not _is_loopback_name(headers.get("host", "")):
+                return error(
+                    403,
+                    "The Host header is not localhost. To use another name or a proxy, start the service with --token.",
+                )
             if "origin" in headers and _host_of(headers["origin"]) != headers.get("host"):
                 return error(403, "Pages of other sites may not use this service.")
         elif not self._is_open(path) and not _has_token(headers, self._token):
             text = "Send the token of the service: `Authorization: Bearer TOKEN`."
             return error(401, text, {"WWW-Authenticate": "Bearer"})
-        if self._rate is not None and not self._is_open(path):
-            client = scope["client"][0] if scope.get("client") else ""
-            wait = self._rate.wait(client, time.monotonic())
-            if wait:
-                text = f"Too many requests; this service answers {self._limits.rate:g} per second and client (--rate)."
-                return error(429, text, {"Retry-After": str(math.ceil(wait))})
         return None
 
 
@@ -157,7 +159,7 @@ def _host_of(origin: str) -> str | None:
         return None
 
 
-def _is_this_computer(host: str) -> bool:
+def _is_loopback_name(host: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:

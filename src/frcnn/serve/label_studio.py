@@ -8,16 +8,16 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from frcnn.inference.results import Detections
 from frcnn.messages import short
-from frcnn.serve.batching import BusyError
-from frcnn.serve.bodies import Upload, from_base64
+from frcnn.serve.bodies import ImageError, Upload, from_base64
+from frcnn.serve.budget import BusyError, TooMuchError
 from frcnn.serve.label_studio_client import KEY, Client
 from frcnn.serve.label_studio_config import Interface, read_interface
 from frcnn.serve.limits import Limits
@@ -28,8 +28,9 @@ LOG = logging.getLogger("frcnn.serve")
 Detect = Callable[[Sequence[Upload]], Awaitable[list[Detections | Exception]]]
 _DOWNLOADS = 4
 """Images of a request that are downloaded at the same time, and then detected together."""
-_TIME_SHARE = 0.6
-"""Of the time of a request: until then, images are downloaded and detected. One that has begun needs the rest."""
+_BEGIN, _END = 0.6, 0.9
+"""Of the time of a request: no image is begun after the first, and none is waited for after the second."""
+_LATE = ImageError("there was no time left in this request; select the task and retrieve predictions again")
 _MAX_TASKS = 10_000
 _BUSY_SECONDS = 0.2
 _TRAIN = "START_TRAINING"
@@ -39,7 +40,7 @@ class LabelStudio:
     """Answers requests of Label Studio.
 
     Args:
-        url: of the Label Studio server; None: images are only read from data addresses.
+        url: of the Label Studio server; None: images are only read from data URLs.
         key: its access token.
         train: plans a training; None: the service does not train.
     """
@@ -51,7 +52,7 @@ class LabelStudio:
             if self._client is None:
                 raise ValueError("A training needs a Label Studio server.")
             self._retraining = Retraining(self._client, train)
-        self._downloads = CapacityLimiter(_DOWNLOADS)
+        self._downloads = ThreadPoolExecutor(_DOWNLOADS, "download")
         self._warned: tuple[str, ...] = ()
 
     async def predict(self, content: dict[str, Any], model: Model, detect: Detect, limits: Limits) -> Response:
@@ -61,7 +62,8 @@ class LabelStudio:
         Raises:
             HTTPException: 400, the request is not one of Label Studio.
         """
-        deadline = time.monotonic() + _TIME_SHARE * limits.request_seconds
+        start = time.monotonic()
+        deadline, end = (start + share * limits.request_seconds for share in (_BEGIN, _END))
         tasks = content["tasks"]
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
             raise HTTPException(400, f"tasks is {short(tasks)}; it must be a list of tasks of Label Studio.")
@@ -71,15 +73,16 @@ class LabelStudio:
         results: list[dict[str, Any]] = []
         left_out: Counter[str] = Counter()
         failed: list[Exception] = []
-        for start in range(0, len(tasks), _DOWNLOADS):
-            chosen = tasks[start : start + _DOWNLOADS]
+        for first in range(0, len(tasks), _DOWNLOADS):
+            chosen = tasks[first : first + _DOWNLOADS]
             if time.monotonic() > deadline:
-                late = ValueError(
-                    "there was no time left in this request; select the task and retrieve predictions again"
-                )
-                found: list[Detections | Exception] = [late] * len(chosen)
+                found: list[Detections | Exception] = [_LATE] * len(chosen)
             else:
-                found = await self._detect(chosen, interface, detect, limits, deadline)
+                try:
+                    async with asyncio.timeout(end - time.monotonic()):
+                        found = await self._detect(chosen, interface, detect, limits, deadline)
+                except TimeoutError:
+                    found = [_LATE] * len(chosen)
             for task, each in zip(chosen, found, strict=True):
                 if isinstance(each, Exception):
                     failed.append(each)
@@ -87,7 +90,7 @@ class LabelStudio:
                 else:
                     results.append(_prediction(each, interface, model.version, left_out))
         if failed:
-            unexpected = next((each for each in failed if not isinstance(each, ValueError)), None)
+            unexpected = next((each for each in failed if not isinstance(each, ImageError)), None)
             facts = {"failed": len(failed), "of": len(tasks), "first": str(failed[0])}
             LOG.warning("tasks failed", extra=facts, exc_info=unexpected)
         if left_out:
@@ -142,7 +145,8 @@ class LabelStudio:
         return None if self._retraining is None else self._retraining.status()
 
     async def stop(self) -> None:
-        """End a training that is running."""
+        """End downloads, and a training that is running."""
+        self._downloads.shutdown(wait=False, cancel_futures=True)
         if self._retraining is not None:
             await self._retraining.stop()
 
@@ -157,33 +161,36 @@ class LabelStudio:
                 found = await detect(uploads)
             except BusyError:
                 if time.monotonic() > deadline:
-                    found = [ValueError("the service is busy; retrieve predictions again later")] * len(uploads)
-                await asyncio.sleep(_BUSY_SECONDS)
+                    found = [ImageError("the service is busy; retrieve predictions again later")] * len(uploads)
+                else:
+                    await asyncio.sleep(_BUSY_SECONDS)
+            except TooMuchError:
+                found = [ImageError("its image needs too much memory")] * len(uploads)
         rest = iter(found)
         return [next(rest) if isinstance(each, bytes) else each for each in contents]
 
-    async def _content(self, task: dict[str, Any], interface: Interface, limits: Limits) -> bytes | ValueError:
+    async def _content(self, task: dict[str, Any], interface: Interface, limits: Limits) -> bytes | ImageError:
         """The bytes of a task's image."""
         data = task.get("data")
         reference = data.get(interface.key) if isinstance(data, dict) else None
         if not isinstance(reference, str) or not reference:
-            return ValueError(f"its data have no address of an image under {short(interface.key)}")
+            return ImageError(f"its data have no address of an image under {short(interface.key)}")
         if reference.startswith("data:"):
             try:
                 return from_base64(reference)
             except HTTPException:
-                return ValueError("its image is not valid base64")
+                return ImageError("its image is not valid base64")
         if self._client is None:
-            return ValueError(
-                f"its image is on a server, and the service may only read data addresses; to read images from Label "
+            return ImageError(
+                f"its image is on a server, and the service may only read data URLs; to read images from Label "
                 f"Studio, start it with --label-studio URL and {KEY}"
             )
         try:
-            return await to_thread.run_sync(
-                self._client.file, reference, task.get("id"), limits.body_bytes, limiter=self._downloads
+            return await asyncio.get_running_loop().run_in_executor(
+                self._downloads, self._client.file, reference, task.get("id"), limits.body_bytes
             )
         except ValueError as error:
-            return error
+            return ImageError(str(error))
 
 
 def _interface(config: object) -> Interface:
@@ -194,7 +201,7 @@ def _interface(config: object) -> Interface:
 
 
 def _explained(task: dict[str, Any], error: Exception) -> str:
-    text = str(error) if isinstance(error, ValueError) else "the service failed; its log has the reason"
+    text = str(error) if isinstance(error, ImageError) else "the service failed; its log has the reason"
     return f"Task {short(task.get('id'))}: {text}."
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from frcnn.messages import short
 
-_MAX_LETTERS = 1 << 20
+_MAX_CHARACTERS = 200_000
 _MAX_DEPTH = 60
 
 
@@ -34,13 +34,12 @@ class Interface:
     """Of the data of a task: it has the image's address."""
     labels: dict[str, Label]
     """By value and by alias."""
+    lower: dict[str, Label]
+    """The same, all in lower case."""
 
     def label_of(self, name: str) -> Label | None:
-        """The label of a class: of the same name, else of the same name in other capitals; None: there is none."""
-        if name in self.labels:
-            return self.labels[name]
-        folded = name.casefold()
-        return next((label for each, label in self.labels.items() if each.casefold() == folded), None)
+        """The label of a class: of the same name, else of the same name without regard to case; None: there is none."""
+        return self.labels.get(name) or self.lower.get(name.casefold())
 
     def without_label(self, names: Iterable[str]) -> list[str]:
         """The classes that have no label."""
@@ -57,11 +56,14 @@ def read_interface(config: object) -> Interface:
     elements = [each for each in root.iter() if isinstance(each.tag, str)]
     images = {each.get("name", ""): each.get("value", "") for each in elements if each.tag.lower() == "image"}
     rectangles = {each.get("toName"): each.get("name") for each in elements if each.tag.lower() == "rectangle"}
+    controls: dict[str | None, list[ElementTree.Element]] = {}
+    for element in elements:
+        controls.setdefault(element.get("toName"), []).append(element)
     for image, address in images.items():
         labels: dict[str, Label] = {}
-        for control in elements:
+        for control in controls.get(image, ()):
             tag, name = control.tag.lower(), control.get("name")
-            if control.get("toName") != image or not name:
+            if not name:
                 continue
             if tag == "rectanglelabels":
                 _add(labels, control, name, None)
@@ -70,7 +72,8 @@ def read_interface(config: object) -> Interface:
         if labels:
             if not address.startswith("$") or len(address) < 2:
                 raise ValueError(f'The labeling interface has <Image value={short(address)}>; it needs value="$NAME".')
-            return Interface(image, address[1:], labels)
+            lower = {name.casefold(): label for name, label in reversed(labels.items())}  # the first one counts
+            return Interface(image, address[1:], labels, lower)
     raise ValueError(
         "The labeling interface has no labels for boxes in an image: it needs <Image> with <RectangleLabels>, or with "
         "<Rectangle> and <Labels>, and in them a <Label> for each class."
@@ -80,8 +83,8 @@ def read_interface(config: object) -> Interface:
 def _parse(config: object) -> ElementTree.Element:
     if not isinstance(config, str) or not config:
         raise ValueError("The request has no labeling interface.")
-    if len(config) > _MAX_LETTERS:
-        raise ValueError(f"The labeling interface has more than {_MAX_LETTERS} letters.")
+    if len(config) > _MAX_CHARACTERS:
+        raise ValueError(f"The labeling interface has more than {_MAX_CHARACTERS} characters.")
     if "<!DOCTYPE" in config or "<!ENTITY" in config:
         raise ValueError("The labeling interface has <!DOCTYPE> or <!ENTITY>, which are not read; remove them.")
     try:

@@ -10,15 +10,15 @@ class Limits:
     body_bytes: int = 20 << 20
     """Of a request."""
     pixels: int = 50_000_000
-    """Of an image. A small file may say that it has any number."""
+    """Of an image. A small file can claim any number."""
     tiles: int = 400
-    """Of an image. The detector runs once for each, and a request may ask for a million."""
+    """Of all images of a request. The detector runs once for each."""
     images: int = 16
     """Of a request."""
     waiting: int = 64
     """Images that wait for the detector. More get status 503."""
-    waiting_bytes: int = 1 << 30
-    """Memory of the decoded images that wait."""
+    memory_bytes: int = 1 << 30
+    """Of the bodies and decoded images of all requests together."""
     connections: int = 256
     """Open connections; of more, the oldest idle one is closed."""
     header_seconds: float = 10

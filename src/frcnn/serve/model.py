@@ -17,7 +17,7 @@ from frcnn.detector import Detector, load
 LOG = logging.getLogger("frcnn.serve")
 _INTERVAL = 2.0
 """Seconds between two looks at the model's file."""
-_Stamp = tuple[tuple[int, int, int], ...]
+Stamp = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,30 @@ class Source:
 
     def open(self) -> Model:
         """Errors as `frcnn.load`."""
-        detector = load(self.path, trust=self.trust)
-        if self.precision is not None:
-            detector = detector.in_precision(self.precision)
-        return Model(detector, Path(self.path).name, self._hash(), time.time())
+        while True:
+            stamp = self.stamp()
+            detector = load(self.path, trust=self.trust)
+            if self.precision is not None:
+                detector = detector.in_precision(self.precision)
+            model = Model(detector, self._name(), self._hash(), time.time(), stamp)
+            if self.stamp() == stamp:  # else it was replaced meanwhile
+                return model
+
+    def _name(self) -> str:
+        if self.path.startswith("coco:"):
+            return self.path
+        path = Path(self.path).resolve()
+        return path.parent.name if path.name == "run" and path.is_dir() else path.name
 
     def files(self) -> list[Path]:
         """Those that hold the weights; none for "coco:NAME"."""
         path = Path(self.path)
         if path.is_dir():
             return [path / "model.safetensors"]
-        return [file for file in (path, path.with_suffix(".bin")) if file.is_file()]
+        files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+        return [file for file in files if file.is_file()]
 
-    def stamp(self) -> _Stamp | None:
+    def stamp(self) -> Stamp | None:
         """Changes when a file changes; None: a file cannot be found."""
         try:
             found = [file.stat() for file in self.files()]
@@ -75,6 +86,8 @@ class Model:
     sha256: str
     opened_at: float
     """Seconds since 1970."""
+    stamp: Stamp | None = None
+    """Of its files; None: it has none."""
 
     @property
     def version(self) -> str:
@@ -92,7 +105,7 @@ class ServedModel:
     def __init__(self, source: Source, model: Model, on_reload: Callable[[bool], None] = lambda done: None) -> None:
         self._source, self._on_reload = source, on_reload
         self._lock = asyncio.Lock()
-        self._stamp = source.stamp()
+        self._stamp = model.stamp
         self.current = model
 
     @property
@@ -107,16 +120,16 @@ class ServedModel:
     async def serve(self, source: Source) -> bool:
         """Open a model and serve it. If that fails, the old one stays. Returns whether it could be opened."""
         async with self._lock:
-            stamp = source.stamp()
+            before = source.stamp()
             try:
                 model = await run_in_threadpool(source.open)
             except Exception as error:
                 LOG.error("the new model cannot be opened, the old one stays", extra={"error": str(error)})
                 self._on_reload(False)
                 if source == self._source:
-                    self._stamp = stamp
+                    self._stamp = before  # not again until it changes
                 return False
-            self._source, self._stamp, self.current = source, stamp, model
+            self._source, self._stamp, self.current = source, model.stamp, model
             LOG.info("reloaded", extra={"model": model.name, "version": model.version})
             self._on_reload(True)
             return True

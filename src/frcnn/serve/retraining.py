@@ -99,12 +99,13 @@ class Retraining:
         try:
             run_dir = await _in_thread(partial(self._train, project, limits))
             if not await served.serve(replace(served.source, path=str(run_dir))):
-                raise ValueError(f"{run_dir} cannot be opened; the log has the reason")
+                raise ValueError(f"{run_dir.name} cannot be opened; the log has the reason")
         except Exception as error:  # nobody else would see it
-            self._say("failed", f"The training failed, and the old model stays: {error}")
+            reason = error if isinstance(error, ValueError) else "the log has the reason"
+            self._say("failed", f"The training failed, and the old model stays: {reason}")
             LOG.error("training failed", extra={"project": project, "error": str(error)})
         else:
-            self._say("done", f"The training has finished; {run_dir} is served.")
+            self._say("done", f"The training has finished; {run_dir.name} is served.")
             LOG.info("training ended", extra={"project": project, "run_dir": str(run_dir)})
 
     def _train(self, project: int, limits: Limits) -> Path:
@@ -114,7 +115,10 @@ class Retraining:
             self._require_running()
             self._process = training_process.start(plan.command)
         self._say("running", "starting the training")
-        training_process.follow(self._process, lambda message: self._say("running", message))
+        try:
+            training_process.follow(self._process, lambda message: self._say("running", message))
+        except ValueError as error:  # the end of its output, which is not for clients
+            raise RuntimeError(str(error)) from None
         self._require_running()
         return plan.run_dir
 

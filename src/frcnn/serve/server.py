@@ -15,24 +15,34 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
+from PIL import Image
 
 from frcnn.serve.address import address_of, listening_socket
 from frcnn.serve.connections import bounded
 from frcnn.serve.limits import Limits
 from frcnn.serve.log import log_to
 from frcnn.serve.metrics import SHARED_FOLDER
-from frcnn.serve.model import Model, Source
+from frcnn.serve.model import Model, ServedModel, Source
 
 LOG = logging.getLogger("frcnn.serve")
-_RESTART_SECONDS = (1, 2, 4, 8, 16, 30)
-"""Waiting time before a worker is started again that has died so many times in a row."""
+_RESTART_SECONDS = (0, 1, 2, 4, 8, 16, 30)
+"""Pause before a worker is restarted, by how often it has died in a row."""
 _STABLE_SECONDS = 60
-"""A worker that lived so long did not die because of its start."""
+"""A worker that lived longer did not fail at its start."""
+
+
+class Started(NamedTuple):
+    """What a service says when it answers requests."""
+
+    url: str
+    model: str
+    version: str
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -50,38 +60,41 @@ class Settings:
     """Arguments of `LabelStudio`."""
 
 
-def serve(
-    settings: Settings, *, host: str, port: int, workers: int = 1, on_ready: Callable[[str, Model], None]
-) -> None:
+def serve(settings: Settings, *, host: str, port: int, workers: int = 1, on_ready: Callable[[Started], None]) -> None:
     """Answer requests until SIGTERM or Ctrl-C. Running requests are finished.
 
     Args:
         host: address to listen on.
         port: 0: any free port.
         workers: processes, each with a model of its own.
-        on_ready: called with the address and the model when the service answers.
+        on_ready: called when the service answers requests.
 
     Raises:
         OSError: the port is taken.
         FileNotFoundError, ValueError: the model cannot be opened.
     """
+    log_to(sys.stderr)
     with listening_socket(host, port, settings.limits.connections) as listening:
-        model = settings.source.open()
-        on_ready(address_of(listening, host), model)
-        log_to(sys.stderr)
+        url = address_of(listening, host)
         if workers == 1:
-            _answer(settings, model, listening)
+            with _blocked("SIGHUP"):  # it would end the process until its handler is set
+                model = settings.source.open()
+                _answer(settings, model, listening, lambda: on_ready(_started(url, model)))
         else:
-            del model
-            _Supervisor(settings, listening, workers).run()
+            _Supervisor(settings, listening, workers, url, on_ready).run()
 
 
-def _answer(settings: Settings, model: Model, listening: socket.socket) -> None:
+def _started(url: str, model: Model) -> Started:
+    return Started(url, model.name, model.version, len(model.detector.classes))
+
+
+def _answer(settings: Settings, model: Model, listening: socket.socket, on_ready: Callable[[], None]) -> None:
     """Answer requests in this process."""
     from frcnn.serve.app import make_app
     from frcnn.serve.label_studio import LabelStudio
 
     limits = settings.limits
+    Image.MAX_IMAGE_PIXELS = limits.pixels
     app = make_app(
         settings.source,
         model,
@@ -103,23 +116,43 @@ def _answer(settings: Settings, model: Model, listening: socket.socket) -> None:
         timeout_graceful_shutdown=round(limits.stop_seconds),
         backlog=limits.connections,
     )
-    server = uvicorn.Server(config)
 
-    async def run() -> None:
-        if hasattr(signal, "SIGHUP"):
-            reloading: set[asyncio.Task[None]] = set()
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                _reload_on_sighup(app.state.served)
+                on_ready()
 
-            def reload() -> None:
-                task = asyncio.create_task(app.state.served.reload())
-                reloading.add(task)
-                task.add_done_callback(reloading.discard)
+    asyncio.run(Server(config).serve(sockets=[listening]))
 
-            with suppress(RuntimeError, ValueError):  # not the main thread
-                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-        await server.serve(sockets=[listening])
 
-    asyncio.run(run())
+def _reload_on_sighup(served: ServedModel) -> None:
+    if not hasattr(signal, "SIGHUP"):
+        return
+    tasks: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(served.reload())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    with suppress(RuntimeError, ValueError):  # not the main thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+@contextmanager
+def _blocked(name: str) -> Iterator[None]:
+    """A signal waits until it is unblocked, also in a process that is started meanwhile."""
+    if not (hasattr(signal, "pthread_sigmask") and hasattr(signal, name)):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, name)})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # ------------------------------------------------------------------------------------------------------------- workers
@@ -131,16 +164,22 @@ class _Worker:
     started_at: float
     deaths: int
     """In a row."""
+    restart_at: float | None = None
+    """None: it is alive."""
 
 
 class _Supervisor:
-    """Starts the workers, passes signals on, and starts a worker that died again."""
+    """Starts the workers, passes signals on, and restarts workers that die."""
 
-    def __init__(self, settings: Settings, listening: socket.socket, count: int) -> None:
-        self._settings, self._listening, self._count = settings, listening, count
+    def __init__(
+        self, settings: Settings, listening: socket.socket, count: int, url: str, on_ready: Callable[[Started], None]
+    ) -> None:
+        self._settings, self._listening, self._count, self._url = settings, listening, count, url
+        self._on_ready: Callable[[Started], None] | None = on_ready  # None: it has been called
         self._context = multiprocessing.get_context("spawn")
+        self._said, self._saying = self._context.Pipe(duplex=False)
         self._workers: dict[int, _Worker] = {}
-        self._stopping = False
+        self._stopping = self._reloading = False
 
     def run(self) -> None:
         with tempfile.TemporaryDirectory(prefix="frcnn-") as folder, self._signals() as wake:
@@ -149,41 +188,65 @@ class _Supervisor:
                 for number in range(self._count):
                     self._start(number, deaths=0)
                 while not self._stopping:
-                    wait([wake, *(each.process.sentinel for each in self._workers.values())])
+                    alive = [each.process.sentinel for each in self._workers.values() if each.restart_at is None]
+                    wait([wake, self._said, *alive], self._pause())
                     with suppress(BlockingIOError):
                         wake.recv(1024)
+                    while self._said.poll():
+                        self._hear(self._said.recv())
+                    if self._reloading:
+                        self._reloading = False
+                        self._reload()
                     if not self._stopping:
                         self._restart_dead()
             finally:
                 self._stop()
                 del os.environ[SHARED_FOLDER]
 
+    def _hear(self, said: Started | Exception) -> None:
+        """The first worker answers requests, or it cannot open the model, so that none can."""
+        if self._on_ready is None:
+            return
+        if isinstance(said, Exception):
+            raise said
+        self._on_ready(said)
+        self._on_ready = None
+
     def _start(self, number: int, deaths: int) -> None:
         share = _cores_of(number, self._count)
-        arguments = (self._settings, self._listening, share)
+        arguments = (self._settings, self._listening, share, self._url, self._saying)
         process = self._context.Process(target=_run_worker, args=arguments, name=f"worker {number}")
-        with _sighup_blocked():  # it would end a worker that has no handler yet
+        with _blocked("SIGHUP"):  # it would end a worker that has no handler yet
             process.start()
         self._workers[number] = _Worker(process, time.monotonic(), deaths)
         LOG.info("worker started", extra={"worker": number, "pid": process.pid})
 
+    def _pause(self) -> float | None:
+        """Seconds until the next worker is to be restarted; None: none is."""
+        times = [each.restart_at for each in self._workers.values() if each.restart_at is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
     def _restart_dead(self) -> None:
+        now = time.monotonic()
         for number, worker in list(self._workers.items()):
-            if worker.process.is_alive():
-                continue
-            lived = time.monotonic() - worker.started_at
-            deaths = 0 if lived > _STABLE_SECONDS else worker.deaths
-            pause = _RESTART_SECONDS[min(deaths, len(_RESTART_SECONDS) - 1)] if deaths else 0
-            LOG.error("worker died", extra={"worker": number, "status": worker.process.exitcode, "restart_in": pause})
-            _forget_gauges(worker.process.pid)
-            deadline = time.monotonic() + pause
-            while not self._stopping and time.monotonic() < deadline:
-                time.sleep(0.1)
-            if not self._stopping:
-                self._start(number, deaths + 1)
+            if worker.restart_at is None and not worker.process.is_alive():
+                worker.deaths = 0 if now - worker.started_at > _STABLE_SECONDS else worker.deaths
+                pause = _RESTART_SECONDS[min(worker.deaths, len(_RESTART_SECONDS) - 1)]
+                worker.restart_at = now + pause
+                facts = {"worker": number, "status": worker.process.exitcode, "restart_in": pause}
+                LOG.error("worker died", extra=facts)
+                _forget_gauges(worker.process.pid)
+            if worker.restart_at is not None and worker.restart_at <= now:
+                self._start(number, worker.deaths + 1)
+
+    def _reload(self) -> None:
+        for worker in self._workers.values():
+            if worker.process.pid is not None and worker.process.is_alive():
+                with suppress(ProcessLookupError):
+                    os.kill(worker.process.pid, signal.SIGHUP)
 
     def _stop(self) -> None:
-        self._listening.close()  # or clients would wait for an answer of nobody
+        self._listening.close()  # otherwise clients would connect and get no answer
         for worker in self._workers.values():
             worker.process.terminate()
         deadline = time.monotonic() + self._settings.limits.stop_seconds + 5
@@ -198,26 +261,30 @@ class _Supervisor:
         """SIGTERM and SIGINT stop, SIGHUP is passed on. Gives a socket that wakes up a waiting process."""
         woken, waking = socket.socketpair()
         woken.setblocking(False)
+        waking.setblocking(False)
+
+        def wake() -> None:
+            with suppress(BlockingIOError):  # it will wake up anyway
+                waking.send(b"s")
 
         def stop(*_: object) -> None:
             self._stopping = True
-            waking.send(b"s")
+            wake()
 
         def reload(*_: object) -> None:
-            for worker in self._workers.values():
-                if worker.process.pid is not None and worker.process.is_alive():
-                    os.kill(worker.process.pid, signal.SIGHUP)
+            self._reloading = True
+            wake()
 
         handlers = {signal.SIGTERM: stop, signal.SIGINT: stop}
         if hasattr(signal, "SIGHUP"):
             handlers[signal.SIGHUP] = reload
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        try:
-            with woken, waking:
+        with woken, waking:
+            before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+            try:
                 yield woken
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
 
 def _cores_of(number: int, workers: int) -> list[int] | None:
@@ -228,19 +295,6 @@ def _cores_of(number: int, workers: int) -> list[int] | None:
     return cores[number::workers] if len(cores) >= workers else None
 
 
-@contextmanager
-def _sighup_blocked() -> Iterator[None]:
-    """A process that is started meanwhile gets SIGHUP when it unblocks the signal."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _forget_gauges(process: int | None) -> None:
     from prometheus_client.multiprocess import mark_process_dead
 
@@ -248,7 +302,14 @@ def _forget_gauges(process: int | None) -> None:
         mark_process_dead(process)
 
 
-def _run_worker(settings: Settings, listening: socket.socket, cores: list[int] | None) -> None:
+def _exit(*_: object) -> None:
+    """End the process, but clean up first."""
+    raise SystemExit(0)
+
+
+def _run_worker(
+    settings: Settings, listening: socket.socket, cores: list[int] | None, url: str, say: Connection
+) -> None:
     """The main function of a worker process."""
     if cores is not None:
         os.sched_setaffinity(0, cores)
@@ -265,5 +326,6 @@ def _run_worker(settings: Settings, listening: socket.socket, cores: list[int] |
         model = settings.source.open()
     except Exception as error:
         LOG.error("the model cannot be opened", extra={"error": str(error)})
+        say.send(error if isinstance(error, OSError | ValueError) else ValueError(str(error)))
         raise SystemExit(2) from None
-    _answer(settings, model, listening)
+    _answer(settings, model, listening, lambda: say.send(_started(url, model)))
