@@ -8,7 +8,6 @@ services are measured in turn, in rounds, and the medians over the rounds are gi
 """
 
 import argparse
-import asyncio
 import json
 import os
 import re
@@ -21,9 +20,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import psutil
+from compare.load import Load
 from compare.machine import machine
 from PIL import Image, ImageOps
 
@@ -38,65 +37,10 @@ GROWTH_AT = 1000
 MAX_GROWTH = 0.03
 
 
-class Load(NamedTuple):
-    """Measured over some requests."""
-
-    per_second: float
-    p50: float
-    """Milliseconds, as the others."""
-    p95: float
-    p99: float
-
-
-# ------------------------------------------------------------------------------------------------------------- clients
-
-
-async def send_all(address: str, photos: Sequence[bytes], clients: int, requests: int, form: bool) -> list[float]:
-    """Returns the seconds of each request. The clients are cheap: each has one socket, and reads just the length of the
-    answer."""
-    where, left, seconds = urlsplit(address), iter(range(requests)), []
-
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection(where.hostname, where.port)
-        for number in left:
-            body = photos[number % len(photos)]
-            content = "image/jpeg"
-            if form:
-                start = '--cut\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
-                body, content = start.encode() + body + b"\r\n--cut--\r\n", "multipart/form-data; boundary=cut"
-            begun = time.perf_counter()
-            writer.write(
-                f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content}\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n".encode()
-                + body
-            )
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            assert length is not None, head
-            answer = await reader.readexactly(int(length.group(1)))
-            if b" 200 " not in head[:15]:
-                raise RuntimeError(f"{head!r} {answer!r}")
-            seconds.append(time.perf_counter() - begun)
-        writer.close()
-
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return seconds
-
-
-def client_process(options: argparse.Namespace) -> None:
-    """The main function of the process that sends: prints a Load."""
-    photos = [file.read_bytes() for file in sorted(Path(options.photos).iterdir())]
-    begun = time.perf_counter()
-    found = sorted(asyncio.run(send_all(options.run, photos, options.clients, options.requests, options.form)))
-    whole = time.perf_counter() - begun
-    at = [1000 * found[min(len(found) - 1, int(part * len(found)))] for part in (0.5, 0.95, 0.99)]
-    print(json.dumps(Load(len(found) / whole, *at)))
-
-
 def load(address: str, photos: Path, clients: int, requests: int, *, form: bool = False) -> Load:
     """The load of a process that does nothing but send."""
-    command = [sys.executable, __file__, address, str(photos), "--clients", str(clients), "--requests", str(requests)]
-    done = subprocess.run([*command, *["--form"] * form], check=True, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(HERE / "compare" / "load.py"), address, str(photos), str(clients), str(requests)]
+    done = subprocess.run([*command, *["form"] * form], check=True, stdout=subprocess.PIPE, text=True)
     return Load(*json.loads(done.stdout))
 
 
@@ -225,12 +169,7 @@ def main() -> None:
     parser.add_argument("photos", metavar="PHOTOS", type=Path)
     parser.add_argument("--requests", type=int, default=5000, help="of all tables together")
     parser.add_argument("--growth", type=int, default=20_000, help="requests while the memory is watched")
-    parser.add_argument("--clients", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--form", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.clients is not None:
-        client_process(options)
-        return
     try:
         import fastapi
     except ModuleNotFoundError:

@@ -714,7 +714,7 @@ def test_docs_show_every_address_and_schema(tab: Page, serve: Serve) -> None:
 
 def test_pages_link_to_each_other(tab: Page, serve: Serve) -> None:
     start(tab, serve())
-    tab.get_by_role("link", name="Addresses of the service").click()
+    tab.get_by_role("link", name="Endpoints").click()
     expect(tab.locator("article").first).to_be_visible()
     tab.get_by_role("link", name="Try the model").click()
     expect(tab.locator("#model")).to_have_text("model.onnx")

@@ -101,11 +101,12 @@ def openapi(limits: Limits) -> dict[str, Any]:
 
 def _predict(limits: Limits) -> dict[str, Any]:
     binary = {"type": "string", "format": "binary"}
-    text = {"type": "string", "description": "the bytes of an image file in base64, also as a data address"}
+    text = {"type": "string", "description": "the bytes of an image file in base64, also as a data URL"}
     image, images = {"$ref": "#/components/schemas/Image"}, {"type": "array", "items": _ref("Image")}
     return {
         "summary": "Detect objects",
-        "description": f"One image gives one object, several give a list. At most {limits.body_bytes >> 20} MB, "
+        "description": f"One image gives one object, several give a list. The answer has the header X-Model-Version. "
+        f"A JSON body with `tasks` is one of Label Studio. At most {limits.body_bytes >> 20} MB, "
         f"{limits.images} images, and {limits.pixels / 1e6:g} million pixels an image.",
         "parameters": [
             _parameter("threshold", "least score of a detection", {"type": "number", "minimum": 0, "maximum": 1}),
@@ -153,11 +154,13 @@ def _predict(limits: Limits) -> dict[str, Any]:
                 for status, text in {
                     "400": "The request is wrong",
                     "401": "The token is missing or wrong",
+                    "403": "The request comes from a page of another site, or the Host is not localhost",
                     "406": "No answer of the accepted types",
                     "408": "The body came too slowly",
                     "413": "Too many bytes or images",
-                    "422": "The image cannot be predicted",
+                    "422": "No image can be predicted",
                     "429": "Too many requests of this client",
+                    "500": "The service failed",
                     "503": "The service is busy; the header Retry-After says when to try again",
                 }.items()
             },

@@ -302,11 +302,6 @@ def _forget_gauges(process: int | None) -> None:
         mark_process_dead(process)
 
 
-def _exit(*_: object) -> None:
-    """End the process, but clean up first."""
-    raise SystemExit(0)
-
-
 def _run_worker(
     settings: Settings, listening: socket.socket, cores: list[int] | None, url: str, say: Connection
 ) -> None:
@@ -314,6 +309,8 @@ def _run_worker(
     if cores is not None:
         os.sched_setaffinity(0, cores)
     log_to(sys.stderr)
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when all requests are answered
+        signal.signal(number, lambda *_: sys.exit(0))
     parent = multiprocessing.parent_process()
     assert parent is not None
 

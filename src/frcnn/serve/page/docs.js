@@ -132,7 +132,7 @@ const showContent = (content) => entries(content).map(([type, one]) => [
   make("dd", {}, isObject(one) && one.schema !== undefined ? showSchema(one.schema) : []),
 ]);
 
-// ----------------------------------------------------------------------------------------------------------- addresses
+// ----------------------------------------------------------------------------------------------------------- endpoints
 
 const idOf = (method, path) => `${method}-${path}`;
 
@@ -173,7 +173,7 @@ function showAll() {
   const all = operations();
   const schemas = entries(whole.components?.schemas);
   const methods = entries(whole.components?.securitySchemes);
-  $("title").textContent = say(info.title) || "Addresses";
+  $("title").textContent = say(info.title) || "Endpoints";
   $("about-model").textContent = say(info.version);
   const contents = all.map(({ path, method, about }) => make("li", {}, make(
     "a", { href: `#${encodeURIComponent(idOf(method, path))}` },
@@ -185,7 +185,7 @@ function showAll() {
   });
   $("content").replaceChildren(
     ...paragraph(info.description),
-    make("h2", { textContent: "Addresses" }),
+    make("h2", { textContent: "Endpoints" }),
     make("ul", { className: "contents" }, contents),
     ...all.map(showOperation),
     ...(schemas.length ? [make("h2", { textContent: "Schemas" })] : []),
