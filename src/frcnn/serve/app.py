@@ -33,7 +33,7 @@ from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Exported
 from frcnn.messages import short
 from frcnn.serve.batching import Options
-from frcnn.serve.bodies import ImageError, Upload, json_of, read_body, read_uploads
+from frcnn.serve.bodies import ImageError, Upload, is_json, json_of, read_body, read_uploads
 from frcnn.serve.budget import BusyError, TooMuchError
 from frcnn.serve.guard import FAILED, LOG, Guard, error
 from frcnn.serve.label_studio import LabelStudio
@@ -147,16 +147,16 @@ class _Service:
                 self._prediction.require_room()
                 accepted, query = _negotiate(request), self._query(request, model)
                 body = await read_body(request, self.limits, memory)
-                content = await run_in_threadpool(json_of, request, body)
-                is_of_label_studio = isinstance(content, dict) and "tasks" in content
-                if not is_of_label_studio:
+                content = await run_in_threadpool(json_of, body) if is_json(request) else None
+                tasks = content if isinstance(content, dict) and "tasks" in content else None  # of Label Studio
+                if tasks is None:
                     uploads = await read_uploads(request, body, content, self.limits)
                     if accepted in PICTURES and len(uploads.images) > 1:
                         raise HTTPException(406, f"{accepted}: a picture shows one image; send one, or accept JSON.")
                     images = await self._prediction.decode(uploads.images, model, query, memory)
-            if is_of_label_studio:
+            if tasks is not None:
                 detect = partial(self._detect, model=model, query=query)
-                return await self._label_studio.predict(content, model, detect, self.limits)
+                return await self._label_studio.predict(tasks, model, detect, self.limits)
             results = await unless_gone(request, self._prediction.detect(images, model, query))
             facts |= {"images": len(results), "model": model.version}
             facts["detections"] = sum(len(each) for each in results if isinstance(each, Detections))
@@ -262,7 +262,8 @@ class _Service:
 
     async def _json(self, request: Request) -> Any:
         with self._prediction.budget.request() as memory:
-            return await run_in_threadpool(json_of, request, await read_body(request, self.limits, memory))
+            body = await read_body(request, self.limits, memory)
+            return await run_in_threadpool(json_of, body) if is_json(request) else None
 
     def _count_reload(self, done: bool) -> None:
         self.metrics.reloads.labels("ok" if done else "error").inc()

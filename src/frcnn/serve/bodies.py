@@ -92,14 +92,17 @@ async def read_body(request: Request, limits: Limits, memory: Share) -> bytearra
     return content
 
 
-def json_of(request: Request, body: bytearray) -> Any:
-    """The content of a JSON body; None: the body is of another type.
+def is_json(request: Request) -> bool:
+    """Whether the body is JSON, as its media type says."""
+    return _media_type(request) == "application/json"
+
+
+def json_of(body: bytearray) -> Any:
+    """The content of a JSON body, which is not null.
 
     Raises:
         HTTPException: 400, not valid JSON; 413, too many values.
     """
-    if _media_type(request) != "application/json":
-        return None
     if sum(map(body.count, (b"[", b"{", b","))) > _MAX_VALUES:
         raise HTTPException(413, f"The JSON body has more than {_MAX_VALUES:,} values.")
     try:

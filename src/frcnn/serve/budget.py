@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 
 class BusyError(Exception):
@@ -13,14 +14,14 @@ class TooMuchError(Exception):
 
 
 class Budget:
-    """Bytes that requests may take.
+    """Bytes that requests may take; threads can share it.
 
     Args:
         limit: of all requests together.
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit, self._taken = limit, 0
+        self._limit, self._taken, self._lock = limit, 0, Lock()
 
     @contextmanager
     def request(self) -> Iterator["Share"]:
@@ -29,15 +30,18 @@ class Budget:
         try:
             yield share
         finally:
-            self._taken -= share.taken
+            with self._lock:
+                self._taken -= share.taken
 
     def take(self, share: "Share", count: int) -> None:
-        if share.taken + count > self._limit:
-            raise TooMuchError
-        if self._taken + count > self._limit:
-            raise BusyError
-        share.taken += count
-        self._taken += count
+        """As `Share.take`."""
+        with self._lock:
+            if share.taken + count > self._limit:
+                raise TooMuchError
+            if self._taken + count > self._limit:
+                raise BusyError
+            share.taken += count
+            self._taken += count
 
 
 class Share:

@@ -86,9 +86,7 @@ class Prediction:
         loop, images, tiles = asyncio.get_running_loop(), list[Image.Image | ImageError](), 0
         for upload in uploads:
             try:
-                needed = await loop.run_in_executor(self._decoders, require_decodable, upload, self._limits)
-                memory.take(needed)
-                image = await loop.run_in_executor(self._decoders, decode, upload)
+                image = await loop.run_in_executor(self._decoders, self._decoded, upload, memory)
                 tiles += self._tiles(image, model, query.options)
                 if tiles > self._limits.tiles:
                     rule = f"a request may have {self._limits.tiles}; use larger ones, or send fewer images"
@@ -98,6 +96,10 @@ class Prediction:
             else:
                 images.append(image)
         return images
+
+    def _decoded(self, upload: Upload, memory: Share) -> Image.Image:
+        memory.take(require_decodable(upload, self._limits))
+        return decode(upload)
 
     def _tiles(self, image: Image.Image, model: Model, options: Options) -> int:
         tile = model.detector.runtime.resizing.tile if options.tile is None else options.tile

@@ -297,7 +297,9 @@ def test_idle_connections_do_not_keep_others_out(photos: Path) -> None:
     with ExitStack() as stack:
         address, _ = stack.enter_context(running(photos, "--port", "0", max_files=256))
         place = ("127.0.0.1", urlsplit(address).port or 0)
-        idle = [stack.enter_context(socket.create_connection(place)) for _ in range(6 * BoundedProtocol.max_connections)]
+        idle = [
+            stack.enter_context(socket.create_connection(place)) for _ in range(6 * BoundedProtocol.max_connections)
+        ]
         for connection in idle[1::2]:  # half of them begin a request
             with suppress(OSError):
                 connection.sendall(b"GET / HTTP/1.1\r\n")
