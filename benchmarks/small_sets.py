@@ -155,7 +155,7 @@ def report(results: Results) -> str:
         "# Small data sets with default settings",
         "",
         "`python benchmarks/small_sets.py` writes this file and says what the rows are. Each cell is the mean of the",
-        "seeds; in parentheses, each seed. CPU seconds are medians.",
+        "seeds; in parentheses, each seed. CPU seconds are medians. Sets, rows and seeds that are missing were not run.",
         "",
     ]
     for name in SETS:
@@ -165,8 +165,9 @@ def report(results: Results) -> str:
         lines += [f"## {name}", "", "| row | mAP50 | COCO AP | CPU seconds |", "| --- | --- | --- | --- |"]
         for row, runs in rows:
             cells = [_cell([run[metric] for run in runs.values()]) for metric in ("map50", "map")]
-            seconds = statistics.median(run["seconds"] for run in runs.values())
-            lines.append(f"| {row} | {cells[0]} | {cells[1]} | {seconds:.0f} |")
+            times = [run["seconds"] for run in runs.values() if "seconds" in run]
+            seconds = f"{statistics.median(times):.0f}" if times else "-"
+            lines.append(f"| {row} | {cells[0]} | {cells[1]} | {seconds} |")
         lines.append("")
     return "\n".join([*lines, f"Machine: {machine()}", ""])
 
