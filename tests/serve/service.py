@@ -1,10 +1,12 @@
 """A detector that does what a test says, and a service of it on a free port."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 import numpy as np
@@ -17,8 +19,15 @@ from frcnn.inference.runtimes import BatchResult, ResultRules, Runtime
 from frcnn.resizing import Resizing
 from frcnn.serve.model import Model, Source
 
+T = TypeVar("T")
 TOKEN = "a-long-token"
 BOX = (10.0, 20.0, 50.0, 60.0)
+
+
+def run_async(scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """The result of a coroutine, in a thread of its own, because Playwright has a running event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(scenario())).result()
 
 
 class FakeRuntime(Runtime):

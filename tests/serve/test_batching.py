@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from service import FakeRuntime, model_of
+from service import FakeRuntime, model_of, run_async
 from tiny import draw_image
 
 from frcnn.data.transforms import PaddedBatch
@@ -48,7 +48,7 @@ def run(
         finally:
             task.cancel()
 
-    return asyncio.run(main()), sizes
+    return run_async(main), sizes
 
 
 async def one(
@@ -163,7 +163,7 @@ def test_the_number_of_waiting_images_is_told() -> None:
         await batcher.predict([PHOTO] * 3, model_of(FakeRuntime()), Options(), 0.5)
         task.cancel()
 
-    asyncio.run(main())
+    run_async(main)
     assert told == [3, 1, 0]
 
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from service import run_async
 from tiny import tiny_model, trained_run
 
 from frcnn.detector import Detector
@@ -46,7 +47,7 @@ def watched(run_dir: Path, *changes: Path | bytes) -> tuple[list[str], list[bool
         task.cancel()
         return versions
 
-    return asyncio.run(main()), counted
+    return run_async(main), counted
 
 
 def test_a_changed_file_is_loaded(run_dir: Path, tmp_path: Path) -> None:
