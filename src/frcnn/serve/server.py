@@ -325,4 +325,9 @@ def _run_worker(
         LOG.error("the model cannot be opened", extra={"error": str(error)})
         say.send(error if isinstance(error, OSError | ValueError) else ValueError(str(error)))
         raise SystemExit(2) from None
-    _answer(settings, model, listening, lambda: say.send(_started(url, model)))
+
+    def on_ready() -> None:
+        LOG.info("worker ready", extra={"pid": os.getpid(), "model": model.name, "version": model.version})
+        say.send(_started(url, model))
+
+    _answer(settings, model, listening, on_ready)
