@@ -155,7 +155,7 @@ def report(results: Results) -> str:
         "# Small data sets with default settings",
         "",
         "`python benchmarks/small_sets.py` writes this file and says what the rows are. Each cell is the mean of the",
-        "seeds; in parentheses, each seed. CPU seconds are medians. Sets, rows and seeds that are missing were not run.",
+        "seeds; in parentheses, each seed. CPU seconds are medians. Missing sets, rows and seeds were not run.",
         "",
     ]
     for name in SETS:
