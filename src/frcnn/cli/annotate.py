@@ -12,11 +12,10 @@ from frcnn.cli.options import (
     Commands,
     add_command,
     add_format,
+    add_host_and_port,
     add_threshold,
     add_trust,
     data_settings,
-    host,
-    port,
     positive_integer,
 )
 from frcnn.cli.progress import CountProgress
@@ -45,14 +44,7 @@ def register(commands: Commands) -> None:
     add_threshold(parser)
     add_trust(parser)
     add_format(parser, "annotation format")
-    parser.add_argument(
-        "--host",
-        type=host,
-        default="127.0.0.1",
-        metavar="ADDRESS",
-        help="where to listen (default: 127.0.0.1, this machine only)",
-    )
-    parser.add_argument("--port", type=port, default=8000, metavar="N", help="0: any free port (default: 8000)")
+    add_host_and_port(parser)
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
 
 

@@ -161,6 +161,18 @@ def data_settings(options: argparse.Namespace) -> list[str]:
     return settings
 
 
+def add_host_and_port(parser: argparse.ArgumentParser, note: str = "") -> None:
+    """--host and --port, with a note about other addresses."""
+    parser.add_argument(
+        "--host",
+        type=host,
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help=f"where to listen (default: 127.0.0.1, this machine only){note}",
+    )
+    parser.add_argument("--port", type=port, default=8000, metavar="N", help="0: any free port (default: 8000)")
+
+
 def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-file",

@@ -14,11 +14,10 @@ from frcnn.cli.options import (
     MODEL_HELP,
     Commands,
     add_command,
+    add_host_and_port,
     add_precision,
     add_threshold,
     add_trust,
-    host,
-    port,
     positive_integer,
     time_span,
 )
@@ -35,14 +34,7 @@ def register(commands: Commands) -> None:
     about = "answer HTTP requests with detections"
     parser = add_command(commands, "serve", run, about, "frcnn serve runs/demo/run, then open http://127.0.0.1:8000")
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument(
-        "--host",
-        type=host,
-        default="127.0.0.1",
-        metavar="ADDRESS",
-        help="where to listen (default: 127.0.0.1, this machine only); other addresses need a token",
-    )
-    parser.add_argument("--port", type=port, default=8000, metavar="N", help="0: any free port (default: 8000)")
+    add_host_and_port(parser, "; other addresses need a token")
     parser.add_argument(
         "--token",
         metavar="T",
