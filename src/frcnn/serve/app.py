@@ -122,18 +122,17 @@ class _Service:
         self.served = ServedModel(source, model, self._count_reload)
         self._prediction = Prediction(limits, self.metrics, max_batch=max_batch, max_wait=max_wait)
         self._label_studio = label_studio or LabelStudio()
-        self._tasks: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        self._tasks = [asyncio.create_task(self._prediction.run()), asyncio.create_task(self.served.watch())]
-        for task in self._tasks:
+        tasks = [asyncio.create_task(self._prediction.run()), asyncio.create_task(self.served.watch())]
+        for task in tasks:
             task.add_done_callback(_stop_after_failure)
         try:
             yield
         finally:
             await self._label_studio.stop()
-            for task in self._tasks:
+            for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError, Exception):
                     await task

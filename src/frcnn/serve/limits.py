@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of time and memory. A request beyond them gets an error, and the service goes on."""
+    """Bounds of time and memory. A request beyond them gets an error; other requests are answered."""
 
     body_bytes: int = 20 << 20
     """Of a request."""

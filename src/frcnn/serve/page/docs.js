@@ -1,5 +1,5 @@
-// The page /docs: /openapi.json to read. The document may have any content: what is missing is left out, and what is of
-// another type than OpenAPI says is shown as it is.
+// The page /docs: /openapi.json to read. The document may have any content. Missing parts are left out. Parts of another
+// type than OpenAPI says are shown unchanged.
 
 const $ = (id) => document.getElementById(id);
 const BASE = location.origin + location.pathname.replace(/[^/]*$/, "");
