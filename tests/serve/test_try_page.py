@@ -75,10 +75,7 @@ def tab(browser: Browser) -> Iterator[Page]:
 def browser_with_camera(browser: Browser) -> Iterator[Browser]:
     """The camera shows a green picture that moves, and nobody is asked."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium is installed, and CI may not skip the tests of the camera")
-        pytest.skip("no Chromium")
+    assert path is not None  # `browser` has found one
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     started = browser.browser_type.launch(executable_path=path, args=["--no-sandbox", *camera])
     yield started
