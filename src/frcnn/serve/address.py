@@ -26,7 +26,9 @@ def listening_socket(host: str, port: int, backlog: int) -> Iterator[socket.sock
         OSError: the port is taken, or the address is not of this computer.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listening:
+    # With its protocol named, asyncio turns Nagle's algorithm off; that would add 40 ms to each request of an open
+    # connection.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
