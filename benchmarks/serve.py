@@ -2,9 +2,9 @@
 
     python benchmarks/serve.py RUN_DIR PHOTOS [--requests 5000] [--growth 20000]
 
-RUN_DIR is a run directory, PHOTOS a folder; its photos are resized to 640 pixels. The memory is measured with a small
-model of the toy data set (160 x 120 pixels, `--smoke-test`): a leak is one of the service, and many requests fit into
-some minutes. Clients and services are processes of
+RUN_DIR is a run directory, PHOTOS a folder; its photos are resized to 640 pixels. A second model is small (160 x 120
+pixels, the toy data set with `--smoke-test`): with it, the service itself takes a large part of the time, and many
+requests fit into some minutes. Clients and services are processes of
 one machine, so they share its cores: a separate process sends all requests, over connections that stay open. Two
 services are measured in turn, in rounds, and the medians over the rounds are given. Needs `pip install fastapi`.
 """
@@ -32,8 +32,15 @@ import frcnn
 from frcnn.tools.toy import write_toy
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "serve.json"
 CLIENTS = (1, 8, 64)
-ROUNDS = 5
+REQUESTS = 150
+"""In a row of the model that is measured; more if there are many clients."""
+ROUNDS = 3
+REQUESTS_OF_CLIENT = 4
+"""At least, in a round: with fewer, most of a round is its start and its end."""
+WARM = 100
+"""Requests before these, at most."""
 SIDE = 640
 GROWTH_AT = 1000
 """Requests until everything that is kept is there."""
@@ -48,6 +55,19 @@ def load(address: str, photos: Path, clients: int, requests: int, *, form: bool 
 
 
 # ------------------------------------------------------------------------------------------------------------ services
+
+
+class Row(NamedTuple):
+    """Of the table."""
+
+    model: str
+    service: str
+    clients: int
+    per_second: float
+    p50: float
+    """Milliseconds, as the others."""
+    p95: float
+    p99: float
 
 
 class Service(NamedTuple):
@@ -100,36 +120,43 @@ def simplest(model: Path) -> Iterator[Service]:
 
 
 def in_rounds(services: dict[str, Service], photos: Path, clients: int, requests: int) -> dict[str, Load]:
-    """Medians over the rounds; the services take turns."""
+    """Medians over the rounds; the services take turns. Some requests before are not counted: PyTorch and ONNX Runtime
+    are slower with a size of input that is new to them."""
     found: dict[str, list[Load]] = {name: [] for name in services}
-    for number in range(ROUNDS):
+    for number in range(ROUNDS + 1):
         names = list(services) if number % 2 else list(reversed(services))
         for name in names:
-            form = name.startswith("FastAPI")
-            found[name].append(load(services[name].address, photos, clients, max(1, requests // ROUNDS), form=form))
+            form, count = name.startswith("FastAPI"), requests // ROUNDS if number else min(WARM, 5 * clients)
+            measured = load(services[name].address, photos, clients, count, form=form)
+            found[name] += [measured] * bool(number)
     return {name: Load(*map(statistics.median, zip(*loads, strict=True))) for name, loads in found.items()}
 
 
-def table(models: dict[str, Path], photos: Path, requests: int) -> list[str]:
+def measure(kind: str, model: Path, requests: int, photos: Path) -> list[Row]:
+    """The rows of a model."""
+    rows = []
+    with ExitStack() as stack:
+        services = {
+            "`frcnn serve`": stack.enter_context(ours(model)),
+            "`frcnn serve --max-batch 1`": stack.enter_context(ours(model, "--max-batch", "1")),
+            "FastAPI, one function": stack.enter_context(simplest(model)),
+        }
+        for clients in CLIENTS:
+            least = clients * ROUNDS * REQUESTS_OF_CLIENT
+            for name, each in in_rounds(services, photos, clients, max(least, requests)).items():
+                rows.append(Row(kind, name, clients, *each))
+                print(rows[-1], flush=True)
+    return rows
+
+
+def table(rows: Sequence[Row]) -> list[str]:
     lines = [
         "| model | service | clients | requests per second | p50 | p95 | p99 |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for kind, model in models.items():
-        with ExitStack() as stack:
-            services = {
-                "`frcnn serve`": stack.enter_context(ours(model)),
-                "`frcnn serve --max-batch 1`": stack.enter_context(ours(model, "--max-batch", "1")),
-                "FastAPI, one function": stack.enter_context(simplest(model)),
-            }
-            for name, service in services.items():
-                load(service.address, photos, 4, 20, form=name.startswith("FastAPI"))  # warm
-            for clients in CLIENTS:
-                share = max(clients * ROUNDS, requests // (len(CLIENTS) * len(services) * len(models)))
-                for name, each in in_rounds(services, photos, clients, share).items():
-                    times = " | ".join(f"{value:.0f} ms" for value in each[1:])
-                    lines.append(f"| {kind} | {name} | {clients} | {each.per_second:.1f} | {times} |")
-                    print(lines[-1], flush=True)
+    for row in rows:
+        times = " | ".join(f"{value:.0f} ms" for value in (row.p50, row.p95, row.p99))
+        lines.append(f"| {row.model} | {row.service} | {row.clients} | {row.per_second:.1f} | {times} |")
     return lines
 
 
@@ -181,8 +208,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN_DIR")
     parser.add_argument("photos", metavar="PHOTOS", type=Path)
-    parser.add_argument("--requests", type=int, default=5000, help="of all tables together")
+    parser.add_argument("--requests", type=int, default=5000, help="in each row of the small model")
     parser.add_argument("--growth", type=int, default=20_000, help="requests while the memory is watched")
+    parser.add_argument("--only", metavar="NAME", help="measure this model, or memory, and keep the other results")
     options = parser.parse_args()
     try:
         import fastapi
@@ -194,18 +222,34 @@ def main() -> None:
         about = resized(options.photos, folder / "photos")
         file = folder / "model.onnx"
         frcnn.load(options.run).export("onnx", file)
-        lines = table({"ONNX Runtime": file, "PyTorch": Path(options.run)}, folder / "photos", options.requests)
-        memory, flat = growth(small_model(folder), folder / "photos", options.growth)
+        small = small_model(folder)
+        models = {
+            "small, ONNX Runtime": (small, options.requests),
+            "ONNX Runtime": (file, REQUESTS),
+            "PyTorch": (Path(options.run), REQUESTS),
+        }
+        stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": []}
+        rows = {name: [Row(*row) for row in stored["rows"] if row[0] == name] for name in models}
+        for name, (model, requests) in models.items():
+            if options.only in (None, name):
+                rows[name] = measure(name, model, requests, folder / "photos")
+        if options.only in (None, "memory"):
+            stored["memory"] = growth(small, folder / "photos", options.growth)
+    memory, flat = stored["memory"]
+    stored["rows"] = [row for each in rows.values() for row in each]
+    RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
     text = f"""# The service under load
 
 {about}, over loopback. All clients are one process on the same machine, each with a connection that stays open; that
 process takes a part of the cores. Figures are medians over {ROUNDS} rounds in which the services take turns. "FastAPI,
 one function" is [compare/fastapi_app.py](compare/fastapi_app.py) (FastAPI {fastapi.__version__}) with uvicorn's
-defaults: the same model, and the service that one writes first. `benchmarks/serve.py` writes this file.
+defaults: the same model, and the service that one writes first. The rows "small" have {options.requests:,} requests
+each; their model (a toy detector, 160 x 120 pixels) is fast, so the service itself takes a larger part of the time.
+`benchmarks/serve.py` writes this file.
 
-{chr(10).join(lines)}
+{chr(10).join(table(stored["rows"]))}
 
-{memory} Measured with 8 clients and a small model in ONNX Runtime.
+{memory} Measured with 8 clients and the small model.
 
 Machine: {machine()}.
 """

@@ -4,10 +4,12 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from service import run_async
+from service import Serve, photo, run_async
 from tiny import tiny_model, trained_run
 
+import frcnn
 from frcnn.detector import Detector
 from frcnn.serve import model as served
 from frcnn.serve.model import ServedModel, Source
@@ -78,3 +80,18 @@ def test_a_missing_file_is_no_change(run_dir: Path) -> None:
     assert before is not None
     (run_dir / "model.safetensors").unlink()
     assert source.stamp() is None
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx", "openvino"])
+def test_each_runtime_answers_what_its_detector_predicts(kind: str, tmp_path: Path, serve: Serve) -> None:
+    source = trained_run()
+    if kind != "torch":
+        source = frcnn.load(source).export(kind, tmp_path / ("model.xml" if kind == "openvino" else "model.onnx")).files[0]
+    content = photo(3)
+    expected = frcnn.load(source).predict(content, threshold=0.0)
+    assert len(expected)
+    answer = serve(Source(str(source)).open().detector.runtime).client.post("/predict?threshold=0", content=content)
+    detections = answer.raise_for_status().json()["detections"]
+    assert [each["class"] for each in detections] == expected.class_name.tolist()
+    np.testing.assert_allclose([each["score"] for each in detections], expected.confidence, atol=1e-4)
+    np.testing.assert_allclose([each["box"] for each in detections], expected.xyxy, atol=0.1)
