@@ -86,6 +86,10 @@ class Detections:
     """(height, width) of the original image, pixels."""
     image: Image.Image | None = field(default=None)
     """The image itself, RGB, if it came from memory; None if `path` names its file."""
+    tracker_id: np.ndarray | None = None
+    """(N,) int: the object that each detection is in a video, from 1; -1: of no track yet. None: not tracked."""
+    seconds: float | None = None
+    """The time of a video's frame; None: no video."""
 
     def __post_init__(self) -> None:
         count = len(self.class_id)
@@ -134,7 +138,13 @@ class Detections:
         if not isinstance(index, slice):
             index = np.asarray(index)
             index = index if index.size else index.astype(np.int64)
-        return replace(self, xyxy=self.xyxy[index], confidence=self.confidence[index], class_id=self.class_id[index])
+        return replace(
+            self,
+            xyxy=self.xyxy[index],
+            confidence=self.confidence[index],
+            class_id=self.class_id[index],
+            tracker_id=None if self.tracker_id is None else self.tracker_id[index],
+        )
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in Counter(self.class_name.tolist()).items())

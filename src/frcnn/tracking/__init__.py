@@ -1,0 +1,1 @@
+"""Following objects through the frames of a video, and counting them. It imports no torch."""
