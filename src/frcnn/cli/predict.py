@@ -1,4 +1,4 @@
-"""`frcnn predict`: detect objects in images."""
+"""`frcnn predict`: detect objects in images and videos."""
 
 import argparse
 import json
@@ -23,6 +23,7 @@ from frcnn.cli.options import (
 )
 from frcnn.cli.output import picture_files, text_beside_json, write_json, write_picture
 from frcnn.cli.progress import CountProgress
+from frcnn.cli.video import add_video_options, is_video_command, predict_video
 from frcnn.files import expand_home, remove_links
 from frcnn.messages import one_line, plural
 
@@ -35,10 +36,13 @@ _PICTURES = "predictions"
 
 def register(commands: Commands) -> None:
     example = "frcnn predict runs/demo/run photo.jpg holiday/ --json detections.json"
-    parser = add_command(commands, "predict", run, "detect objects in images", example)
+    parser = add_command(commands, "predict", run, "detect objects in images and videos", example)
     parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
     parser.add_argument(
-        "images", type=Path, nargs="+", metavar="IMAGE", help="file, folder or pattern, e.g. photos/*.jpg"
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="file, folder or pattern, e.g. photos/*.jpg; or one video, the number of a camera, or an address",
     )
     add_threshold(parser)
     parser.add_argument(
@@ -58,12 +62,19 @@ def register(commands: Commands) -> None:
     add_svd(parser)
     add_trust(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for pictures (default: predictions in the run directory)"
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="folder for pictures, or a file such as annotated.mp4 (default: predictions in the run directory)",
     )
     add_json(parser, "the detections")
+    add_video_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    if is_video_command(options):
+        return predict_video(options)
+    options.images = [Path(text) for text in options.images]
     from frcnn.data.prefetch import prefetch
     from frcnn.inference.inputs import list_images
     from frcnn.inference.predictor import predict_each

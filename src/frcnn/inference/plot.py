@@ -32,6 +32,7 @@ def draw(
     confidence: np.ndarray,
     class_name: Sequence[str] | np.ndarray,
     *,
+    tracker_id: np.ndarray | None = None,
     background: np.ndarray | None = None,
     unregressed: np.ndarray | None = None,
 ) -> Image.Image:
@@ -42,6 +43,7 @@ def draw(
         boxes: (N, 4) xyxy, pixels of the image.
         confidence: (N,) 0..1, highest first.
         class_name: (N,) names.
+        tracker_id: (N,) numbers of objects, written before the names; -1: none.
         background: (M, 4) boxes drawn in thin gray lines, e.g. RoIs that are background.
         unregressed: (M, 4) boxes drawn in thin white lines, e.g. RoIs before regression.
     """
@@ -58,8 +60,9 @@ def draw(
         pen.rectangle(_ordered(box), outline=color, width=line)
 
     labels: list[tuple[float, float, float, float]] = []
-    for box, score, name, color in zip(boxes, confidence, class_name, colors, strict=True):
-        text, font = legible(f"{name} {score:.2f}", max(11, round(side / 48)))
+    numbers = [-1] * len(boxes) if tracker_id is None else tracker_id.tolist()
+    for box, score, name, number, color in zip(boxes, confidence, class_name, numbers, colors, strict=True):
+        text, font = legible(f"{f'#{number} ' if number >= 0 else ''}{name} {score:.2f}", max(11, round(side / 48)))
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         size = (right - left + 2 * line, bottom - top + 2 * line)
         label = _label_box(box, size, picture.size, labels)

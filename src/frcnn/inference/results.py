@@ -176,7 +176,15 @@ class Detections:
         if self.image is None and self.path is None:
             raise ValueError("plot: these detections have no image; make them with `Detector.predict`")
         image = self.image if self.image is not None else read_image(Path(str(self.path)), any_size=True)
-        return draw(image, self.xyxy, self.confidence, self.class_name, background=background, unregressed=unregressed)
+        return draw(
+            image,
+            self.xyxy,
+            self.confidence,
+            self.class_name,
+            tracker_id=self.tracker_id,
+            background=background,
+            unregressed=unregressed,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the picture that `plot` makes; the suffix of `path` chooses the format, e.g. `.jpg`.
@@ -196,7 +204,8 @@ class Detections:
             picture.save(partial, quality=92)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: `{"image": ..., "detections": [{"class": ..., "score": ..., "box": [x1, y1, x2, y2]}]}`."""
+        """Plain data: `{"image": ..., "detections": [{"class": ..., "score": ..., "box": [x1, y1, x2, y2]}]}`; in a
+        video that is tracked, each detection also has "tracker_id"."""
         detections = [
             {
                 "class": each.class_name,
@@ -205,6 +214,10 @@ class Detections:
             }
             for each in self
         ]
+        if self.tracker_id is not None:
+            detections = [
+                each | {"tracker_id": number} for each, number in zip(detections, self.tracker_id.tolist(), strict=True)
+            ]
         return {"image": self.path, "detections": detections}
 
     def to_json(self) -> str:
@@ -247,6 +260,8 @@ class Detections:
             raise ModuleNotFoundError("to_dataframe needs pandas; run `pip install pandas`", name="pandas") from None
         sides = dict(zip(("x1", "y1", "x2", "y2"), self.xyxy.T, strict=True))
         columns = {"class_name": self.class_name, "class_id": self.class_id, "confidence": self.confidence, **sides}
+        if self.tracker_id is not None:
+            columns["tracker_id"] = self.tracker_id
         return pandas.DataFrame({"image": [self.path] * len(self), **columns})
 
     def to_supervision(self) -> Any:
@@ -264,6 +279,7 @@ class Detections:
             xyxy=self.xyxy,
             confidence=self.confidence,
             class_id=self.class_id,
+            tracker_id=self.tracker_id,
             data={"class_name": self.class_name},
         )
 

@@ -128,7 +128,12 @@ class _Decoder:
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=1 << 20
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=1 << 20,
+            start_new_session=True,  # Ctrl-C is for frcnn, which ends ffmpeg itself
         )
         self._said: Queue[tuple[float, int, int] | None] = Queue()
         self._errors: deque[str] = deque(maxlen=5)
@@ -235,7 +240,13 @@ class VideoWriter:
         command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self._fps:.6f}"]
         command += ["-i", "pipe:0", *sound, "-c:a", "copy", *pixels, f"file:{self._path}"]
         self._errors: IO[bytes] = _temporary()
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            start_new_session=True,  # Ctrl-C is for frcnn, which then finishes the file
+        )
 
     def close(self) -> None:
         """Write the last picture and finish the file.
