@@ -191,9 +191,9 @@ def _report(counts: "list[Count]", places: dict[str, Any], file: Path | None, te
             writer = csv.writer(opened)
             writer.writerow(_COUNTS)
             for each in counts:
-                place = (each.place, each.direction, round(each.x, 1), round(each.y, 1))
                 seconds = None if each.seconds is None else round(each.seconds, 3)
-                writer.writerow((seconds, each.tracker_id, class_cell(each.class_name), *place))
+                what = (each.tracker_id, class_cell(each.class_name), each.place, each.direction)
+                writer.writerow((seconds, *what, round(each.x, 1), round(each.y, 1)))
     for place in places:
         tally = Tally((each.direction, each.class_name) for each in counts if each.place == place)
         listed = ", ".join(f"{number} {name} {direction}" for (direction, name), number in sorted(tally.items()))

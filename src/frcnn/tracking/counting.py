@@ -99,7 +99,9 @@ class Counter:
         return list(self._counts(detections))
 
     def _counts(self, detections: Detections) -> Iterator[Count]:
-        ids = () if detections.tracker_id is None else detections.tracker_id.tolist()
+        if detections.tracker_id is None:
+            return
+        ids = detections.tracker_id.tolist()
         for tracker_id, detection in zip(ids, detections, strict=True):
             if tracker_id < 0:
                 continue

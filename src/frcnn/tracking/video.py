@@ -270,7 +270,18 @@ class VideoWriter:
         assert self._process is not None
         self._process.wait()
         self._errors.seek(0)
-        raise VideoError(f"{self._path}: ffmpeg cannot write it ({_last_line(self._errors.read())})")
+        said = self._errors.read()
+        self._give_up()
+        raise VideoError(f"{self._path}: ffmpeg cannot write it ({_last_line(said)})")
+
+    def _give_up(self) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.kill()
+        self._process.wait()
+        with suppress(BrokenPipeError):  # what is still to be sent
+            self._process.stdin.close()
+        self._errors.close()
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -281,9 +292,7 @@ class VideoWriter:
         if kind is None:
             self.close()
         elif self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._errors.close()
+            self._give_up()
 
 
 def _temporary() -> IO[bytes]:
