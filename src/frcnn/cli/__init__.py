@@ -29,6 +29,7 @@ from frcnn.cli import (
     evaluate,
     export,
     layers,
+    merge,
     plan,
     predict,
     report,
@@ -53,6 +54,7 @@ _COMMANDS = (
         evaluate,
         report,
         predict,
+        merge,
         export,
         serve,
         bench,
@@ -82,6 +84,7 @@ _EXTRAS = {
     "uvicorn": "starlette uvicorn",
     "python_multipart": "python-multipart prometheus-client",
     "prometheus_client": "python-multipart prometheus-client",
+    "ray": "'ray[data]'",
     "PIL": "pillow",
     "yaml": "pyyaml",
 }

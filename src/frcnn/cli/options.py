@@ -204,6 +204,12 @@ def open_detector(options: argparse.Namespace) -> "Detector":
     return detector.in_precision(options.precision or DEFAULT_PRECISION)
 
 
+def require_tile(options: argparse.Namespace, detector: "Detector") -> None:
+    """Refuse --overlap where nothing is cut into tiles."""
+    if options.overlap is not None and not (options.tile or detector.runtime.resizing.tile):
+        raise ValueError(f"overlap: {options.overlap} is a fraction of a tile; set the tile too, e.g. --tile 1024")
+
+
 def fraction(text: str) -> float:
     """A number from 0 to 1."""
     try:

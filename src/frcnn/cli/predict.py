@@ -20,8 +20,10 @@ from frcnn.cli.options import (
     add_threshold,
     add_trust,
     open_detector,
+    require_tile,
 )
 from frcnn.cli.output import picture_files, text_beside_json, write_json, write_picture
+from frcnn.cli.predict_parts import add_parts_options, is_parts_command, predict_parts
 from frcnn.cli.progress import CountProgress
 from frcnn.cli.video import add_video_options, is_video_command, predict_video
 from frcnn.files import expand_home, remove_links
@@ -69,9 +71,12 @@ def register(commands: Commands) -> None:
     )
     add_json(parser, "the detections")
     add_video_options(parser)
+    add_parts_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    if is_parts_command(options):
+        return predict_parts(options)
     if is_video_command(options):
         return predict_video(options)
     options.images = [Path(text) for text in options.images]
@@ -80,8 +85,7 @@ def run(options: argparse.Namespace) -> int:
     from frcnn.inference.predictor import predict_each
 
     detector = open_detector(options)
-    if options.overlap is not None and not (options.tile or detector.runtime.resizing.tile):
-        raise ValueError(f"overlap: {options.overlap} is a fraction of a tile; set the tile too, e.g. --tile 1024")
+    require_tile(options, detector)
     threshold = detector.runtime.result_settings.predict_threshold if options.threshold is None else options.threshold
     images = [Path(str(image)) for image in list_images([path for text in options.images for path in _expand(text)])]
     folder: Path | None = options.out

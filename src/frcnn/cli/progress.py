@@ -59,7 +59,7 @@ class CountProgress(_Progress):
         super().__init__()
         self.what, self.unit = what, unit
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int | None) -> None:
         if tqdm is None or not sys.stderr.isatty():
             return
         if self.bar is None:

@@ -5,7 +5,9 @@ Exported files need NumPy, Pillow and their runtime; nothing here imports torch 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -409,6 +411,25 @@ def is_exported(path: str | Path) -> bool:
     return Path(path).suffix in _RUNTIMES and not Path(path).is_dir()
 
 
+def model_files(path: str | Path) -> list[Path]:
+    """The files that hold the weights of a model; none for "coco:NAME"."""
+    path = Path(path)
+    if path.is_dir():
+        return [path / "model.safetensors"]
+    return [file for file in (path, path.with_suffix(".bin")) if file.is_file()]
+
+
+def model_sha256(path: str | Path) -> str:
+    """Tells one version of a model from another: the hash of its files, or of the name in "coco:NAME"."""
+    files = model_files(path)
+    digest = hashlib.sha256(b"" if files else str(path).encode())
+    for file in files:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
 def _onnx_runtime(path: Path) -> tuple[dict[str, str], Run]:
     import onnxruntime
 
@@ -419,8 +440,12 @@ def _onnx_runtime(path: Path) -> tuple[dict[str, str], Run]:
     except ValueError as error:
         raise ValueError(f"{path}: damaged, or not a model that `frcnn export` wrote ({error})") from None
     _require_finite(wrong, path)
+    options = onnxruntime.SessionOptions()
+    # ONNX Runtime does not look at this variable, with which launchers of several processes divide the cores.
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one for each core
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whose classes differ between versions
         raise ValueError(f"{path}: damaged, or not a model that ONNX Runtime can run ({error})") from None
     names = [output.name for output in session.get_outputs()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 
 from frcnn.detector import Detector, load
+from frcnn.inference.runtimes import model_files, model_sha256
 
 LOG = logging.getLogger("frcnn.serve")
 _INTERVAL = 2.0
@@ -41,7 +41,7 @@ class Source:
             detector = load(self.path, trust=self.trust)
             if self.precision is not None:
                 detector = detector.in_precision(self.precision)
-            model = Model(detector, self._name(), self._hash(), time.time(), stamp)
+            model = Model(detector, self._name(), model_sha256(self.path), time.time(), stamp)
             if self.stamp() == stamp:  # else it was replaced meanwhile
                 return model
 
@@ -51,29 +51,13 @@ class Source:
         path = Path(self.path).resolve()
         return path.parent.name if path.name == "run" and path.is_dir() else path.name
 
-    def files(self) -> list[Path]:
-        """Those that hold the weights; none for "coco:NAME"."""
-        path = Path(self.path)
-        if path.is_dir():
-            return [path / "model.safetensors"]
-        files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
-        return [file for file in files if file.is_file()]
-
     def stamp(self) -> Stamp | None:
         """Changes when a file changes; None: a file cannot be found."""
         try:
-            found = [file.stat() for file in self.files()]
+            found = [file.stat() for file in model_files(self.path)]
         except OSError:
             return None
         return tuple((each.st_mtime_ns, each.st_size, each.st_ino) for each in found) or None
-
-    def _hash(self) -> str:
-        digest = hashlib.sha256(self.path.encode() if not self.files() else b"")
-        for file in self.files():
-            with file.open("rb") as opened:
-                while block := opened.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,222 @@
+"""Detection in many images on a Ray cluster. Needs the extra `ray`.
+
+    import frcnn.ray
+
+    frcnn.ray.predict("photos", "runs/photos", output="detections", concurrency=8)
+
+Ray Data reads the images, starts and restarts the workers, holds back what is too much for the memory, and repeats what
+a dead machine has lost.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+# frcnn sends nothing over the network; Ray would report its use. Ray reads this when it starts.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, Dataset
+
+from frcnn.detector import Detector, load
+from frcnn.inference.inputs import ImageLike
+from frcnn.inference.parts import list_names, row_of, to_table
+from frcnn.inference.predictor import predict_each
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow
+
+IMAGE_COLUMNS = ("bytes", "image")
+"""Where the bytes of an image are looked for; also {"bytes": ..., "path": ...}, as Hugging Face stores images."""
+NAME_COLUMNS = ("name", "path", "id", "key")
+"""Where the name of an image is looked for."""
+
+
+class Done(NamedTuple):
+    """What was written."""
+
+    images: int
+    errors: int
+    """Images that could not be predicted; their rows have an `error`."""
+
+
+class Predictor:
+    """Detects in batches of a dataset. Each worker opens the model once.
+
+    Args:
+        model: what `frcnn.load` opens, at the same path on all machines; or a detector, which Ray sends to the workers.
+        device: "auto", "cpu" or "cuda".
+        trust: open a `.pt2` file.
+        rules: threshold, tile and overlap, as for `Detector.predict`.
+    """
+
+    def __init__(
+        self, model: str | Detector, *, device: str = "auto", trust: bool = False, rules: dict[str, Any] | None = None
+    ) -> None:
+        self.runtime = (model if isinstance(model, Detector) else load(model, device=device, trust=trust)).runtime
+        self.rules = {"threshold": None, **(rules or {})}
+        if self.rules["threshold"] is None:
+            self.rules["threshold"] = self.runtime.result_settings.predict_threshold
+
+    def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
+        """The rows of a batch: see `frcnn.inference.parts`.
+
+        Args:
+            batch: a column of IMAGE_COLUMNS with the bytes of image files, and one of NAME_COLUMNS; or the column
+                `path` alone, with files that the worker reads.
+        """
+        names, images = _columns(batch)
+        rows: list[dict[str, Any]] = []
+
+        def on_error(error: Exception) -> None:
+            rows.append(row_of(names[len(rows)], error))
+
+        for detections in predict_each(self.runtime, _present(images), on_error=on_error, **self.rules):
+            rows.append(row_of(names[len(rows)], detections))
+        return to_table(rows)
+
+
+def _present(images: Sequence[Any]) -> Iterator[ImageLike]:
+    """A null is an image that cannot be read."""
+    yield from (b"" if image is None else image for image in images)
+
+
+def _columns(batch: pyarrow.Table) -> tuple[list[str], list[Any]]:
+    """The names and the images of a batch."""
+    column = next((name for name in IMAGE_COLUMNS if name in batch.column_names), None)
+    name_column = next((name for name in NAME_COLUMNS if name in batch.column_names), None)
+    if column is None and "path" not in batch.column_names:
+        raise ValueError(
+            f"dataset: its columns are {', '.join(batch.column_names)}; it needs the bytes of image files in a column "
+            f"{' or '.join(IMAGE_COLUMNS)}, and a name in a column {', '.join(NAME_COLUMNS)}; or `path` alone"
+        )
+    images = batch.column(column or "path").to_pylist()
+    names = None if name_column is None else batch.column(name_column).to_pylist()
+    if any(isinstance(image, dict) for image in images):
+        inner = [image or {} for image in images]
+        images = [image.get("bytes") for image in inner]
+        names = names or [image.get("path") for image in inner]
+    if names is None or any(name is None for name in names):
+        raise ValueError(f"dataset: an image has no name; add a column {', '.join(NAME_COLUMNS)} without nulls")
+    if not all(isinstance(image, bytes | str | None) for image in images):
+        kind = next(type(image).__name__ for image in images if not isinstance(image, bytes | str | None))
+        raise ValueError(f"dataset: {column} holds {kind}; it must hold the bytes of image files, not their pixels")
+    return list(map(str, names)), images
+
+
+def start(address: str | None = None) -> None:
+    """Connect to a Ray cluster.
+
+    Args:
+        address: e.g. "10.0.0.1:6379", or "auto" for the cluster that this machine belongs to; None: start one on this
+            machine, which other machines cannot reach, without the dashboard.
+    """
+    if ray.is_initialized():
+        return
+    if address is None:
+        ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    else:
+        ray.init(address=address, log_to_driver=False)
+
+
+def read(source: str | Path) -> Dataset:
+    """The images as a dataset that `predict` takes.
+
+    Args:
+        source: a folder, a text file (.txt) with a path a line, or a pattern, all visible to every machine; or a folder
+            of an object store, e.g. "s3://bucket/photos", or Parquet files (`.parquet`, or a folder of them) with the
+            bytes of images.
+
+    Raises:
+        FileNotFoundError, ValueError: no images there.
+    """
+    text = str(source)
+    if text.endswith(".parquet") or (Path(text).is_dir() and any(Path(text).glob("*.parquet"))):
+        return ray.data.read_parquet(text, num_cpus=0)
+    if "://" in text:
+        return ray.data.read_binary_files(text, include_paths=True, num_cpus=0)
+    files = [{"name": name, "path": str(path.absolute())} for name, path in list_names(text)]
+    if not files:
+        raise ValueError(f"{source}: has no images")
+    return ray.data.from_items(files)
+
+
+def predict(
+    dataset_or_paths: Dataset | str | Path | Sequence[str | Path],
+    model: str | Path | Detector,
+    *,
+    output: str | Path,
+    concurrency: int | tuple[int, int] | None = None,
+    batch_size: int = 64,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+    threshold: float | None = None,
+    tile: int | None = None,
+    overlap: float = 0.2,
+    trust: bool = False,
+) -> Done:
+    """Detect in many images, and write Parquet files: a row an image, with the columns of `frcnn predict --parts`.
+
+    Args:
+        dataset_or_paths: a dataset (`Predictor` says which columns), a source of `read`, or paths of images.
+        model: as for `Predictor`.
+        output: a new or empty folder, also of an object store; every machine must be able to write there.
+        concurrency: how many workers; (least, most) lets Ray choose; None: as many as there are CPUs (or GPUs, if
+            `num_gpus` is given).
+        batch_size: images that a worker gets at a time.
+        num_cpus, num_gpus: of each worker. With GPUs, the workers predict on them.
+        threshold, tile, overlap: as for `Detector.predict`.
+        trust: open a `.pt2` file.
+
+    Raises:
+        ValueError: the output has files; a dataset without images.
+    """
+    start()
+    if isinstance(dataset_or_paths, Dataset):
+        dataset = dataset_or_paths
+    elif isinstance(dataset_or_paths, str | Path):
+        dataset = read(dataset_or_paths)
+    else:
+        dataset = ray.data.from_items([{"path": os.path.abspath(path)} for path in dataset_or_paths])
+    source: str | Detector = model if isinstance(model, Detector) else _absolute(model)
+    output = _absolute(output)
+    detected = dataset.map_batches(
+        Predictor,
+        fn_constructor_args=(source,),
+        fn_constructor_kwargs={
+            "device": "cuda" if num_gpus else "cpu",
+            "trust": trust,
+            "rules": {"threshold": threshold, "tile": tile, "overlap": overlap},
+        },
+        batch_format="pyarrow",
+        batch_size=batch_size,
+        compute=_workers(concurrency, num_cpus, num_gpus),
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        udf_modifying_row_count=False,
+    )
+    # The workers may hold all CPUs, so reading and writing must not ask for one.
+    detected.write_parquet(output, mode=ray.data.SaveMode.ERROR, ray_remote_args={"num_cpus": 0})
+    written = ray.data.read_parquet(output, columns=["error"])
+    return Done(written.count(), written.filter(expr="error is not null").count())
+
+
+def _absolute(path: str | Path) -> str:
+    """The same for all machines; addresses stay as they are."""
+    text = str(path)
+    return text if "://" in text or text.startswith("coco:") else os.path.abspath(os.path.expanduser(text))
+
+
+def _workers(concurrency: int | tuple[int, int] | None, num_cpus: float, num_gpus: float) -> ActorPoolStrategy:
+    if isinstance(concurrency, tuple):
+        return ActorPoolStrategy(min_size=concurrency[0], max_size=concurrency[1])
+    if concurrency is None:
+        resources = ray.cluster_resources()
+        limits = [resources.get(name, 0) / each for name, each in (("CPU", num_cpus), ("GPU", num_gpus)) if each]
+        concurrency = max(1, int(min(limits, default=1)))
+    return ActorPoolStrategy(size=concurrency)
