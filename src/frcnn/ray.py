@@ -11,6 +11,7 @@ a dead machine has lost.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +20,10 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, Dataset
+from pyarrow.dataset import dataset as parquet_dataset
+from pyarrow.dataset import field
+from ray.data import ActorPoolStrategy, Dataset, SaveMode
+from ray.data.dataset import MaterializedDataset
 
 from frcnn.detector import Detector, load
 from frcnn.inference.inputs import ImageLike
@@ -35,6 +39,10 @@ IMAGE_COLUMNS = ("bytes", "image")
 """Where the bytes of an image are looked for; also {"bytes": ..., "path": ...}, as Hugging Face stores images."""
 NAME_COLUMNS = ("name", "path", "id", "key")
 """Where the name of an image is looked for."""
+
+_LIGHT = 0.1
+"""CPUs of a task that reads or writes. Each worker leaves as much, else such a task would wait for ever where the
+workers take all CPUs."""
 
 
 class Done(NamedTuple):
@@ -114,14 +122,15 @@ def start(address: str | None = None) -> None:
 
     Args:
         address: e.g. "10.0.0.1:6379", or "auto" for the cluster that this machine belongs to; None: start one on this
-            machine, which other machines cannot reach, without the dashboard.
+            machine, without the dashboard.
     """
     if ray.is_initialized():
         return
     if address is None:
-        ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False)
     else:
         ray.init(address=address, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
 
 
 def read(source: str | Path) -> Dataset:
@@ -137,9 +146,9 @@ def read(source: str | Path) -> Dataset:
     """
     text = str(source)
     if text.endswith(".parquet") or (Path(text).is_dir() and any(Path(text).glob("*.parquet"))):
-        return ray.data.read_parquet(text, num_cpus=0)
+        return ray.data.read_parquet(text, num_cpus=_LIGHT)
     if "://" in text:
-        return ray.data.read_binary_files(text, include_paths=True, num_cpus=0)
+        return ray.data.read_binary_files(text, include_paths=True, num_cpus=_LIGHT)
     files = [{"name": name, "path": str(path.absolute())} for name, path in list_names(text)]
     if not files:
         raise ValueError(f"{source}: has no images")
@@ -153,6 +162,7 @@ def predict(
     output: str | Path,
     concurrency: int | tuple[int, int] | None = None,
     batch_size: int = 64,
+    rows_per_file: int = 10_000,
     num_cpus: float = 1,
     num_gpus: float = 0,
     threshold: float | None = None,
@@ -166,9 +176,11 @@ def predict(
         dataset_or_paths: a dataset (`Predictor` says which columns), a source of `read`, or paths of images.
         model: as for `Predictor`.
         output: a new or empty folder, also of an object store; every machine must be able to write there.
-        concurrency: how many workers; (least, most) lets Ray choose; None: as many as there are CPUs (or GPUs, if
-            `num_gpus` is given).
+        concurrency: how many workers; (least, most) lets Ray choose; None: as many as the CPUs (and GPUs) suffice for.
+            One CPU stays free for the tasks of Ray that read a dataset, unless it is a list of files. If you name a
+            number, leave one CPU free too: Ray waits for ever otherwise.
         batch_size: images that a worker gets at a time.
+        rows_per_file: least number of images in a file of the output.
         num_cpus, num_gpus: of each worker. With GPUs, the workers predict on them.
         threshold, tile, overlap: as for `Detector.predict`.
         trust: open a `.pt2` file.
@@ -177,12 +189,8 @@ def predict(
         ValueError: the output has files; a dataset without images.
     """
     start()
-    if isinstance(dataset_or_paths, Dataset):
-        dataset = dataset_or_paths
-    elif isinstance(dataset_or_paths, str | Path):
-        dataset = read(dataset_or_paths)
-    else:
-        dataset = ray.data.from_items([{"path": os.path.abspath(path)} for path in dataset_or_paths])
+    dataset = _dataset(dataset_or_paths)
+    is_listed = isinstance(dataset, MaterializedDataset)
     source: str | Detector = model if isinstance(model, Detector) else _absolute(model)
     output = _absolute(output)
     detected = dataset.map_batches(
@@ -195,15 +203,24 @@ def predict(
         },
         batch_format="pyarrow",
         batch_size=batch_size,
-        compute=_workers(concurrency, num_cpus, num_gpus),
-        num_cpus=num_cpus,
+        compute=_workers(concurrency, num_cpus, num_gpus, is_listed),
+        num_cpus=max(num_cpus - _LIGHT, 0),
         num_gpus=num_gpus,
         udf_modifying_row_count=False,
     )
-    # The workers may hold all CPUs, so reading and writing must not ask for one.
-    detected.write_parquet(output, mode=ray.data.SaveMode.ERROR, ray_remote_args={"num_cpus": 0})
-    written = ray.data.read_parquet(output, columns=["error"])
-    return Done(written.count(), written.filter(expr="error is not null").count())
+    detected.write_parquet(
+        output, mode=SaveMode.ERROR, min_rows_per_file=rows_per_file, ray_remote_args={"num_cpus": _LIGHT}
+    )
+    written = parquet_dataset(output, format="parquet")
+    return Done(written.count_rows(), written.count_rows(filter=field("error").is_valid()))
+
+
+def _dataset(source: Dataset | str | Path | Sequence[str | Path]) -> Dataset:
+    if isinstance(source, Dataset):
+        return source
+    if isinstance(source, str | Path):
+        return read(source)
+    return ray.data.from_items([{"path": os.path.abspath(path)} for path in source])
 
 
 def _absolute(path: str | Path) -> str:
@@ -212,11 +229,15 @@ def _absolute(path: str | Path) -> str:
     return text if "://" in text or text.startswith("coco:") else os.path.abspath(os.path.expanduser(text))
 
 
-def _workers(concurrency: int | tuple[int, int] | None, num_cpus: float, num_gpus: float) -> ActorPoolStrategy:
+def _workers(
+    concurrency: int | tuple[int, int] | None, num_cpus: float, num_gpus: float, is_listed: bool
+) -> ActorPoolStrategy:
     if isinstance(concurrency, tuple):
         return ActorPoolStrategy(min_size=concurrency[0], max_size=concurrency[1])
     if concurrency is None:
         resources = ray.cluster_resources()
-        limits = [resources.get(name, 0) / each for name, each in (("CPU", num_cpus), ("GPU", num_gpus)) if each]
+        free = 0 if is_listed else 1
+        limits = [(resources.get("CPU", 0) - free) / num_cpus] if num_cpus else []
+        limits += [resources.get("GPU", 0) / num_gpus] if num_gpus else []
         concurrency = max(1, int(min(limits, default=1)))
     return ActorPoolStrategy(size=concurrency)

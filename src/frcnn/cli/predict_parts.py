@@ -100,6 +100,7 @@ def predict_parts(options: argparse.Namespace) -> int:
 
         def on_part(file: Path, rows: int) -> None:
             progress.log(f"{one_line(file)}: {plural(rows, 'image')}")
+            sys.stdout.flush()  # the log of a job is read while it runs
 
         done = predict_in_parts(
             runtime,

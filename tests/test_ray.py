@@ -1,0 +1,245 @@
+"""Detection on a Ray cluster, and Parquet. `make test-ray` runs them in an environment of its own, because Ray and
+pyarrow are large."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tiny import draw_image, trained_run
+
+from frcnn.cli import main
+from frcnn.detector import load
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(trained_run(), tmp_path_factory.mktemp("ray") / "run"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 photos in two folders, and two files that are none."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "more").mkdir()
+    for number in range(60):
+        x = 4 + number % 30
+        image = draw_image([("red", (x, 12, x + 50, 70))], seed=number)
+        image.save((folder / "more" if number % 2 else folder) / f"{number}.png")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "more" / "text.jpg").write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head, which other nodes can join."""
+    import frcnn.ray  # isort: skip  # switches usage statistics off before Ray starts
+    import ray
+    from ray.cluster_utils import Cluster
+
+    assert frcnn.ray
+    head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def rows_in(folder: Path) -> list[dict[str, Any]]:
+    from frcnn.inference.parts import read_rows
+
+    return [row for file in sorted(folder.glob("*.parquet")) for row in read_rows(file)]
+
+
+def expected_rows(run: Path, photos: Path, threshold: float) -> dict[str, Any]:
+    detector = load(run)
+    good = [path for path in photos.rglob("*.png") if path.stat().st_size]
+    return {
+        path.relative_to(photos).as_posix(): detector.predict(path, threshold=threshold).to_dict()["detections"]
+        for path in good
+    }
+
+
+def assert_as_expected(rows: list[dict[str, Any]], expected: dict[str, Any]) -> None:
+    """Each image once, with the detections of `Detector.predict`; each bad image once, with an error."""
+    counts = Counter(row["image"] for row in rows)
+    assert max(counts.values()) == 1
+    assert {row["image"] for row in rows if "error" in row} == {"empty.png", "more/text.jpg"}
+    found = {row["image"]: row["detections"] for row in rows if "error" not in row}
+    assert found.keys() == expected.keys()
+    assert sum(map(len, expected.values())) > 20
+    for name, detections in found.items():
+        assert [each["class"] for each in detections] == [each["class"] for each in expected[name]]
+        for one, other in zip(detections, expected[name], strict=True):
+            assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+            assert one["box"] == pytest.approx(other["box"], abs=0.05)
+
+
+# ------------------------------------------------------------------------------------------------------------- Parquet
+
+
+def test_parts_in_parquet_hold_what_parts_in_json_hold(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from frcnn.inference.parts import read_rows
+
+    command = ["predict", str(run), str(photos), "--threshold", "0.05", "--part-size", "25"]
+    assert main([*command, "--parts", str(tmp_path / "json")]) == 0
+    assert main([*command, "--parts", str(tmp_path / "parquet"), "--parquet"]) == 0
+    assert len(list((tmp_path / "parquet").glob("*.parquet"))) == 3
+    assert main([*command, "--parts", str(tmp_path / "parquet"), "--parquet", "--resume"]) == 0
+    assert "62 images, 0 of them now" in capsys.readouterr().out
+    for source in ("json", "parquet"):
+        for suffix in (".jsonl", ".parquet"):
+            out = tmp_path / f"{source}{suffix}"
+            assert main(["merge", str(tmp_path / source), "--out", str(out)]) == 0
+    merged = {file.name: list(read_rows(file)) for file in tmp_path.iterdir() if file.is_file()}
+    assert len(merged) == 4
+    assert all(rows == merged["json.jsonl"] for rows in merged.values())
+    assert_as_expected(merged["json.jsonl"], expected_rows(run, photos, 0.05))
+
+
+def test_a_damaged_parquet_part_is_named(run: Path, photos: Path, tmp_path: Path) -> None:
+    from frcnn.inference.parts import merge_parts
+
+    parts = tmp_path / "parts"
+    assert main(["predict", str(run), str(photos), "--parts", str(parts), "--parquet"]) == 0
+    (part,) = parts.glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"part-0-000000\.parquet: damaged .* delete this file"):
+        merge_parts(parts, None)
+
+
+# ----------------------------------------------------------------------------------------------------------------- Ray
+
+
+def test_usage_statistics_are_off(cluster: Any) -> None:
+    from ray._common.usage.usage_lib import usage_stats_enabled
+
+    assert not usage_stats_enabled()
+
+
+@pytest.mark.parametrize("source", ["folder", "paths", "parquet", "address", "detector"])
+def test_ray_finds_what_one_process_finds(cluster: Any, run: Path, photos: Path, tmp_path: Path, source: str) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    import frcnn.ray as frcnn_ray
+
+    files = sorted(path for path in photos.rglob("*") if path.is_file())
+    images: Any = photos
+    if source == "paths":
+        images = files
+    if source == "parquet":
+        names = [path.relative_to(photos).as_posix() for path in files]
+        images = tmp_path / "photos.parquet"
+        content = [{"bytes": path.read_bytes(), "path": name} for path, name in zip(files, names, strict=True)]
+        parquet.write_table(pa.table({"image": content, "label": [0] * len(files)}), images)
+    if source == "address":
+        images = f"local://{photos}"
+    model = load(run) if source == "detector" else run
+    done = frcnn_ray.predict(images, model, output=tmp_path / "out", threshold=0.05, batch_size=16, rows_per_file=20)
+    assert done == (62, 2)
+    rows = rows_in(tmp_path / "out")
+    for row in rows:
+        row["image"] = row["image"].removeprefix(f"{photos}/")
+    assert_as_expected(rows, expected_rows(run, photos, 0.05))
+
+
+def test_ray_runs_exported_files(cluster: Any, run: Path, photos: Path, tmp_path: Path) -> None:
+    import frcnn.ray as frcnn_ray
+
+    load(run).export("onnx", tmp_path / "model.onnx")
+    done = frcnn_ray.predict(photos, tmp_path / "model.onnx", output=tmp_path / "out", threshold=0.05)
+    assert done == (62, 2)
+    assert_as_expected(rows_in(tmp_path / "out"), expected_rows(run, photos, 0.05))
+
+
+def test_a_used_output_is_refused(cluster: Any, run: Path, photos: Path, tmp_path: Path) -> None:
+    import frcnn.ray as frcnn_ray
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match="already exists"):
+        frcnn_ray.predict(photos, run, output=tmp_path / "out")
+
+
+def test_a_dataset_of_pixels_is_refused(cluster: Any, run: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    from frcnn.ray import Predictor
+
+    predictor = Predictor(str(run))
+    with pytest.raises(ValueError, match="holds list; it must hold the bytes of image files"):
+        predictor(pa.table({"path": ["a"], "image": [[1, 2, 3]]}))
+    with pytest.raises(ValueError, match="its columns are label; it needs the bytes"):
+        predictor(pa.table({"label": [1]}))
+    with pytest.raises(ValueError, match="an image has no name"):
+        predictor(pa.table({"bytes": [b""]}))
+
+
+def test_the_command(cluster: Any, run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["predict", str(run), str(photos), "--parts", str(out), "--threshold", "0.05"]
+    assert main([*command, "--ray", cluster.address]) == 0
+    assert f"{out}: 62 images, 2 of them with an error" in capsys.readouterr().out
+    assert_as_expected(rows_in(out), expected_rows(run, photos, 0.05))
+    assert main([*command, "--ray", cluster.address, "--shard", "0/2"]) == 2
+    assert "--shard does not belong to --ray" in capsys.readouterr().err
+
+
+def test_a_node_that_is_killed_loses_and_doubles_no_image(cluster: Any, run: Path, tmp_path: Path) -> None:
+    """All processes of the node get SIGKILL while its worker detects, and after some images are written."""
+    import frcnn.ray as frcnn_ray
+
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for number in range(1000):
+        draw_image([("red", (4 + number % 30, 12, 60, 70))], seed=number).save(images / f"{number}.png")
+    node = cluster.add_node(num_cpus=1, object_store_memory=200_000_000)
+    cluster.wait_for_nodes()
+    is_over = threading.Event()
+    killed: list[tuple[list[str], int]] = []
+
+    def kill() -> None:
+        while not is_over.wait(0.02):
+            busy, files = _busy_workers(node), len(list(out.glob("*.parquet")))
+            if busy and files >= 4:
+                cluster.remove_node(node, allow_graceful=False)
+                killed.append((busy, files))
+                return
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        done = frcnn_ray.predict(images, run, output=out, concurrency=3, batch_size=10, rows_per_file=25)
+    finally:
+        is_over.set()
+        killer.join()
+    names = [row["image"] for row in rows_in(out)]
+    ((busy, files),) = killed
+    print(f"killed {busy} after {files} files; {len(names)} rows in {len(list(out.glob('*.parquet')))} files")
+    assert files < 30
+    assert done == (1000, 0)
+    assert sorted(names) == sorted(path.name for path in images.iterdir())
+
+
+def _busy_workers(node: Any) -> list[str]:
+    """The titles of the processes of a node that detect at this moment; Ray writes the method that runs into them."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    titles = []
+    for process in raylet.children(recursive=True):
+        with suppress(psutil.Error):
+            titles.append(" ".join(process.cmdline()).strip())
+    return [title for title in titles if "Predictor" in title and ".submit" in title]
