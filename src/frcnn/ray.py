@@ -43,6 +43,8 @@ NAME_COLUMNS = ("name", "path", "id", "key")
 _LIGHT = 0.1
 """CPUs of a task that reads or writes. Each worker leaves as much, else such a task would wait for ever where the
 workers take all CPUs."""
+_WORKERS_PER_WRITER = 8
+"""Each writer is a process of about 160 MB, and writes faster than many workers detect."""
 
 
 class Done(NamedTuple):
@@ -190,9 +192,9 @@ def predict(
     """
     start()
     dataset = _dataset(dataset_or_paths)
-    is_listed = isinstance(dataset, MaterializedDataset)
     source: str | Detector = model if isinstance(model, Detector) else _absolute(model)
     output = _absolute(output)
+    workers = _workers(concurrency, num_cpus, num_gpus, isinstance(dataset, MaterializedDataset))
     detected = dataset.map_batches(
         Predictor,
         fn_constructor_args=(source,),
@@ -203,13 +205,17 @@ def predict(
         },
         batch_format="pyarrow",
         batch_size=batch_size,
-        compute=_workers(concurrency, num_cpus, num_gpus, is_listed),
+        compute=workers,
         num_cpus=max(num_cpus - _LIGHT, 0),
         num_gpus=num_gpus,
         udf_modifying_row_count=False,
     )
     detected.write_parquet(
-        output, mode=SaveMode.ERROR, min_rows_per_file=rows_per_file, ray_remote_args={"num_cpus": _LIGHT}
+        output,
+        mode=SaveMode.ERROR,
+        min_rows_per_file=rows_per_file,
+        concurrency=max(1, int(workers.max_size) // _WORKERS_PER_WRITER),
+        ray_remote_args={"num_cpus": _LIGHT},
     )
     written = parquet_dataset(output, format="parquet")
     return Done(written.count_rows(), written.count_rows(filter=field("error").is_valid()))
