@@ -214,8 +214,8 @@ def report(figures: Sequence[Figures], price: float, model: str) -> str:
         *map(row, figures),
         "",
         "The start is the time of a job of one image: Python, PyTorch, the model, and for Ray its cluster. Memory is "
-        "the proportional set size (shared pages count once), at its largest. Shards have no driver. The output of each "
-        "way had a row for each image.",
+        "the proportional set size (shared pages count once), at its largest. Shards have no driver. The output of "
+        "each way had a row for each image.",
     ]
     if "shards" in by_way and "Ray" in by_way:
         shards, ray = by_way["shards"], by_way["Ray"]

@@ -379,6 +379,26 @@ def test_options_that_do_not_belong_together(
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "module", "package"), [("--parquet", "pyarrow", "pyarrow"), ("--ray", "ray", "'ray[data]'")]
+)
+def test_a_missing_package_is_named_first(
+    run: Path,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    module: str,
+    package: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "frcnn.ray", raising=False)
+    assert predict(run, photos, tmp_path / "parts", option) == 2
+    assert f"frcnn predict needs {module}, which is not installed: pip install {package}" in capsys.readouterr().err
+    assert not (tmp_path / "parts").exists()
+
+
 # --------------------------------------------------------------------------------------------------------------- merge
 
 

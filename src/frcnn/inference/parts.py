@@ -454,6 +454,8 @@ def predict_in_parts(
     """
     if part_size < 1:
         raise ValueError(f"part_size: {part_size} must be at least 1")
+    if parquet:
+        parquet_schema()  # if pyarrow is missing, say so before anything is predicted
     images = list_names(source)
     first = list(islice(images, 1))
     if not first:
