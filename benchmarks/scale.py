@@ -29,8 +29,6 @@ HERE = Path(__file__).parent
 IMAGES, SIZE = 100_000, (96, 128)
 WAYS = ("one process", "shards", "Ray")
 MILLION, BILLION = 10**6, 10**9
-KILOBYTES = 6
-"""Of a JPEG file of this size, about."""
 RAY = """
 import json, sys, time
 start = time.monotonic()
@@ -77,12 +75,15 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    if options.images < 1000:
+        parser.error("--images: with fewer than 1,000, the start outweighs the work")
     with tempfile.TemporaryDirectory(prefix="frcnn-scale-", dir=options.folder) as name:
         folder = Path(name)
         run = options.run.resolve() if options.run else train(folder / "run")
         print(f"making {options.images} images", flush=True)
         make_images(folder / "one", 1)
         make_images(folder / "images", options.images)
+        size = sum(file.stat().st_size for file in (folder / "images").rglob("*.jpg")) / options.images
         figures = []
         for way in options.what:
             processes = 1 if way == "one process" else options.processes
@@ -90,7 +91,8 @@ def main() -> int:
             seconds, driver, workers = measure(way, run, folder / "images", folder / "out", processes, options.images)
             figures.append(Figures(way, processes, options.images, seconds, start, driver, workers))
             print(row(figures[-1]), flush=True)
-    text = report(figures, options.price, run.name if options.run else "toy data")
+    model = options.run or "EfficientNet-Lite0, trained on toy images, with inputs of this size"
+    text = report(figures, options.price, str(model), size)
     print(f"\n{text}")
     if options.json:
         options.json.write_text(json.dumps([asdict(each) for each in figures], indent=2) + "\n")
@@ -201,13 +203,19 @@ def row(figures: Figures) -> str:
     )
 
 
-def report(figures: Sequence[Figures], price: float, model: str) -> str:
+def report(figures: Sequence[Figures], price: float, model: str, size: float) -> str:
+    """The text of scale.md.
+
+    Args:
+        price: dollars, of a core for an hour.
+        size: bytes of an image, on average.
+    """
     by_way = {each.way: each for each in figures}
     lines = [
         "# Many images",
         "",
         f"Written by `python benchmarks/scale.py --write`. {figures[0].images:,} JPEG images of {SIZE[1]} x {SIZE[0]} "
-        f"pixels, made for the measurement; model: EfficientNet-Lite0 ({model}). Machine: {machine()}.",
+        f"pixels, made for the measurement; model: {model}. Machine: {machine()}.",
         "",
         "| way | processes | time | of this, start | images per second after the start | driver | workers |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -227,22 +235,22 @@ def report(figures: Sequence[Figures], price: float, model: str) -> str:
             f"the start.",
         ]
     if "shards" in by_way:
-        lines += ["", "## A billion images", "", projection(by_way["shards"], by_way.get("Ray"), price)]
+        lines += ["", "## A billion images", "", projection(by_way["shards"], by_way.get("Ray"), price, size)]
     return "\n".join(lines) + "\n"
 
 
-def projection(shards: Figures, ray: Figures | None, price: float) -> str:
+def projection(shards: Figures, ray: Figures | None, price: float, size: float) -> str:
     per_core = shards.rate / shards.processes
     core_hours = BILLION / per_core / 3600
     cores, machines = 3200, 100
-    gigabytes = per_core * cores * KILOBYTES / MILLION
+    gigabytes = per_core * cores * size / BILLION
     sentences = [
         f"A projection, not a measurement. One core does {per_core:.1f} images per second, so a billion images take "
         f"{core_hours:,.0f} core hours: {core_hours / cores:,.0f} hours on {machines} machines of {cores // machines} "
         f"cores. At {price:.2f} dollars for a core hour these are {core_hours * price:,.0f} dollars.",
         f"It assumes images as small as these; that all cores of a machine together are as fast as the ones measured; "
         f"that storage delivers {per_core * cores:,.0f} images per second (some {gigabytes:.1f} GB per "
-        f"second, for files of {KILOBYTES} kB); and that no machine waits at the end.",
+        f"second, for files of {size / 1000:.1f} kB); and that no machine waits at the end.",
         "The time per image grows with the input size ([speed.md](speed.md)): put in the rate that "
         "`frcnn predict --parts` prints for your own images.",
         f"Every shard lists all images: {cores:,} shards list a folder {cores:,} times. Use one list of images for "

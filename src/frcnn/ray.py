@@ -44,7 +44,7 @@ _LIGHT = 0.1
 """CPUs of a task that reads or writes. Each worker leaves as much, else such a task would wait for ever where the
 workers take all CPUs."""
 _WORKERS_PER_WRITER = 8
-"""Each writer is a process of about 160 MB, and writes faster than many workers detect."""
+"""Each writer is a process of about 160 MB. Without a limit, Ray started thirty of them on two cores."""
 
 
 class Done(NamedTuple):
