@@ -416,7 +416,8 @@ def model_files(path: str | Path) -> list[Path]:
     path = Path(path)
     if path.is_dir():
         return [path / "model.safetensors"]
-    return [file for file in (path, path.with_suffix(".bin")) if file.is_file()]
+    files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+    return [file for file in files if file.is_file()]
 
 
 def model_sha256(path: str | Path) -> str:
