@@ -72,7 +72,7 @@ def follow(
 
     Detections of a class continue tracks of this class only. Round one matches detections above `threshold` with all
     tracks that were confirmed by a second frame, by the IoU with the predicted boxes. Round two matches the other
-    detections with the tracks of the last frame that are left: an object that is partly hidden has a low score. Then
+    detections with the tracks that are left: an object that is partly hidden has a low score. Then
     tracks that have been seen once are matched with what is left of round one, and the rest starts new tracks.
 
     Args:
@@ -83,7 +83,8 @@ def follow(
 
     Source:
         Zhang et al. 2022, arXiv:2110.06864, algorithm 1, with the thresholds of its code. Differs: classes are not
-        mixed, scores do not change the IoU, and tracks that overlap are kept.
+        mixed, scores do not change the IoU, and tracks that overlap are kept. Its code matches low scores only with
+        tracks of the last frame; the paper and this function, with all.
     """
     tracks = replace(tracks, state=kalman.predict(tracks.state, frames), missed=tracks.missed + frames)
     predicted = tracks.state.boxes()
@@ -91,12 +92,11 @@ def follow(
     high = np.flatnonzero(scores >= settings.threshold)
     low = np.flatnonzero((scores >= settings.low_threshold) & (scores < settings.threshold))
     is_confirmed = tracks.tracker_id != UNKNOWN
-    was_seen = tracks.missed <= frames
 
     of_track = np.full(len(tracks), -1)  # the detection of each track
     rounds = (
         (is_confirmed, high, settings.first_iou),
-        (is_confirmed & was_seen, low, settings.second_iou),
+        (is_confirmed, low, settings.second_iou),
         (~is_confirmed, high, settings.new_iou),
     )
     for wanted, offered, least in rounds:

@@ -1,0 +1,171 @@
+"""How many frames a second `frcnn predict VIDEO --track` does, and how much faster than frame by frame; write
+benchmarks/video.md.
+
+    python benchmarks/video.py [--frames 60] [--rounds 3] [--growth 20000]
+
+The video is the toy data set in motion. Base models that are not trained (their layers have the same work to do), with
+their own input size. Frame by frame: decode a frame, detect, follow, draw, encode, then the next one; ffmpeg decodes
+and encodes in processes of its own in both ways. The ways take turns. Memory is measured with a small model.
+"""
+
+import argparse
+import contextlib
+import io
+import math
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import frcnn  # isort: skip  # before the runtimes: it stops their telemetry
+import psutil
+import torch
+from compare.machine import machine
+from compare.moving_toy import moving_toy
+from untrained import untrained
+
+from frcnn.cli import main as command
+from frcnn.config import make_config
+from frcnn.data.transforms import prepare_images
+from frcnn.detector import Detector
+from frcnn.tools.toy.sprites import CLASSES
+from frcnn.tracking.follow_video import detect_frames
+from frcnn.tracking.tracker import Tracker, TrackerSettings
+from frcnn.tracking.video import VideoWriter, probe, read_frames
+
+HERE = Path(__file__).parent
+BASE_MODELS = ("alexnet", "efficientnet_lite0", "resnet50-fpn")
+SMALL = ("detector.image.shorter_side=120", "detector.image.longer_side=160", "base_model.fc_channels=[64]")
+RUNTIMES = {"PyTorch": None, "ONNX Runtime": "model.onnx", "OpenVINO": "model.xml"}
+FPS = 25
+THRESHOLD = 0.5
+GROWTH_AT = 2000
+"""Frames until everything that is kept is there."""
+
+
+def write_video(path: Path, frames: int) -> tuple[int, int]:
+    """Returns (width, height)."""
+    with VideoWriter(path, fps=FPS) as writer:
+        for number, (image, _) in enumerate(moving_toy(0, frames=frames)):
+            writer.write(image, number / FPS)
+    return image.size
+
+
+@torch.no_grad()
+def files(base_model: str, video: Path, folder: Path, *settings: str) -> dict[str, Path]:
+    """The files of a model that nobody trained, by runtime."""
+    folder.mkdir()
+    config = make_config(base_model=base_model, overrides=settings)
+    first = next(read_frames(video)).image
+    inputs = (torch.from_numpy(array) for array in prepare_images([first], config.detector.resizing))
+    detector = Detector(untrained(config, CLASSES, *inputs).eval())
+    detector.save(folder / "model.safetensors")
+    found = {"PyTorch": folder / "model.safetensors"}
+    for runtime, name in RUNTIMES.items():
+        if name is not None:
+            kind = "onnx" if name.endswith("onnx") else "openvino"
+            found[runtime] = detector.export(kind, folder / name, data=frames_of(video, folder)).files[0]
+    return found
+
+
+def frames_of(video: Path, folder: Path) -> Path:
+    """A folder with a few frames as images, to compare exported files with."""
+    images = folder / "frames"
+    images.mkdir(exist_ok=True)
+    for frame in read_frames(video, every=50):
+        frame.image.save(images / f"{frame.number}.png")
+    return images
+
+
+def frame_by_frame(model: Path, video: Path, out: Path) -> None:
+    detector, tracker = frcnn.load(model), Tracker(TrackerSettings(threshold=THRESHOLD))
+    with VideoWriter(out, fps=probe(video).fps) as writer:
+        for frame in read_frames(video):
+            detections = tracker(detector.predict(frame.image, threshold=0.1))
+            writer.write(detections.plot(), frame.seconds)
+
+
+def by_command(model: Path, video: Path, out: Path) -> None:
+    options = ["--track", "--threshold", str(THRESHOLD), "--out", str(out)]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        assert command(["predict", str(model), str(video), *options]) == 0
+
+
+def measure(model: Path, video: Path, frames: int, rounds: int) -> tuple[float, float, list[float]]:
+    """Frames per second frame by frame, and by the command; how many times faster, in each round."""
+    seconds: dict[str, list[float]] = {"frame by frame": [], "command": []}
+    for number in range(rounds):
+        ways = [("frame by frame", frame_by_frame), ("command", by_command)]
+        for name, way in ways if number % 2 else reversed(ways):
+            start = time.perf_counter()
+            way(model, video, video.parent / f"{name}.mp4")
+            seconds[name].append(time.perf_counter() - start)
+    times = [one / other for one, other in zip(*seconds.values(), strict=True)]
+    slow, fast = (frames / statistics.median(values) for values in seconds.values())
+    return slow, fast, times
+
+
+def growth(model: Path, video: Path, frames: int) -> str:
+    """A sentence about the memory, with a video that repeats this one."""
+    process, before, after, number = psutil.Process(), 0.0, 0.0, 0
+    runtime = frcnn.load(model).runtime
+    long, times = video.parent / "long.mp4", math.ceil(frames / (probe(video).frames or 1))
+    repeat = ["ffmpeg", "-loglevel", "error", "-stream_loop", str(times - 1), "-i", video, "-c", "copy", long]
+    subprocess.run(repeat, check=True)
+    tracker = Tracker(TrackerSettings(threshold=THRESHOLD))
+    for number, detections in enumerate(detect_frames(runtime, long, threshold=0.1), 1):  # noqa: B007
+        tracker(detections)
+        if number == min(GROWTH_AT, frames // 2):
+            before = process.memory_info().rss / 1e6
+    after = process.memory_info().rss / 1e6
+    return (
+        f"Memory of the process: {before:.0f} MB after {min(GROWTH_AT, frames // 2):,} frames, {after:.0f} MB after "
+        f"{number:,} ({after / before - 1:+.1%})."
+    )
+
+
+def main() -> None:
+    frcnn.tune_malloc()  # as the commands do
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--growth", type=int, default=20_000, help="frames while the memory is watched")
+    options = parser.parse_args()
+    rows = [
+        "| base model | runtime | frame by frame, frames per second | `frcnn predict --track` | times |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        video = Path(name) / "video.mp4"
+        width, height = write_video(video, options.frames)
+        for base_model in BASE_MODELS:
+            for runtime, model in files(base_model, video, Path(name) / base_model).items():
+                slow, fast, times = measure(model, video, options.frames, options.rounds)
+                rows.append(
+                    f"| {base_model} | {runtime} | {slow:.1f} | {fast:.1f} | **{statistics.median(times):.2f}** "
+                    f"({min(times):.2f} to {max(times):.2f}) |"
+                )
+                print(rows[-1], flush=True)
+        small = files("alexnet", video, Path(name) / "small", *SMALL)["ONNX Runtime"]
+        memory = growth(small, video, options.growth)
+    text = f"""# Videos
+
+A video of {options.frames} frames of {width} x {height} pixels (the toy data set in motion); objects are followed, and a
+video with boxes is written. Frame by frame: decode, detect, follow, draw and encode a frame, then the next one. `frcnn
+predict` does these at the same time. Both load the model in each round, and ffmpeg decodes and encodes in processes of
+its own. Models that are not trained, in their own input size. Medians of {options.rounds} rounds.
+`benchmarks/video.py` writes this file.
+
+{chr(10).join(rows)}
+
+{memory} Measured with a small model in ONNX Runtime.
+
+Machine: {machine()}.
+"""
+    (HERE / "video.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
