@@ -1,7 +1,7 @@
 """Detection in many images: one process, shards, and Ray.
 
     python benchmarks/scale.py --write                          # 100,000 images, into scale.md
-    python benchmarks/scale.py --images 2000 --run RUN_DIR      # a part, printed
+    python benchmarks/scale.py --images 2000 --run RUN_DIR      # a few, printed
 
 Makes the images (JPEG, 128 x 96 pixels), and deletes them afterwards. Needs the extra `ray`.
 """
@@ -255,8 +255,8 @@ def projection(shards: Figures, ray: Figures | None, price: float, size: float) 
         "`frcnn predict --parts` prints for your own images.",
         f"Every shard lists all images: {cores:,} shards list a folder {cores:,} times. Use one list of images for "
         f"each machine, or Parquet files of images with Ray.",
-        f"Memory: {shards.workers / shards.processes / MILLION:,.0f} MB for a process, and 16 bytes for each image of "
-        f"its shard.",
+        f"Memory: {shards.workers / shards.processes / MILLION:,.0f} MB for a process, and up to 40 bytes for each "
+        f"image of its shard.",
     ]
     if ray is not None:
         sentences.append(f"With Ray, the rate after the start is {ray.rate / shards.rate:.0%} of that of shards.")

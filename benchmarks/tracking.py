@@ -1,4 +1,4 @@
-"""How well objects are followed: HOTA, IDF1 and MOTA on the toy data set in motion; write benchmarks/tracking.md.
+"""How well objects are tracked: HOTA, IDF1 and MOTA on the toy data set in motion; write benchmarks/tracking.md.
 
     python benchmarks/tracking.py RUN_DIR [--videos 5] [--frames 200]
 
@@ -42,11 +42,11 @@ class Video(NamedTuple):
 # ------------------------------------------------------------------------------------------------------------ trackers
 
 
-def ours(video: Video, *, every: int = 1, low: float = 0.1) -> Rows:
+def ours(video: Video, *, low: float = 0.1) -> Rows:
     tracker = Tracker(TrackerSettings(threshold=THRESHOLD, low_threshold=low))
     rows: Rows = []
-    for frame in range(0, len(video.detections), every):
-        found = tracker(video.detections[frame], frames=every)
+    for frame, detections in enumerate(video.detections):
+        found = tracker(detections)
         assert found.tracker_id is not None
         rows += zip([frame] * len(found), found.tracker_id.tolist(), found.xyxy, strict=True)
     return rows
@@ -137,7 +137,7 @@ def main() -> None:
         cells = [f"{values[name]:.0f}" if "switches" in name else f"{values[name]:.3f}" for name in names]
         table.append(f"| {tracker} | {' | '.join(cells)} |")
     objects = sum(len(truths) for video in videos for truths in video.truths)
-    text = f"""# How well objects are followed
+    text = f"""# How well objects are tracked
 
 {options.videos} videos of {options.frames} frames: groceries of the toy data set that move on shelves and hide one
 another, eight objects of three classes in each (seeds 0 to {options.videos - 1}; {objects:,} true boxes, of objects of

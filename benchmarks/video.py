@@ -4,7 +4,7 @@ benchmarks/video.md.
     python benchmarks/video.py [--frames 60] [--rounds 3] [--growth 20000]
 
 The video is the toy data set in motion. Base models that are not trained (their layers have the same work to do), with
-their own input size. Frame by frame: decode a frame, detect, follow, draw, encode, then the next one; ffmpeg decodes
+their own input size. Frame by frame: decode a frame, detect, track, draw, encode, then the next one; ffmpeg decodes
 and encodes in processes of its own in both ways. The ways take turns. Memory is measured with a small model.
 """
 
@@ -12,8 +12,10 @@ import argparse
 import contextlib
 import io
 import math
+import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,9 +32,10 @@ from frcnn.config import make_config
 from frcnn.data.transforms import prepare_images
 from frcnn.detector import Detector
 from frcnn.tools.toy.sprites import CLASSES
-from frcnn.tracking.follow_video import detect_frames
+from frcnn.tracking.ffmpeg import probe
+from frcnn.tracking.reading import read_frames
 from frcnn.tracking.tracker import Tracker, TrackerSettings
-from frcnn.tracking.video import VideoWriter, probe, read_frames
+from frcnn.tracking.writing import VideoWriter
 
 HERE = Path(__file__).parent
 BASE_MODELS = ("alexnet", "efficientnet_lite0", "resnet50-fpn")
@@ -108,20 +111,26 @@ def measure(model: Path, video: Path, frames: int, rounds: int) -> tuple[float, 
 
 def growth(model: Path, video: Path, frames: int) -> str:
     """A sentence about the memory, with a video that repeats this one."""
-    process, before, after, number = psutil.Process(), 0.0, 0.0, 0
-    runtime = frcnn.load(model).runtime
     long, times = video.parent / "long.mp4", math.ceil(frames / (probe(video).frames or 1))
     repeat = ["ffmpeg", "-loglevel", "error", "-stream_loop", str(times - 1), "-i", video, "-c", "copy", long]
     subprocess.run(repeat, check=True)
-    tracker = Tracker(TrackerSettings(threshold=THRESHOLD))
-    for number, detections in enumerate(detect_frames(runtime, long, threshold=0.1), 1):  # noqa: B007
-        tracker(detections)
-        if number == min(GROWTH_AT, frames // 2):
-            before = process.memory_info().rss / 1e6
-    after = process.memory_info().rss / 1e6
+    outputs = {"--out": "out.mp4", "--json": "out.jsonl", "--counts": "counts.csv"}
+    told = ["predict", model, long, "--track", "--count-line", "300,0,300,900"]
+    told += [each for option, file in outputs.items() for each in (option, video.parent / file)]
+    seen: list[tuple[int, float]] = []  # frames, and megabytes of the process
+    with subprocess.Popen(
+        [sys.executable, "-m", "frcnn", *map(str, told)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:  # one every ten seconds
+            number = int(re.findall(r"frame ([\d,]+)", line)[0].replace(",", ""))
+            seen.append((number, psutil.Process(process.pid).memory_info().rss / 1e6))
+    assert process.returncode == 0
+    first = next(each for each in seen if each[0] >= min(GROWTH_AT, frames // 2))
+    (early, before), (late, after) = first, seen[-1]
     return (
-        f"Memory of the process: {before:.0f} MB after {min(GROWTH_AT, frames // 2):,} frames, {after:.0f} MB after "
-        f"{number:,} ({after / before - 1:+.1%})."
+        f"Memory of `frcnn predict --track --out --json --counts`: {before:.0f} MB after {early:,} frames, "
+        f"{after:.0f} MB after {late:,} ({after / before - 1:+.1%})."
     )
 
 
@@ -151,8 +160,8 @@ def main() -> None:
         memory = growth(small, video, options.growth)
     text = f"""# Videos
 
-A video of {options.frames} frames of {width} x {height} pixels (the toy data set in motion); objects are followed, and a
-video with boxes is written. Frame by frame: decode, detect, follow, draw and encode a frame, then the next one. `frcnn
+A video of {options.frames} frames of {width} x {height} pixels (the toy data set in motion); objects are tracked, and a
+video with boxes is written. Frame by frame: decode, detect, track, draw and encode a frame, then the next one. `frcnn
 predict` does these at the same time. Both load the model in each round, and ffmpeg decodes and encodes in processes of
 its own. Models that are not trained, in their own input size. Medians of {options.rounds} rounds.
 `benchmarks/video.py` writes this file.

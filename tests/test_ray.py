@@ -3,7 +3,10 @@ pyarrow are large."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -102,7 +105,7 @@ def test_parts_in_parquet_hold_what_parts_in_json_hold(
     assert main([*command, "--parts", str(tmp_path / "parquet"), "--parquet"]) == 0
     assert len(list((tmp_path / "parquet").glob("*.parquet"))) == 3
     assert main([*command, "--parts", str(tmp_path / "parquet"), "--parquet", "--resume"]) == 0
-    assert "62 images, 0 of them now" in capsys.readouterr().out
+    assert "62 images done, 0 in this run" in capsys.readouterr().out
     for source in ("json", "parquet"):
         for suffix in (".jsonl", ".parquet"):
             out = tmp_path / f"{source}{suffix}"
@@ -111,6 +114,18 @@ def test_parts_in_parquet_hold_what_parts_in_json_hold(
     assert len(merged) == 4
     assert all(rows == merged["json.jsonl"] for rows in merged.values())
     assert_as_expected(merged["json.jsonl"], expected_rows(run, photos, 0.05))
+
+
+def test_other_programs_read_a_folder_of_parts(run: Path, photos: Path, tmp_path: Path) -> None:
+    """The state of the job is in the folder too, in JSON."""
+    import pandas as pd
+    from pyarrow.dataset import dataset
+
+    parts = tmp_path / "parts"
+    assert main(["predict", str(run), str(photos), "--parts", str(parts), "--parquet", "--part-size", "25"]) == 0
+    assert any(file.suffix == ".json" for file in parts.iterdir())
+    assert dataset(parts, format="parquet").count_rows() == 62
+    assert len(pd.read_parquet(parts)) == 62
 
 
 def test_a_damaged_parquet_part_is_named(run: Path, photos: Path, tmp_path: Path) -> None:
@@ -133,7 +148,32 @@ def test_usage_statistics_are_off(cluster: Any) -> None:
     assert not usage_stats_enabled()
 
 
-@pytest.mark.parametrize("source", ["folder", "paths", "parquet", "address", "detector"])
+@pytest.mark.parametrize(
+    ("address", "variable", "expected"),
+    [
+        (None, None, "local"),
+        (None, "10.0.0.1:6379", "10.0.0.1:6379"),  # `ray job submit` sets the variable
+        ("auto", "10.0.0.1:6379", "auto"),
+        ("local", "10.0.0.1:6379", "local"),
+    ],
+)
+def test_start_connects_to_the_cluster_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, variable: str | None, expected: str
+) -> None:
+    import frcnn.ray as frcnn_ray  # isort: skip  # switches usage statistics off before Ray starts
+    import ray
+
+    connected: list[str] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda address, **_: connected.append(address))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    frcnn_ray.start(address)
+    assert connected == [expected]
+
+
+@pytest.mark.parametrize("source", ["folder", "paths", "parquet", "address", "addresses", "detector"])
 def test_ray_finds_what_one_process_finds(cluster: Any, run: Path, photos: Path, tmp_path: Path, source: str) -> None:
     import pyarrow as pa
     from pyarrow import parquet
@@ -150,13 +190,19 @@ def test_ray_finds_what_one_process_finds(cluster: Any, run: Path, photos: Path,
         content = [{"bytes": path.read_bytes(), "path": name} for path, name in zip(files, names, strict=True)]
         parquet.write_table(pa.table({"image": content, "label": [0] * len(files)}), images)
     if source == "address":
-        images = f"local://{photos}"
+        images = f"file://{shutil.copytree(photos, tmp_path / 'bucket')}"
+        for name in ("list.txt", "state.json", "more/old.parquet"):
+            (tmp_path / "bucket" / name).write_bytes(b"")
+    if source == "addresses":
+        images = [f"file://{file}" for file in files]
     model = load(run) if source == "detector" else run
     done = frcnn_ray.predict(images, model, output=tmp_path / "out", threshold=0.05, batch_size=16, rows_per_file=20)
     assert done == (62, 2)
     rows = rows_in(tmp_path / "out")
+    folder = {"paths": f"{photos}/", "addresses": f"{photos}/", "address": f"{tmp_path}/bucket/"}.get(source, "")
+    assert all(row["image"].startswith(folder) for row in rows)
     for row in rows:
-        row["image"] = row["image"].removeprefix(f"{photos}/")
+        row["image"] = row["image"].removeprefix(folder)
     assert_as_expected(rows, expected_rows(run, photos, 0.05))
 
 
@@ -169,13 +215,23 @@ def test_ray_runs_exported_files(cluster: Any, run: Path, photos: Path, tmp_path
     assert_as_expected(rows_in(tmp_path / "out"), expected_rows(run, photos, 0.05))
 
 
-def test_a_used_output_is_refused(cluster: Any, run: Path, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["", "file://"])
+def test_an_output_that_exists_is_refused(run: Path, photos: Path, tmp_path: Path, address: str) -> None:
     import frcnn.ray as frcnn_ray
 
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old.parquet").write_bytes(b"")
-    with pytest.raises(ValueError, match="already exists"):
-        frcnn_ray.predict(photos, run, output=tmp_path / "out")
+    output = f"{address}{tmp_path}"
+    with pytest.raises(ValueError, match=f"^output: {output} already exists; choose a new folder$"):
+        frcnn_ray.predict(photos, run, output=output)
+
+
+def test_addresses_without_images_are_refused(cluster: Any, tmp_path: Path) -> None:
+    import frcnn.ray as frcnn_ray
+
+    (tmp_path / "old.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"has no images that can be read .*pass ray\.data\.read_parquet\('file://"):
+        frcnn_ray.read(f"file://{tmp_path}")
+    with pytest.raises(ValueError, match=r"a\.jpg is a path and s3://bucket/b\.jpg is an address"):
+        frcnn_ray.predict(["a.jpg", "s3://bucket/b.jpg"], "run", output=tmp_path / "out")
 
 
 def test_a_dataset_of_pixels_is_refused(cluster: Any, run: Path, tmp_path: Path) -> None:
@@ -192,17 +248,45 @@ def test_a_dataset_of_pixels_is_refused(cluster: Any, run: Path, tmp_path: Path)
         predictor(pa.table({"bytes": [b""]}))
 
 
-def test_the_command(cluster: Any, run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
-    command = ["predict", str(run), str(photos), "--parts", str(out), "--threshold", "0.05"]
-    assert main([*command, "--ray", cluster.address]) == 0
-    assert f"{out}: 62 images, 2 of them with an error" in capsys.readouterr().out
+@pytest.mark.parametrize("is_local", [False, True], ids=["address", "local"])
+def test_the_command(cluster: Any, run: Path, photos: Path, tmp_path: Path, is_local: bool) -> None:
+    """In a process of its own, which is not connected to the cluster of the tests."""
+    from ray._private.state import jobs
+
+    out, before = tmp_path / "out", len(jobs())
+    command = [sys.executable, "-m", "frcnn", "predict", run, photos, "--parts", out, "--threshold", "0.05", "--ray"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        list(map(str, command)) + ([] if is_local else [cluster.address]),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{out}: 62 images done, 2 of these failed" in done.stdout
     assert_as_expected(rows_in(out), expected_rows(run, photos, 0.05))
-    assert main([*command, "--ray", cluster.address, "--shard", "0/2"]) == 2
-    assert "--shard does not belong to --ray" in capsys.readouterr().err
+    assert len(jobs()) - before == (0 if is_local else 1)
 
 
-def test_a_node_that_is_killed_loses_and_doubles_no_image(cluster: Any, run: Path, tmp_path: Path) -> None:
+def test_the_command_refuses_an_overlap_without_tiles(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(run), str(photos), "--parts", str(tmp_path / "out"), "--ray", "--overlap", "0.1"]
+    assert main(command) == 2
+    assert "set the tile too" in capsys.readouterr().err
+
+
+def test_the_status_is_1_if_all_images_fail(
+    cluster: Any, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n")
+    command = ["predict", str(run), str(tmp_path / "list.txt"), "--parts", str(tmp_path / "out"), "--ray"]
+    assert main(command) == 1
+    assert "all images of this run failed" in capsys.readouterr().err
+
+
+def test_a_node_that_is_killed_loses_and_duplicates_no_image(cluster: Any, run: Path, tmp_path: Path) -> None:
     """All processes of the node get SIGKILL while its worker detects, and after some images are written."""
     import frcnn.ray as frcnn_ray
 
@@ -213,14 +297,14 @@ def test_a_node_that_is_killed_loses_and_doubles_no_image(cluster: Any, run: Pat
     node = cluster.add_node(num_cpus=1, object_store_memory=200_000_000)
     cluster.wait_for_nodes()
     is_over = threading.Event()
-    killed: list[tuple[list[str], int]] = []
+    killed: list[int] = []  # after so many files
 
     def kill() -> None:
         while not is_over.wait(0.02):
-            busy, files = _busy_workers(node), len(list(out.glob("*.parquet")))
-            if busy and files >= 2:
+            files = len(list(out.glob("*.parquet")))
+            if files >= 2 and _has_busy_worker(node):
                 cluster.remove_node(node, allow_graceful=False)
-                killed.append((busy, files))
+                killed.append(files)
                 return
 
     killer = threading.Thread(target=kill)
@@ -231,18 +315,17 @@ def test_a_node_that_is_killed_loses_and_doubles_no_image(cluster: Any, run: Pat
         is_over.set()
         killer.join()
     names = [row["image"] for row in rows_in(out)]
-    ((busy, files),) = killed
-    print(f"killed {busy} after {files} files; {len(names)} rows in {len(list(out.glob('*.parquet')))} files")
+    (files,) = killed
     assert files < IMAGES / 25 / 2
     assert done == (IMAGES, 0)
     assert sorted(names) == sorted(path.name for path in images.iterdir())
 
 
-def _busy_workers(node: Any) -> list[str]:
-    """The titles of the processes of a node that detect at this moment; Ray writes the method that runs into them."""
+def _has_busy_worker(node: Any) -> bool:
+    """Whether a process of a node detects at this moment; Ray writes the method that runs into its title."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     titles = []
     for process in raylet.children(recursive=True):
         with suppress(psutil.Error):
             titles.append(" ".join(process.cmdline()).strip())
-    return [title for title in titles if "Predictor" in title and ".submit" in title]
+    return any("Predictor" in title and ".submit" in title for title in titles)

@@ -71,7 +71,7 @@ def _drawn(background: Image.Image, movers: list[_Mover], frame: int) -> tuple[I
         mask = Image.new("L", image.size)
         mask.paste(mover.sprite.getchannel("A"), place)
         nearest[np.asarray(mask) > 0] = identity
-        areas.append(np.count_nonzero(mover.sprite.getchannel("A")))
+        areas.append(np.count_nonzero(np.asarray(mover.sprite.getchannel("A"))))
     truths = []
     for identity, (mover, area) in enumerate(zip(movers, areas, strict=True), 1):
         if np.count_nonzero(nearest == identity) < LEAST_VISIBLE * area:

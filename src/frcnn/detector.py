@@ -234,23 +234,23 @@ class Detector:
         every: int = 1,
         tile: int | None = None,
         overlap: float = 0.2,
-        memory: float = 30,
+        track_buffer: float = 30,
         allow_urls: bool = False,
     ) -> Iterator[Detections]:
-        """Follow the objects of a video from frame to frame. Needs the program ffmpeg and `pip install scipy`.
+        """Track the objects of a video from frame to frame. Needs the program ffmpeg and `pip install scipy`.
 
         Args:
             video: a file; a folder of frames, in natural order; the number of a camera, e.g. "0"; or an http(s) or rtsp
                 address.
-            threshold: score from which a detection starts to be followed; None: the detector's own. An object that is
-                followed may fall to 0.1 for a while.
+            threshold: score from which a detection starts a track; None: the detector's own. Detections from 0.1
+                continue a track.
             every: 2: every second frame only, and so on.
             tile, overlap: as in `predict`.
-            memory: for how many frames an object is remembered while nobody sees it.
+            track_buffer: frames for which a track is kept while its object is not detected.
             allow_urls: open addresses.
 
         Yields:
-            The detections of each frame, with `tracker_id` (the number of the object; -1: not followed yet), `seconds`
+            The detections of each frame, with `tracker_id` (the number of the object; -1: of no track yet), `seconds`
             and `image`. Few frames are held in memory.
 
         Raises:
@@ -258,15 +258,17 @@ class Detector:
                 the frames that can be read come first.
 
         Source:
-            Zhang et al. 2022, arXiv:2110.06864 (ByteTrack); see `frcnn.tracking.tracker.follow`.
+            Zhang et al. 2022, arXiv:2110.06864 (ByteTrack); see `frcnn.tracking.tracker.update_tracks`.
         """
-        from frcnn.tracking.follow_video import follow_video
+        from frcnn.tracking.track_video import track_frames
         from frcnn.tracking.tracker import TrackerSettings
 
         threshold = self.runtime.result_settings.predict_threshold if threshold is None else threshold
-        settings = TrackerSettings(threshold=threshold, memory=memory)
-        rules = {"tile": tile, "overlap": overlap, "allow_urls": allow_urls}
-        return follow_video(self.runtime, video, settings, every=every, **rules)
+        settings = TrackerSettings(threshold=threshold, track_buffer=track_buffer)
+        frames = track_frames(
+            self.runtime, video, settings, every=every, tile=tile, overlap=overlap, allow_urls=allow_urls
+        )
+        return (frame.detections for frame in frames)
 
     def evaluate(
         self,

@@ -2,6 +2,7 @@
 
     import frcnn.ray
 
+    frcnn.ray.start("auto")  # on a cluster; without it, frcnn starts one on this machine
     frcnn.ray.predict("photos", "runs/photos", output="detections", concurrency=8)
 
 Ray Data reads the images, starts and restarts the workers, holds back what is too much for the memory, and repeats what
@@ -16,19 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 # frcnn sends nothing over the network; Ray would report its use. Ray reads this when it starts.
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 import ray.data
 from pyarrow.dataset import dataset as parquet_dataset
 from pyarrow.dataset import field
+from pyarrow.fs import FileSystem, FileType
 from ray.data import ActorPoolStrategy, Dataset, SaveMode
 from ray.data.dataset import MaterializedDataset
 
+from frcnn.data.images import IMAGE_SUFFIXES
+from frcnn.data.tiles import OVERLAP
 from frcnn.detector import Detector, load
 from frcnn.inference.inputs import ImageLike
 from frcnn.inference.parts import list_names, row_of, to_table
 from frcnn.inference.predictor import predict_each
+from frcnn.messages import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +46,7 @@ NAME_COLUMNS = ("name", "path", "id", "key")
 """Where the name of an image is looked for."""
 
 _LIGHT = 0.1
-"""CPUs of a task that reads or writes. Each worker leaves as much, else such a task would wait for ever where the
+"""CPUs of a task that reads or writes. Each worker leaves as much, else such a task would wait forever where the
 workers take all CPUs."""
 _WORKERS_PER_WRITER = 8
 """Each writer is a process of about 160 MB. Without a limit, Ray started thirty of them on two cores."""
@@ -123,15 +128,15 @@ def start(address: str | None = None) -> None:
     """Connect to a Ray cluster.
 
     Args:
-        address: e.g. "10.0.0.1:6379", or "auto" for the cluster that this machine belongs to; None: start one on this
-            machine, without the dashboard.
+        address: e.g. "10.0.0.1:6379"; "auto": the cluster that this machine belongs to; "local": start one on this
+            machine, without the dashboard; None: the environment variable RAY_ADDRESS, which `ray job submit` sets, or
+            "local".
     """
     if ray.is_initialized():
         return
-    if address is None:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False)
-    else:
-        ray.init(address=address, log_to_driver=False)
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    options = {"include_dashboard": False} if address == "local" else {}
+    ray.init(address=address, log_to_driver=False, **options)
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
 
 
@@ -139,9 +144,9 @@ def read(source: str | Path) -> Dataset:
     """The images as a dataset that `predict` takes.
 
     Args:
-        source: a folder, a text file (.txt) with a path a line, or a pattern, all visible to every machine; or a folder
-            of an object store, e.g. "s3://bucket/photos", or Parquet files (`.parquet`, or a folder of them) with the
-            bytes of images.
+        source: a folder, a text file (.txt) with one path per line, or a pattern, all visible to every machine; a
+            folder of images in an object store, e.g. "s3://bucket/photos"; or Parquet files with the bytes of images
+            (a `.parquet` file, or a folder of them that is not in an object store).
 
     Raises:
         FileNotFoundError, ValueError: no images there.
@@ -150,11 +155,21 @@ def read(source: str | Path) -> Dataset:
     if text.endswith(".parquet") or (Path(text).is_dir() and any(Path(text).glob("*.parquet"))):
         return ray.data.read_parquet(text, num_cpus=_LIGHT)
     if "://" in text:
-        return ray.data.read_binary_files(text, include_paths=True, num_cpus=_LIGHT)
+        try:
+            return _read_addresses(text, file_extensions=sorted(IMAGE_SUFFIXES))
+        except ValueError as error:
+            raise ValueError(
+                f"{text}: has no images that can be read ({short(str(error))}); if it holds Parquet files, pass "
+                f"ray.data.read_parquet({text!r})"
+            ) from error
     files = [{"name": name, "path": str(path.absolute())} for name, path in list_names(text)]
     if not files:
         raise ValueError(f"{source}: has no images")
     return ray.data.from_items(files)
+
+
+def _read_addresses(paths: str | list[str], **options: Any) -> Dataset:
+    return ray.data.read_binary_files(paths, include_paths=True, num_cpus=_LIGHT, **options)
 
 
 def predict(
@@ -169,18 +184,22 @@ def predict(
     num_gpus: float = 0,
     threshold: float | None = None,
     tile: int | None = None,
-    overlap: float = 0.2,
+    overlap: float = OVERLAP,
     trust: bool = False,
 ) -> Done:
-    """Detect in many images, and write Parquet files: a row an image, with the columns of `frcnn predict --parts`.
+    """Detect in many images, and write Parquet files: one row per image, with the columns of `frcnn predict --parts`.
+
+    On a cluster, first call `start("auto")`. Otherwise this calls `start()`.
 
     Args:
-        dataset_or_paths: a dataset (`Predictor` says which columns), a source of `read`, or paths of images.
+        dataset_or_paths: a dataset (`Predictor` says which columns), a source of `read`, or a list of the paths or the
+            addresses of images. The name of an image is its path relative to the folder; of a list, its absolute path;
+            of an object store, its path with the bucket, e.g. "bucket/photos/a.jpg".
         model: as for `Predictor`.
-        output: a new or empty folder, also of an object store; every machine must be able to write there.
+        output: a new folder, also of an object store; every machine must be able to write there.
         concurrency: how many workers; (least, most) lets Ray choose; None: as many as the CPUs (and GPUs) suffice for.
             One CPU stays free for the tasks of Ray that read a dataset, unless it is a list of files. If you name a
-            number, leave one CPU free too: Ray waits for ever otherwise.
+            number, leave one CPU free too: Ray waits forever otherwise.
         batch_size: images that a worker gets at a time.
         rows_per_file: least number of images in a file of the output.
         num_cpus, num_gpus: of each worker. With GPUs, the workers predict on them.
@@ -188,12 +207,15 @@ def predict(
         trust: open a `.pt2` file.
 
     Raises:
-        ValueError: the output has files; a dataset without images.
+        FileNotFoundError, ValueError: the output exists, or there are no images.
     """
+    output = _absolute(output)
+    file_system, path = FileSystem.from_uri(output)
+    if file_system.get_file_info(path).type != FileType.NotFound:
+        raise ValueError(f"output: {output} already exists; choose a new folder")
     start()
     dataset = _dataset(dataset_or_paths)
     source: str | Detector = model if isinstance(model, Detector) else _absolute(model)
-    output = _absolute(output)
     workers = _workers(concurrency, num_cpus, num_gpus, isinstance(dataset, MaterializedDataset))
     detected = dataset.map_batches(
         Predictor,
@@ -226,7 +248,14 @@ def _dataset(source: Dataset | str | Path | Sequence[str | Path]) -> Dataset:
         return source
     if isinstance(source, str | Path):
         return read(source)
-    return ray.data.from_items([{"path": os.path.abspath(path)} for path in source])
+    paths = list(map(str, source))
+    addresses = [path for path in paths if "://" in path]
+    if not addresses:
+        return ray.data.from_items([{"path": os.path.abspath(path)} for path in paths])
+    if len(addresses) < len(paths):
+        local = next(path for path in paths if "://" not in path)
+        raise ValueError(f"paths: {local} is a path and {addresses[0]} is an address; pass only one kind in a list")
+    return _read_addresses(addresses)
 
 
 def _absolute(path: str | Path) -> str:

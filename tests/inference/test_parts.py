@@ -4,15 +4,18 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,6 +132,21 @@ def test_a_large_set_of_digests_is_compact() -> None:
     assert digest_of("-1") not in found
 
 
+def test_a_set_of_digests_takes_up_to_40_bytes_for_each_also_while_it_grows() -> None:
+    generator = np.random.default_rng(0)
+    many, more = 520_000, 66_000
+    tracemalloc.start()
+    found = DigestSet()
+    found._sorted = np.sort(np.frombuffer(generator.bytes(16 * many), "S16"))
+    tracemalloc.reset_peak()
+    for _ in range(more):
+        found.add(generator.bytes(16))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found._sorted) > many
+    assert peak < 40 * (many + more)
+
+
 # ---------------------------------------------------------------------------------------------------------- the images
 
 
@@ -142,6 +160,16 @@ def test_a_folder_is_searched_without_what_is_hidden(photos: Path) -> None:
     assert {name for name, _ in list_names(f"{photos}/**/*.png")} == expected
     assert {name for name, _ in list_names(f"{photos}/more/1*.png")} == {"1.png", "11.png"}
     assert all(path.is_file() for _, path in list_names(f"{photos}/more/1*.png"))
+
+
+def test_links_to_folders_are_followed_by_a_pattern_only(photos: Path, tmp_path: Path) -> None:
+    """`docs/many-images.md` says so."""
+    folder = tmp_path / "links"
+    folder.mkdir()
+    (folder / "photos").symlink_to(photos)
+    (folder / "a.png").symlink_to(photos / "0.png")
+    assert [name for name, _ in list_names(folder)] == ["a.png"]
+    assert {name for name, _ in list_names(f"{folder}/**/[a1].png")} == {"a.png", "photos/more/1.png"}
 
 
 def test_a_list_names_images_relative_to_its_folder(photos: Path, tmp_path: Path) -> None:
@@ -204,6 +232,21 @@ def test_shards_predict_what_one_process_predicts(
     assert max(Counter(file.name.split("-")[1] for file in parts.glob("part-*")).values()) > 1
 
 
+def test_the_status_is_1_if_all_images_fail(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A list in a wrong folder, or a disk that is not mounted."""
+    parts = tmp_path / "parts"
+    (tmp_path / "list.txt").write_text("0.png\n2.png\n")
+    assert predict(run, tmp_path / "list.txt", parts) == 1
+    out, error = capsys.readouterr()
+    assert re.search(r"shard 0/1: 2 images done, 2 in this run \(\d+\.\d images per second\), 2 of these failed", out)
+    assert f"{parts}: all images of this run failed" in error
+    (tmp_path / "list.txt").write_text("0.png\nphotos/0.png\nphotos/2.png\nnone.png\n")
+    assert predict(run, tmp_path / "list.txt", parts, "--resume") == 0
+    assert predict(run, tmp_path / "list.txt", parts, "--resume") == 0  # nothing is left to predict
+
+
 def _without_image(content: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "image"}
 
@@ -218,13 +261,13 @@ def test_resuming_predicts_what_is_missing_and_what_is_new(
     assert predict(run, photos, parts) == 2
     assert "has parts of shard 0/1; add --resume" in capsys.readouterr().err
     assert predict(run, photos, parts, "--resume") == 0
-    assert "12 images, 0 of them now" in capsys.readouterr().out
+    assert "12 images done, 0 in this run" in capsys.readouterr().out
     (parts / "part-0-000001.jsonl").unlink()
     shutil.copy(photos / "0.png", photos / "new.png")
     with pytest.raises(ValueError, match="finished with 12 images, but its parts hold 7; run it again with --resume"):
         merge_parts(parts, None)
     assert predict(run, photos, parts, "--resume") == 0
-    assert "13 images, 6 of them now" in capsys.readouterr().out
+    assert "13 images done, 6 in this run" in capsys.readouterr().out
     assert sorted(names_in(parts)) == names_of(photos)
     assert (parts / "part-0-000000.jsonl").read_bytes() == before["part-0-000000.jsonl"]
     assert merge_parts(parts, None).images == 13
@@ -271,9 +314,9 @@ def test_a_changed_model_is_refused(
     assert predict(other, photos, parts, "--shard", "1/2") == 2
     assert "its parts need the same settings (model: this command has" in capsys.readouterr().err
     shutil.copytree(parts, tmp_path / "elsewhere")
-    (tmp_path / "elsewhere" / "shard-0-of-2.json").unlink()
+    (tmp_path / "elsewhere" / "_shard-0-of-2.json").unlink()
     assert predict(other, photos, tmp_path / "elsewhere", "--shard", "1/2") == 0
-    shutil.copy(tmp_path / "elsewhere" / "shard-1-of-2.json", parts)
+    shutil.copy(tmp_path / "elsewhere" / "_shard-1-of-2.json", parts)
     with pytest.raises(ValueError, match="model: shard 0/2 has"):  # two machines that began at the same moment
         merge_parts(parts, None)
 
@@ -343,6 +386,16 @@ def test_two_processes_do_not_predict_one_shard(run: Path, photos: Path, tmp_pat
     assert "another process predicts shard 0/1" in refused[0]
 
 
+def test_a_run_directory_without_weights_is_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    assert predict(tmp_path / "run", photos, tmp_path / "parts") == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "run") in error
+    assert "Errno" not in error
+
+
 def test_an_onnx_file_predicts_in_parts(run: Path, photos: Path, tmp_path: Path) -> None:
     load(run).export("onnx", tmp_path / "model.onnx")
     assert predict(tmp_path / "model.onnx", photos, tmp_path / "parts") == 0
@@ -353,10 +406,11 @@ OPTIONS = {
     "shard alone": (["--shard", "0/2"], "--shard needs --parts DIR"),
     "resume alone": (["--resume"], "--resume needs --parts DIR"),
     "ray alone": (["--ray"], "--ray needs --parts DIR"),
-    "pictures": (["--parts", "p", "--out", "o"], "--out does not belong to --parts"),
-    "json": (["--parts", "p", "--json", "-"], "--json does not belong to --parts"),
-    "tracks": (["--parts", "p", "--track"], "--track does not belong to --parts"),
+    "pictures": (["--parts", "p", "--out", "o"], "--out cannot be used with --parts"),
+    "json": (["--parts", "p", "--json", "-"], "--json cannot be used with --parts"),
+    "tracks": (["--parts", "p", "--track"], "--track cannot be used with --parts"),
     "workers": (["--parts", "p", "--workers", "2"], "--workers needs --ray"),
+    "shard and ray": (["--parts", "p", "--ray", "--shard", "0/2"], "--shard cannot be used with --ray"),
     "two sources": (["other", "--parts", "p"], "not 2 arguments; put a pattern in quotes"),
     "wrong shard": (["--parts", "p", "--shard", "2/2"], "shard '2/2': must be I/N"),
     "overlap": (["--parts", "p", "--overlap", "0.1"], "set the tile too"),
@@ -428,7 +482,7 @@ def test_a_merge_notices_images_that_came_in_the_meantime(run: Path, photos: Pat
     assert merge_parts(parts, None).images == 13
 
 
-def test_a_merge_notices_a_doubled_image(run: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_merge_notices_a_duplicated_image(run: Path, photos: Path, tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     for index in range(2):
         assert predict(run, photos, parts, "--shard", f"{index}/2", "--part-size", "2") == 0
@@ -448,15 +502,15 @@ def test_a_merge_notices_a_doubled_image(run: Path, photos: Path, tmp_path: Path
 def test_a_damaged_state_is_named(run: Path, photos: Path, tmp_path: Path, content: str, message: str) -> None:
     parts = tmp_path / "parts"
     assert predict(run, photos, parts) == 0
-    (parts / "shard-0-of-1.json").write_text(content)
-    with pytest.raises(ValueError, match=rf"shard-0-of-1\.json: {message}"):
+    (parts / "_shard-0-of-1.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"_shard-0-of-1\.json: {message}"):
         merge_parts(parts, None)
 
 
 # ------------------------------------------------------------------------------------------------------------- SIGKILL
 
 
-def test_a_job_that_is_killed_twenty_times_loses_and_doubles_no_image(run: Path, tmp_path: Path) -> None:
+def test_a_job_that_is_killed_twenty_times_loses_and_duplicates_no_image(run: Path, tmp_path: Path) -> None:
     photos, parts = write_photos(tmp_path / "photos", KILLS_PHOTOS), tmp_path / "parts"
     (photos / "bad.jpg").write_text("no image")
     command = [sys.executable, "-c", SLOWLY, "predict", str(run), str(photos), "--parts", str(parts)]
@@ -473,7 +527,6 @@ def test_a_job_that_is_killed_twenty_times_loses_and_doubles_no_image(run: Path,
         assert process.wait() == -signal.SIGKILL
         process.communicate()
         moments["while a part was written" if list(parts.glob(".partial-*")) else "else"] += 1
-    print(moments, len(names_in(parts)))
     assert len(moments) == 2, moments
     assert 20 < len(names_in(parts)) <= KILLS_PHOTOS
     with pytest.raises(ValueError, match="not finished"):

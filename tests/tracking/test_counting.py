@@ -57,19 +57,26 @@ def seen(*objects: tuple[int, float, float], seconds: float = 0) -> Detections:
 
 def test_each_object_is_counted_where_it_stands() -> None:
     counter = Counter({"line 1": DOWN, "zone 1": Zone([0, 0, 50, 0, 50, 200, 0, 200])})
-    assert counter(seen((1, 90, 100), (2, 110, 100), (-1, 90, 50))) == []
-    assert counter(seen((1, 110, 100), (-1, 110, 50), seconds=1)) == [
-        (1, 1, "car", "line 1", "right to left", 110, 100)
+    assert counter(seen((1, 90, 100), (2, 110, 100), (-1, 90, 50)), frame=0) == []
+    assert counter(seen((1, 110, 100), (-1, 110, 50), seconds=1), frame=5) == [
+        (5, 1, 1, "car", "line 1", "right to left", 110, 100)
     ]
-    assert counter(seen((2, 20, 100), seconds=2)) == [
-        (2, 2, "car", "line 1", "left to right", 20, 100),
-        (2, 2, "car", "zone 1", "in", 20, 100),
+    assert counter(seen((2, 20, 100), seconds=2), frame=10) == [
+        (10, 2, 2, "car", "line 1", "left to right", 20, 100),
+        (10, 2, 2, "car", "zone 1", "in", 20, 100),
     ]
+
+
+def test_objects_that_left_take_no_memory() -> None:
+    counter = Counter({"line 1": DOWN})
+    for frame in range(30_000):
+        counter(seen((frame // 3, 90, 100)), frame=frame)
+    assert len(counter._last) < 3500
 
 
 def test_detections_that_are_not_tracked_are_not_counted() -> None:
     counter = Counter({"line 1": DOWN})
-    assert counter(replace(seen((1, 90, 100)), tracker_id=None)) == []
+    assert counter(replace(seen((1, 90, 100)), tracker_id=None), frame=0) == []
 
 
 @pytest.mark.parametrize("points", [[1, 2, 3], [1, 2, 1, 2], []])

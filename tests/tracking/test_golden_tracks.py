@@ -15,13 +15,15 @@ SEQUENCES = GOLDEN["sequences"]
 
 
 def tracked(frames: list[list[list[float]]]) -> list[list[int]]:
-    settings = TrackerSettings(threshold=0.5, low_threshold=0, first_iou=0.2, second_iou=0.2, new_iou=0.2, memory=30)
+    settings = TrackerSettings(
+        threshold=0.5, low_threshold=0, first_iou=0.2, second_iou=0.2, new_iou=0.2, track_buffer=30
+    )
     tracker, ids = Tracker(settings), []
     for frame in frames:
         rows = np.array(frame, np.float32).reshape(-1, 5)
         found = tracker(Detections(rows[:, :4], rows[:, 4], np.zeros(len(rows), np.int64), ("object",)))
         assert found.tracker_id is not None
-        of_box = {tuple(box): number for box, number in zip(found.xyxy.tolist(), found.tracker_id.tolist(), strict=True)}
+        of_box = dict(zip(map(tuple, found.xyxy.tolist()), found.tracker_id.tolist(), strict=True))
         ids.append([of_box.get(tuple(box), -1) for box in rows[:, :4].tolist()])
     return ids
 

@@ -47,7 +47,7 @@ def test_an_object_that_hides_comes_back_with_its_identity() -> None:
 
 
 def test_an_object_that_hides_too_long_is_a_new_one() -> None:
-    tracker = Tracker(TrackerSettings(memory=5))
+    tracker = Tracker(TrackerSettings(track_buffer=5))
     ids(tracker, (10, 50, 0.9, 0))
     for _ in range(6):
         ids(tracker)
@@ -88,7 +88,7 @@ def test_skipped_frames_count_for_speed_and_memory() -> None:
     tracker = Tracker()
     for time in range(0, 40, 4):
         assert ids(tracker, (10 + 6 * time, 50, 0.9, 0), frames=4) == [1]
-    short = Tracker(TrackerSettings(memory=5))
+    short = Tracker(TrackerSettings(track_buffer=5))
     ids(short, (10, 50, 0.9, 0))
     ids(short, frames=4)
     ids(short, frames=4)

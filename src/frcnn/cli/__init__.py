@@ -70,7 +70,8 @@ example: frcnn demo
 
 exit status:
   0    success
-  1    `check --strict` found warnings or repairs, `predict` skipped images that it cannot read, or an unexpected error
+  1    `check --strict` found warnings or repairs, `predict` skipped images (with --parts: all images) or could not read
+       a whole video, or an unexpected error
   2    invalid arguments, input or data
   130  interrupted (Ctrl-C or SIGTERM)
   141  the program that reads the output has closed it

@@ -210,6 +210,23 @@ def require_tile(options: argparse.Namespace, detector: "Detector") -> None:
         raise ValueError(f"overlap: {options.overlap} is a fraction of a tile; set the tile too, e.g. --tile 1024")
 
 
+def prediction_rules(options: argparse.Namespace, detector: "Detector") -> dict[str, Any]:
+    """threshold, tile and overlap as `predict_each` takes them: those of the options, else the defaults.
+
+    Raises:
+        ValueError: --overlap where nothing is cut into tiles.
+    """
+    from frcnn.data.tiles import OVERLAP
+
+    require_tile(options, detector)
+    own = detector.runtime.result_settings.predict_threshold
+    return {
+        "threshold": own if options.threshold is None else options.threshold,
+        "tile": options.tile,
+        "overlap": OVERLAP if options.overlap is None else options.overlap,
+    }
+
+
 def fraction(text: str) -> float:
     """A number from 0 to 1."""
     try:

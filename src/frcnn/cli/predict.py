@@ -20,7 +20,7 @@ from frcnn.cli.options import (
     add_threshold,
     add_trust,
     open_detector,
-    require_tile,
+    prediction_rules,
 )
 from frcnn.cli.output import picture_files, text_beside_json, write_json, write_picture
 from frcnn.cli.predict_parts import add_parts_options, is_parts_command, predict_parts
@@ -85,8 +85,7 @@ def run(options: argparse.Namespace) -> int:
     from frcnn.inference.predictor import predict_each
 
     detector = open_detector(options)
-    require_tile(options, detector)
-    threshold = detector.runtime.result_settings.predict_threshold if options.threshold is None else options.threshold
+    rules = prediction_rules(options, detector)
     images = [Path(str(image)) for image in list_images([path for text in options.images for path in _expand(text)])]
     folder: Path | None = options.out
     if folder is None and options.model.is_dir():
@@ -103,8 +102,6 @@ def run(options: argparse.Namespace) -> int:
         errors.append(error)
 
     def detect() -> "Iterator[tuple[Detections, Path]]":
-        overlap = 0.2 if options.overlap is None else options.overlap
-        rules = {"threshold": threshold, "tile": options.tile, "overlap": overlap}
         for detections in predict_each(detector.runtime, images, on_error=on_error, **rules):
             file = files[len(results)]
             results.append({} if options.json is None else detections.to_dict())
@@ -113,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     def draw(detected: "tuple[Detections, Path]") -> "Detections":
         detections, file = detected
         if folder is not None:
-            write_picture(None, detections, file, score_threshold=threshold)
+            write_picture(None, detections, file, score_threshold=rules["threshold"])
         return detections
 
     with text_beside_json(options.json), CountProgress("detecting", "image") as progress:

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal; elsewhere a line every ten seconds, or nothing."""
+"""Progress bars on a terminal; elsewhere a line every ten seconds."""
 
 import sys
 import time
@@ -17,6 +17,13 @@ class _Progress:
 
     def __init__(self) -> None:
         self.bar: tqdm[Any] | None = None
+        self._printed = time.monotonic()
+
+    def print_rarely(self, line: str) -> None:
+        """Print a line if the last one was some time ago, instead of a bar."""
+        if time.monotonic() - self._printed >= _INTERVAL:
+            self._printed = time.monotonic()
+            print(line, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
         return self
@@ -33,15 +40,9 @@ class _Progress:
 class DownloadProgress(_Progress):
     """A bar for each file on a terminal; else a line every ten seconds."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._printed = 0.0
-
     def __call__(self, name: str, done: int, total: int) -> None:
         if not sys.stderr.isatty():
-            if time.monotonic() - self._printed >= _INTERVAL:
-                self._printed = time.monotonic()
-                print(f"{name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", file=sys.stderr, flush=True)
+            self.print_rarely(f"{name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
             return
         if self.bar is None or self.bar.desc != name:
             if self.bar is not None:
@@ -53,7 +54,7 @@ class DownloadProgress(_Progress):
 
 
 class CountProgress(_Progress):
-    """A bar that counts; nothing where standard error is no terminal, since this work is short."""
+    """A bar that counts; without a terminal, a line every ten seconds."""
 
     def __init__(self, what: str, unit: str) -> None:
         super().__init__()
@@ -61,6 +62,7 @@ class CountProgress(_Progress):
 
     def __call__(self, done: int, total: int | None) -> None:
         if tqdm is None or not sys.stderr.isatty():
+            self.print_rarely(f"{self.what}: {self.unit} {done:,}{'' if total is None else f' of {total:,}'}")
             return
         if self.bar is None:
             self.bar = tqdm(desc=self.what, unit=self.unit, leave=False)

@@ -1,36 +1,40 @@
-"""`frcnn predict` of a video: pictures become a video, JSON one line a frame, and counts a CSV file."""
+"""`frcnn predict` of a video: pictures become a video, JSON has one line per frame, and counts are a CSV file."""
 
 import argparse
 import csv
 import json
+import math
 import sys
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from frcnn.cli.options import open_detector, positive_integer
+from frcnn.cli.options import open_detector, positive_integer, prediction_rules
 from frcnn.cli.progress import CountProgress
 from frcnn.files import atomic_write, remove_links
 from frcnn.messages import one_line, plural
 
 if TYPE_CHECKING:
-    from frcnn.inference.results import Detections
-    from frcnn.tracking.counting import Count
+    from PIL import Image
 
-_COUNTS = ("seconds", "tracker_id", "class", "place", "direction", "x", "y")
+    from frcnn.inference.runtimes import Runtime
+    from frcnn.tracking.counting import Count, Line, Zone
+    from frcnn.tracking.ffmpeg import VideoInfo
+    from frcnn.tracking.track_video import FrameDetections
+
+_COUNTS = ("frame", "seconds", "tracker_id", "class", "place", "direction", "x", "y")
+_FOLDER_FPS = 25.0
+"""Frames per second of the video that is made of a folder."""
 
 
 def add_video_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("videos", "need the program ffmpeg")
-    group.add_argument(
-        "--track", action="store_true", help="follow the objects from frame to frame: each gets a number"
-    )
-    group.add_argument(
-        "--every", type=positive_integer, metavar="N", help="predict only each Nth frame (default: 1, all frames)"
-    )
+    group = parser.add_argument_group("videos", "need the program ffmpeg; see docs/video.md")
+    group.add_argument("--track", action="store_true", help="track the objects: each gets a tracker_id")
+    group.add_argument("--every", type=positive_integer, metavar="N", help="predict only every Nth frame (default: 1)")
     group.add_argument(
         "--count-line",
         type=_points,
@@ -47,161 +51,202 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
         metavar="X1,Y1,X2,Y2,X3,Y3,...",
         help="count the objects that enter or leave this polygon (repeatable)",
     )
-    group.add_argument(
-        "--counts", type=Path, metavar="FILE", help="write the counts to FILE as CSV (default: they are printed)"
-    )
+    group.add_argument("--counts", type=Path, metavar="FILE", help="write each count to this CSV file")
     group.add_argument("--allow-urls", action="store_true", help="open http(s) and rtsp addresses")
 
 
 def is_video_command(options: argparse.Namespace) -> bool:
-    """Whether the arguments name a video, or frames to follow."""
-    from frcnn.tracking.video import is_video
+    """Whether the arguments name a video, or a folder of frames.
 
-    if any(is_video(text) and not (text.isdecimal() and Path(text).exists()) for text in options.images):
-        if len(options.images) > 1:
-            raise ValueError(f"{options.images[0]}: with a video, name nothing else; predict videos one by one")
-        return Path(options.images[0]).suffix.lower() != ".gif" or _asks_for_video(options)
-    if _asks_for_video(options) and not (len(options.images) == 1 and Path(options.images[0]).is_dir()):
-        raise ValueError(f"{options.images[0]}: --track, --every and counts need one video, or one folder of frames")
-    return _asks_for_video(options)
+    Raises:
+        ValueError: they name something beside it, or options of videos belong to images.
+    """
+    from frcnn.tracking.ffmpeg import is_address, is_video, shown
 
-
-def _asks_for_video(options: argparse.Namespace) -> bool:
-    return bool(options.track or options.every or options.count_line or options.count_zone or options.counts)
+    is_asked = bool(options.track or options.every or options.count_line or options.count_zone or options.counts)
+    first = options.images[0]
+    videos = [text for text in options.images if is_video(text) and not (text.isdecimal() and Path(text).exists())]
+    if is_asked and len(options.images) == 1 and Path(first).suffix.lower() == ".gif":
+        videos = [first]
+    if videos and len(options.images) > 1:
+        raise ValueError(f"{shown(videos[0])}: is a video; predict one video per command, without other files")
+    if options.allow_urls and not (videos and is_address(first)):
+        raise ValueError(f"--allow-urls: {first} is not the address of a video")
+    if is_asked and not videos and not (len(options.images) == 1 and Path(first).is_dir()):
+        raise ValueError(f"{first}: --track, --every and counts need one video, or one folder of frames")
+    return is_asked or bool(videos)
 
 
 def predict_video(options: argparse.Namespace) -> int:
-    """Detect in the frames of a video, follow the objects, and write what was asked for."""
+    """Detect in the frames of a video, track the objects, and write what was asked for."""
     from frcnn.data.prefetch import prefetch
-    from frcnn.tracking.counting import Counter, Line, Zone
-    from frcnn.tracking.video import VideoError, VideoInfo, VideoWriter, probe
+    from frcnn.tracking.counting import Counter
+    from frcnn.tracking.ffmpeg import VideoError
+    from frcnn.tracking.writing import VideoWriter
 
-    detector, (source,) = open_detector(options), options.images
-    is_folder = Path(source).is_dir()
-    info = VideoInfo(25, None, False) if is_folder else probe(source, allow_urls=options.allow_urls)
-    every = options.every or 1
-    places: dict[str, Line | Zone] = {f"line {n}": Line(points) for n, points in enumerate(options.count_line, 1)}
-    places |= {f"zone {n}": Zone(points) for n, points in enumerate(options.count_zone, 1)}
-    if options.counts and not places:
-        raise ValueError(f"--counts {options.counts}: nothing is counted; add --count-line or --count-zone")
-    counter, counts = Counter(places), list["Count"]()
-    is_tracked = options.track or bool(places)
+    (source,), places = options.images, _places(options)
     out = _output(options, source)
+    detector = open_detector(options)
+    rules = prediction_rules(options, detector)
+    info = _info(source, options.allow_urls)
+    counter, tally, errors = Counter(places), Tally[tuple[str, str, str]](), list[str]()
     frames = found = 0
     status, problem, start = 0, "", time.monotonic()
     with ExitStack() as stack:
-        lines = _json_lines(options.json, stack)
-        sound = source if out and info.has_audio and not source.isdecimal() and "://" not in source else None
-        partial = None if out is None else stack.enter_context(atomic_write(out))
-        fps = info.fps / every if is_folder else info.fps
-        writer = None if partial is None else stack.enter_context(VideoWriter(partial, fps=fps, sound=sound))
+        write_line = _json_lines(options.json, stack)
+        write_count = _counts_file(options.counts, stack)
+        writer = None
+        if out is not None:
+            partial = stack.enter_context(atomic_write(out))
+            fps = info.fps / (options.every or 1) if Path(source).is_dir() else info.fps
+            writer = stack.enter_context(VideoWriter(partial, fps=fps, sound=source if info.has_audio else None))
         progress = stack.enter_context(CountProgress("detecting", "frame"))
 
-        def draw(detections: "Detections") -> "tuple[Detections, Any]":
-            return detections, detections.plot() if writer is not None else None
+        def draw(frame: "FrameDetections") -> "tuple[FrameDetections, Image.Image | None]":
+            return frame, None if writer is None else frame.detections.plot()
 
-        results = prefetch(draw, _detections(options, detector, source, every, is_tracked), workers=1)
+        rules |= {"every": options.every or 1, "allow_urls": options.allow_urls}
+        rules["on_error"] = lambda error: errors.append(str(error))
+        detected = _frames(detector.runtime, source, info, bool(options.track or places), rules)
+        results = prefetch(draw, detected, workers=1)
         try:
-            for detections, picture in results:
-                frames, found = frames + 1, found + len(detections)
-                progress(frames * every, info.frames or frames * every)
-                counts += counter(detections)
-                if lines is not None:
-                    lines(_frame(detections, (frames - 1) * every))
+            for (number, detections), picture in results:
+                progress(number + 1, info.frames)
+                for count in counter(detections, frame=number):
+                    tally[count.place, count.class_name, count.direction] += 1
+                    write_count(count)
+                write_line({"frame": number, "seconds": _rounded(detections.seconds, 4)} | detections.to_dict())
                 if writer is not None:
-                    seconds = (frames - 1) / fps if detections.seconds is None else detections.seconds
-                    writer.write(picture, seconds)
+                    assert picture is not None
+                    writer.write(picture, frames / fps if detections.seconds is None else detections.seconds)
+                frames, found = frames + 1, found + len(detections)
         except VideoError as error:
             if not frames:
                 raise
             status, problem = 1, str(error)
         except KeyboardInterrupt:  # the way to stop a camera: what was seen is written
+            if not frames:
+                raise
             status = 130
-        if writer is not None and not frames:
-            raise VideoError(f"{source}: no frame was read")
-    seconds = time.monotonic() - start
+        if not frames:
+            raise ValueError(errors[0] if errors else f"{source}: no frame was read")
     with suppress(OSError):
         text = sys.stderr if options.json == "-" else sys.stdout
-        print(
-            f"{plural(frames, 'frame')}, {plural(found, 'detection')}, {frames / seconds:.1f} frames per second"
-            f"{'' if out is None else f'; video in {out}'}",
-            file=text,
-        )
-        _report(counts, places, options.counts, text)
+        speed = f"{frames / (time.monotonic() - start):.1f} frames per second"
+        video = "" if out is None else f"; video in {out}"
+        print(f"{plural(frames, 'frame')}, {plural(found, 'detection')}, {speed}{video}", file=text)
+        for place in places:
+            counts = ", ".join(f"{n} {name} {way}" for (at, name, way), n in sorted(tally.items()) if at == place)
+            print(f"{place}: {counts or 'nothing'}", file=text)
         if problem:
             print(f"frcnn: error: {one_line(problem)}", file=sys.stderr)
-    return status
+        if errors:
+            skipped = f"frcnn: error: skipped {plural(len(errors), 'frame')}:"
+            print(skipped, *map(one_line, errors), sep="\n", file=sys.stderr)
+    return status or bool(errors)
 
 
-def _detections(
-    options: argparse.Namespace, detector: Any, source: str, every: int, is_tracked: bool
-) -> "Iterator[Detections]":
-    from frcnn.tracking.follow_video import detect_frames, follow_video
+def _frames(
+    runtime: "Runtime", source: str, info: "VideoInfo", is_tracked: bool, rules: dict[str, Any]
+) -> "Iterator[FrameDetections]":
+    from frcnn.tracking.track_video import detect_frames, track_frames
+
+    if not is_tracked:
+        return detect_frames(runtime, source, **rules)
     from frcnn.tracking.tracker import TrackerSettings
 
-    own = detector.runtime.result_settings.predict_threshold
-    threshold = own if options.threshold is None else options.threshold
-    rules = {
-        "every": every,
-        "tile": options.tile,
-        "overlap": 0.2 if options.overlap is None else options.overlap,
-        "allow_urls": options.allow_urls,
-    }
-    if is_tracked:
-        return follow_video(detector.runtime, source, TrackerSettings(threshold=threshold), **rules)
-    return detect_frames(detector.runtime, source, threshold=threshold, **rules)
+    settings = TrackerSettings(threshold=rules.pop("threshold"))
+    return track_frames(runtime, source, settings, fps=None if Path(source).is_dir() else info.fps, **rules)
+
+
+def _info(source: str, allow_urls: bool) -> "VideoInfo":
+    from frcnn.inference.inputs import list_images
+    from frcnn.tracking.ffmpeg import VideoInfo, is_address, is_camera, probe
+
+    if Path(source).is_dir():
+        return VideoInfo(_FOLDER_FPS, sum(1 for _ in list_images(source)), False)
+    info = probe(source, allow_urls=allow_urls)
+    # The sound of a stream would have to be recorded, not read again.
+    return info._replace(has_audio=False) if is_camera(source) or is_address(source) else info
+
+
+def _places(options: argparse.Namespace) -> "dict[str, Line | Zone]":
+    """Name -> line or zone to count at."""
+    from frcnn.tracking.counting import Line, Zone
+
+    places: dict[str, Line | Zone] = {f"line {n}": Line(points) for n, points in enumerate(options.count_line, 1)}
+    places |= {f"zone {n}": Zone(points) for n, points in enumerate(options.count_zone, 1)}
+    if options.counts and not places:
+        raise ValueError(f"--counts {options.counts}: nothing is counted; add --count-line or --count-zone")
+    return places
 
 
 def _output(options: argparse.Namespace, source: str) -> Path | None:
     """The video to write; None: none."""
-    if options.out is not None:
-        path: Path = options.out
-        return path if path.suffix else path / f"{_name(source)}.mp4"
-    if options.model.is_dir():
+    from frcnn.tracking.ffmpeg import VIDEO_SUFFIXES
+
+    path: Path | None = options.out
+    if path is None and options.model.is_dir():
         remove_links(options.model, "predictions")
-        return Path(options.model) / "predictions" / f"{_name(source)}.mp4"
-    return None
+        path = Path(options.model) / "predictions"
+    if path is None:
+        return None
+    if path.is_dir() or not path.suffix:
+        path /= f"{_name(source)}-detections.mp4"
+    if path.suffix.lower() not in {*VIDEO_SUFFIXES, ".gif"}:
+        raise ValueError(f"--out {path}: must be a folder, or a video file such as annotated.mp4")
+    if path.resolve() == Path(source).resolve():
+        raise ValueError(f"--out {path}: is the video itself and would be overwritten; choose another file")
+    return path
 
 
 def _name(source: str) -> str:
-    return f"camera-{source}" if source.isdecimal() else Path(source.partition("?")[0]).stem or "video"
+    from frcnn.tracking.ffmpeg import is_address, is_camera
+
+    if is_camera(source):
+        return f"camera-{source}"
+    if is_address(source):
+        where = urlsplit(source)
+        return Path(where.path).stem or where.hostname or "video"
+    return Path(source).resolve().stem
 
 
-def _json_lines(file: str | None, stack: ExitStack) -> Callable[[dict[str, Any]], None] | None:
+def _json_lines(file: str | None, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
     if file is None:
-        return None
-    opened: TextIO = sys.stdout
+        return lambda content: None
+    opened = sys.stdout
     if file != "-":
         partial = stack.enter_context(atomic_write(Path(file)))
         opened = stack.enter_context(partial.open("w", encoding="utf-8"))
-    return lambda content: print(json.dumps(content), file=opened)
+    # Whoever reads standard output may wait for each frame of a camera.
+    return lambda content: print(json.dumps(content, ensure_ascii=False), file=opened, flush=file == "-")
 
 
-def _frame(detections: "Detections", number: int) -> dict[str, Any]:
-    content = detections.to_dict()
-    seconds = None if detections.seconds is None else round(detections.seconds, 4)
-    return {"frame": number, "seconds": seconds} | content
-
-
-def _report(counts: "list[Count]", places: dict[str, Any], file: Path | None, text: TextIO) -> None:
+def _counts_file(file: Path | None, stack: ExitStack) -> "Callable[[Count], None]":
     from frcnn.data.formats.csv_columns import class_cell
 
-    if file is not None:
-        with atomic_write(file) as partial, partial.open("w", newline="", encoding="utf-8") as opened:
-            writer = csv.writer(opened)
-            writer.writerow(_COUNTS)
-            for each in counts:
-                seconds = None if each.seconds is None else round(each.seconds, 3)
-                what = (each.tracker_id, class_cell(each.class_name), each.place, each.direction)
-                writer.writerow((seconds, *what, round(each.x, 1), round(each.y, 1)))
-    for place in places:
-        tally = Tally((each.direction, each.class_name) for each in counts if each.place == place)
-        listed = ", ".join(f"{number} {name} {direction}" for (direction, name), number in sorted(tally.items()))
-        print(f"{place}: {listed or 'nothing'}", file=text)
+    if file is None:
+        return lambda count: None
+    partial = stack.enter_context(atomic_write(file))
+    writer = csv.writer(stack.enter_context(partial.open("w", newline="", encoding="utf-8")))
+    writer.writerow(_COUNTS)
+
+    def write(count: "Count") -> None:
+        what = (count.tracker_id, class_cell(count.class_name), count.place, count.direction)
+        writer.writerow((count.frame, _rounded(count.seconds, 3), *what, round(count.x, 1), round(count.y, 1)))
+
+    return write
+
+
+def _rounded(seconds: float | None, digits: int) -> float | None:
+    return None if seconds is None else round(seconds, digits)
 
 
 def _points(text: str) -> list[float]:
     try:
-        return [float(value) for value in text.split(",")]
+        points = [float(value) for value in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' must be numbers separated by commas, in pixels") from None
+        points = [math.nan]
+    if not all(map(math.isfinite, points)):
+        raise argparse.ArgumentTypeError(f"'{text}' must be numbers separated by commas, in pixels")
+    return points

@@ -1,12 +1,12 @@
 """Detections of many images, in files of many rows each (parts).
 
 Several processes share a job: each takes the images of one shard. A process that is killed loses at most the part that
-it was writing, and the next one resumes. `merge_parts` checks that no image is missing or doubled.
+it was writing, and the next one resumes. `merge_parts` checks that no image is missing or duplicated.
 
 A folder of parts holds:
 
 * `part-0-000003.jsonl` (or `.parquet`): the fourth part of shard 0. Parts are written whole or not at all.
-* `shard-0-of-4.json`: the settings of the job, and what a finished shard has predicted.
+* `_shard-0-of-4.json`: the settings of the job, and what a finished shard has predicted.
 
 A row is `{"image": name, "width": ..., "height": ..., "detections": [...]}`, or `{"image": name, "error": ...}` for an
 image that cannot be predicted. The name is the path relative to the folder of the images, so that machines can mount
@@ -22,11 +22,11 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from glob import iglob
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePath, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -54,7 +54,7 @@ _DIGEST = 16  # bytes
 _ROWS_AT_ONCE = 10_000
 """Rows of a group in a merged Parquet file."""
 _PART = re.compile(r"part-(\d+)-(\d+)\.(?:jsonl|parquet)")
-_STATE = re.compile(r"shard-(\d+)-of-(\d+)\.json")
+_STATE = re.compile(r"_shard-(\d+)-of-(\d+)\.json")
 _OF_DISK = frozenset(
     {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT}
     | {errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH}
@@ -105,7 +105,11 @@ def digest_of(name: str) -> bytes:
 
 
 class DigestSet:
-    """A set of digests. It takes 16 bytes for each of many digests; a set of Python takes over 100."""
+    """A set of digests. Each of many digests takes up to 40 bytes; a set of Python takes over 100.
+
+    New digests are in a set of Python. When they are an eighth of all, they are merged into a sorted array; this copies
+    the array.
+    """
 
     def __init__(self) -> None:
         self._sorted = np.empty(0, f"S{_DIGEST}")
@@ -129,8 +133,9 @@ class DigestSet:
         self._new.add(digest.rstrip(b"\0"))
         if len(self._new) >= max(1 << 16, len(self._sorted) // 8):
             new = np.array(list(self._new), f"S{_DIGEST}")
-            self._sorted = np.sort(np.concatenate((self._sorted, new)))
-            self._new.clear()
+            self._new.clear()  # before the copy, so that both are never in memory
+            self._sorted = np.concatenate((self._sorted, new))
+            self._sorted.sort()
         return True
 
 
@@ -139,8 +144,9 @@ def list_names(source: str | Path) -> Iterator[tuple[str, Path]]:
     are in memory at a time.
 
     Args:
-        source: a folder, whose subfolders are searched; a text file (.txt) with the path of one image a line, relative
+        source: a folder, whose subfolders are searched; a text file (.txt) with one path per line, relative
             to the folder of the text file; or a pattern, e.g. "photos/**/*.jpg". Hidden files and folders are skipped.
+            In a folder, links to folders are not followed; a pattern with `**` follows them.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -152,7 +158,7 @@ def list_names(source: str | Path) -> Iterator[tuple[str, Path]]:
     if path.is_file():
         if path.suffix.lower() != LIST_SUFFIX:
             raise ValueError(
-                f"{source}: name one folder, one text file ({LIST_SUFFIX}) with a path a line, or a pattern"
+                f"{source}: name one folder, one text file ({LIST_SUFFIX}) with one path per line, or a pattern"
             )
         return _in_list(path)
     if not set("*?[") & set(str(path)):
@@ -318,7 +324,7 @@ def _row_writer(path: Path) -> Iterator[_RowWriter]:
 
 
 class _State(NamedTuple):
-    """What `shard-I-of-N.json` says."""
+    """What `_shard-I-of-N.json` says. Readers of Parquet skip names with `_`, so they can read the folder."""
 
     settings: dict[str, Any]
     finished: dict[str, Any] | None
@@ -327,7 +333,7 @@ class _State(NamedTuple):
 
     @staticmethod
     def file(folder: Path, shard: Shard) -> Path:
-        return folder / f"shard-{shard.index}-of-{shard.count}.json"
+        return folder / f"_shard-{shard.index}-of-{shard.count}.json"
 
     @classmethod
     def read(cls, file: Path) -> _State:
@@ -481,7 +487,7 @@ def predict_in_parts(
             waiting: deque[str] = deque()
 
             def wanted() -> Iterator[Path]:
-                for name, path in job.wanted(_chain(first, images)):
+                for name, path in job.wanted(chain(first, images)):
                     waiting.append(name)
                     yield path
 
@@ -501,11 +507,6 @@ def predict_in_parts(
         finished = {"images": len(done), "listed": job.listed, "checksum": f"{job.checksum:032x}"}
         state._replace(finished=finished).write(folder, shard)
     return Summary(len(done), job.predicted, job.errors, time.monotonic() - start)
-
-
-def _chain(*several: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
-    for each in several:
-        yield from each
 
 
 class _Job:
@@ -596,7 +597,7 @@ def merge_parts(
 
     Raises:
         FileNotFoundError: the folder has no parts.
-        ValueError: an image is doubled or missing, a part is damaged, or the settings of the shards differ.
+        ValueError: an image is duplicated or missing, a part is damaged, or the settings of the shards differ.
     """
     states = _states(folder)
     if not states:

@@ -10,6 +10,8 @@ import numpy as np
 
 from frcnn.inference.results import Detections
 
+_FORGOTTEN = 10_000
+"""Frames after which a tracker_id that was not seen will not come back."""
 Point = tuple[float, float]
 Direction = Literal["left to right", "right to left", "in", "out"]
 
@@ -17,6 +19,8 @@ Direction = Literal["left to right", "right to left", "in", "out"]
 class Count(NamedTuple):
     """One object that crossed a line, or entered or left a zone."""
 
+    frame: int
+    """Number of the frame."""
     seconds: float | None
     """The time of the frame; None for a folder of images."""
     tracker_id: int
@@ -24,7 +28,7 @@ class Count(NamedTuple):
     place: str
     """Name of the line or zone, e.g. "line 1"."""
     direction: Direction
-    """Over a line: as seen by somebody who walks from its first to its second point."""
+    """Over a line: as seen when you look from its first to its second point."""
     x: float
     y: float
 
@@ -47,7 +51,7 @@ class Line:
         if (first < 0) == (second < 0):
             return None
         movement = np.subtract(now, before)
-        if not _side(self._start, before, movement) * _side(self._end, before, movement) <= 0:
+        if _side(self._start, before, movement) * _side(self._end, before, movement) > 0:
             return None  # it passes beside the end of the line
         return "left to right" if second >= 0 else "right to left"
 
@@ -92,13 +96,21 @@ class Counter:
 
     def __init__(self, places: dict[str, Line | Zone]) -> None:
         self._places = places
-        self._last: dict[int, Point] = {}
+        self._last: dict[int, tuple[Point, int]] = {}
+        """tracker_id -> where it was last, and in which frame; the latest one is last."""
 
-    def __call__(self, detections: Detections) -> list[Count]:
-        """The counts of this frame."""
-        return list(self._counts(detections))
+    def __call__(self, detections: Detections, *, frame: int) -> list[Count]:
+        """The counts of a frame.
 
-    def _counts(self, detections: Detections) -> Iterator[Count]:
+        Args:
+            frame: its number.
+        """
+        counts = list(self._counts(detections, frame))
+        while self._last and frame - self._last[oldest := next(iter(self._last))][1] > _FORGOTTEN:
+            del self._last[oldest]
+        return counts
+
+    def _counts(self, detections: Detections, frame: int) -> Iterator[Count]:
         if detections.tracker_id is None:
             return
         ids = detections.tracker_id.tolist()
@@ -107,12 +119,12 @@ class Counter:
                 continue
             x1, _, x2, y2 = detection.xyxy.tolist()
             now = ((x1 + x2) / 2, y2)
-            before = self._last.get(tracker_id, now)
-            self._last[tracker_id] = now
+            before, _ = self._last.pop(tracker_id, (now, 0))
+            self._last[tracker_id] = now, frame
             for name, place in self._places.items():
                 direction = place.crossing(before, now)
                 if direction is not None:
-                    yield Count(detections.seconds, tracker_id, detection.class_name, name, direction, *now)
+                    yield Count(frame, detections.seconds, tracker_id, detection.class_name, name, direction, *now)
 
 
 def _side(point: np.ndarray, start: np.ndarray | Point, along: np.ndarray) -> float:

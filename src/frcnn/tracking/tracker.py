@@ -1,11 +1,15 @@
-"""Which detection of a frame is which object of the frames before: ByteTrack's two rounds of matching."""
+"""Tracking: which detection of a frame is which object of the frames before, by ByteTrack's two rounds of matching."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+
+try:
+    from scipy.optimize import linear_sum_assignment
+except ModuleNotFoundError:
+    raise ModuleNotFoundError("tracking needs SciPy; run `pip install scipy`", name="scipy") from None
 
 from frcnn.evaluation.matching import iou_matrix
 from frcnn.inference.results import Detections
@@ -29,13 +33,13 @@ class TrackerSettings:
     second_iou: float = 0.5
     new_iou: float = 0.3
     """For tracks that were seen in one frame only."""
-    memory: float = 30
-    """Frames for which an object is remembered while nobody sees it."""
+    track_buffer: float = 30
+    """Frames for which a track is kept while its object is not detected."""
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """The objects that are followed, as arrays with T rows."""
+    """The objects that are tracked, as arrays with T rows."""
 
     state: KalmanState
     class_id: np.ndarray
@@ -65,7 +69,7 @@ def no_tracks() -> Tracks:
     return Tracks(kalman.start(np.zeros((0, 4))), nobody, nobody, np.zeros(0), 1, True)
 
 
-def follow(
+def update_tracks(
     tracks: Tracks, detections: Detections, settings: TrackerSettings, *, frames: float = 1
 ) -> tuple[Tracks, np.ndarray]:
     """Match the detections of a frame with the tracks.
@@ -82,9 +86,10 @@ def follow(
         The tracks after this frame, and (N,) int: the tracker_id of each detection.
 
     Source:
-        Zhang et al. 2022, arXiv:2110.06864, algorithm 1, with the thresholds of its code. Differs: classes are not
-        mixed, scores do not change the IoU, and tracks that overlap are kept. Its code matches low scores only with
-        tracks of the last frame; the paper and this function, with all.
+        Zhang et al. 2022, arXiv:2110.06864, algorithm 1, with the IoU thresholds of its code. Differs: classes are not
+        mixed, scores do not change the IoU, tracks that overlap are kept, and new tracks start at `threshold`, not at
+        `threshold` + 0.1. The code of the paper matches low scores only with tracks of the last frame; the paper and
+        this function, with all.
     """
     tracks = replace(tracks, state=kalman.predict(tracks.state, frames), missed=tracks.missed + frames)
     predicted = tracks.state.boxes()
@@ -110,7 +115,7 @@ def follow(
     ids = np.full(len(detections), UNKNOWN)
     tracks = _continued(tracks, of_track, detections)
     ids[of_track[of_track >= 0]] = tracks.tracker_id[of_track >= 0]
-    is_kept = (of_track >= 0) | ((tracks.tracker_id != UNKNOWN) & (tracks.missed <= settings.memory))
+    is_kept = (of_track >= 0) | ((tracks.tracker_id != UNKNOWN) & (tracks.missed <= settings.track_buffer))
     return _with_new(tracks.take(is_kept), np.setdiff1d(high, of_track), detections, ids)
 
 
@@ -138,7 +143,7 @@ def _continued(tracks: Tracks, of_track: np.ndarray, detections: Detections) -> 
     mean[rows], covariance[rows] = updated
     missed, tracker_id = tracks.missed.copy(), tracks.tracker_id.copy()
     missed[rows] = 0
-    mean[missed > 0, 7] = 0  # nobody knows how the height of a hidden object changes
+    mean[missed > 0, 7] = 0  # of a hidden object, the change of its height is unknown
     confirmed = rows[tracker_id[rows] == UNKNOWN]
     tracker_id[confirmed] = tracks.next_id + np.arange(len(confirmed))
     return replace(
@@ -176,7 +181,7 @@ def _with_new(
 
 
 class Tracker:
-    """`follow` with its state: one video, frame after frame."""
+    """`update_tracks` with its state: one video, frame after frame."""
 
     def __init__(self, settings: TrackerSettings | None = None) -> None:
         self._settings = settings or TrackerSettings()
@@ -188,6 +193,6 @@ class Tracker:
         Args:
             frames: how many frames after the last one.
         """
-        self._tracks, ids = follow(self._tracks, detections, self._settings, frames=frames)
+        self._tracks, ids = update_tracks(self._tracks, detections, self._settings, frames=frames)
         shown = (ids != UNKNOWN) | (detections.confidence >= self._settings.threshold)
         return replace(detections, tracker_id=ids)[shown]
