@@ -27,7 +27,7 @@ test-gpu: $(VENV)/.installed
 
 # In an environment of its own: Ray, pyarrow and pandas take 410 MB.
 test-ray: $(RAY_VENV)/.installed
-	$(RAY_VENV)/bin/pytest -m ray tests/test_ray.py
+	$(RAY_VENV)/bin/pytest -m ray $(RAY_TESTS) tests/test_ray.py
 
 # Thousands of broken and hostile files; writes benchmarks/hostile.md.
 fuzz: $(VENV)/.installed
