@@ -86,7 +86,8 @@ def test_a_missing_file_is_no_change(run_dir: Path) -> None:
 def test_each_runtime_answers_what_its_detector_predicts(kind: str, tmp_path: Path, serve: Serve) -> None:
     source = trained_run()
     if kind != "torch":
-        source = frcnn.load(source).export(kind, tmp_path / ("model.xml" if kind == "openvino" else "model.onnx")).files[0]
+        name = "model.xml" if kind == "openvino" else "model.onnx"
+        source = frcnn.load(source).export(kind, tmp_path / name).files[0]
     content = photo(3)
     expected = frcnn.load(source).predict(content, threshold=0.0)
     assert len(expected)
