@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import sys
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,8 +144,10 @@ def test_a_dataframe_has_a_row_for_each_detection(monkeypatch: pytest.MonkeyPatc
 def test_supervision_gets_its_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=lambda **fields: fields))  # type: ignore[arg-type]
     fields = DETECTIONS.to_supervision()
-    assert list(fields) == ["xyxy", "confidence", "class_id", "data"]
+    assert list(fields) == ["xyxy", "confidence", "class_id", "tracker_id", "data"]
     assert fields["data"]["class_name"].tolist() == ["dog", "cat", "dog"]
+    assert fields["tracker_id"] is None
+    assert replace(DETECTIONS, tracker_id=np.array([3, 1, 2])).to_supervision()["tracker_id"].tolist() == [3, 1, 2]
 
 
 @pytest.mark.parametrize(("method", "package"), [("to_dataframe", "pandas"), ("to_supervision", "supervision")])
