@@ -534,7 +534,7 @@ def check(case: Case, answers: list[Answer]) -> None:
         assert sentence
         assert len(sentence) < 900
         assert sentence.isprintable()
-        assert not re.search(r"Traceback|File \"|/work/|site-packages|Error\(|0x[0-9a-f]{6}", sentence), sentence
+        assert not re.search(r"Traceback|File \"|/src/frcnn/|site-packages|Error\(|0x[0-9a-f]{6}", sentence), sentence
 
 
 @pytest.fixture
