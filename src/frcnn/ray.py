@@ -259,7 +259,7 @@ def _dataset(source: Dataset | str | Path | Sequence[str | Path]) -> Dataset:
 
 
 def _absolute(path: str | Path) -> str:
-    """The same for all machines; addresses stay as they are."""
+    """The same for all machines. Addresses are not changed."""
     text = str(path)
     return text if "://" in text or text.startswith("coco:") else os.path.abspath(os.path.expanduser(text))
 

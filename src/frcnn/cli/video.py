@@ -71,7 +71,7 @@ def is_video_command(options: argparse.Namespace) -> bool:
     if videos and len(options.images) > 1:
         raise ValueError(f"{shown(videos[0])}: is a video; predict one video per command, without other files")
     if options.allow_urls and not (videos and is_address(first)):
-        raise ValueError(f"--allow-urls: {first} is not the address of a video")
+        raise ValueError(f"--allow-urls: {shown(first)} is not the address of a video")
     if is_asked and not videos and not (len(options.images) == 1 and Path(first).is_dir()):
         raise ValueError(f"{first}: --track, --every and counts need one video, or one folder of frames")
     return is_asked or bool(videos)
@@ -81,7 +81,7 @@ def predict_video(options: argparse.Namespace) -> int:
     """Detect in the frames of a video, track the objects, and write what was asked for."""
     from frcnn.data.prefetch import prefetch
     from frcnn.tracking.counting import Counter
-    from frcnn.tracking.ffmpeg import VideoError
+    from frcnn.tracking.ffmpeg import VideoError, shown
     from frcnn.tracking.writing import VideoWriter
 
     (source,), places = options.images, _places(options)
@@ -124,12 +124,12 @@ def predict_video(options: argparse.Namespace) -> int:
             if not frames:
                 raise
             status, problem = 1, str(error)
-        except KeyboardInterrupt:  # the way to stop a camera: what was seen is written
+        except KeyboardInterrupt:  # the way to stop a camera: the frames so far are written
             if not frames:
                 raise
             status = 130
         if not frames:
-            raise ValueError(errors[0] if errors else f"{source}: no frame was read")
+            raise ValueError(errors[0] if errors else f"{shown(source)}: no frame was read")
     with suppress(OSError):
         text = sys.stderr if options.json == "-" else sys.stdout
         speed = f"{frames / (time.monotonic() - start):.1f} frames per second"
