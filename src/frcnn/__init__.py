@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from frcnn.inference.evaluator import Evaluator
     from frcnn.inference.results import Detections
     from frcnn.nn.faster_rcnn import FasterRCNN
-    from frcnn.nn.model_file import from_torchvision
+    from frcnn.nn.migrate.from_detectron2 import from_detectron2
+    from frcnn.nn.migrate.from_torchvision import from_torchvision
     from frcnn.planning.plan import Plan, plan
     from frcnn.tools.check.check import check
     from frcnn.tools.convert import convert
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 # Both write an identifier into the home folder. They must be switched off before they are imported: here.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO takes it for not installed
+# On Apple GPUs, PyTorch computes operators that they lack on the CPU. It reads this when it is imported.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 # Imported at first use: `import frcnn` and `frcnn --help` do not wait for torch.
 _HOMES = {
@@ -48,7 +51,8 @@ _HOMES = {
     "check": "frcnn.tools.check.check",
     "convert": "frcnn.tools.convert",
     "crossval": "frcnn.training.crossval",
-    "from_torchvision": "frcnn.nn.model_file",
+    "from_detectron2": "frcnn.nn.migrate.from_detectron2",
+    "from_torchvision": "frcnn.nn.migrate.from_torchvision",
     "load": "frcnn.detector",
     "plan": "frcnn.planning.plan",
     "train": "frcnn.training.train",
@@ -68,6 +72,7 @@ __all__ = [
     "check",
     "convert",
     "crossval",
+    "from_detectron2",
     "from_torchvision",
     "load",
     "plan",

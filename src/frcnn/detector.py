@@ -60,7 +60,7 @@ def load(path: str | Path, *, device: str = "auto", trust: bool = False) -> Dete
         path: a run directory, a `model.safetensors`, an exported file (`.onnx`, `.xml`, `.pt2`), or "coco:NAME":
             torchvision's detector NAME trained on COCO, e.g. "coco:fasterrcnn_resnet50_fpn", whose weights are
             downloaded once.
-        device: "auto" (cuda if there is one), "cpu" or "cuda"; exported files run on the CPU.
+        device: "auto" (cuda if there is one), "cpu", "cuda" or "mps"; exported files run on the CPU.
         trust: open a `.pt2` file, which can run any code, because its source is trusted.
 
     Raises:

@@ -21,5 +21,5 @@ def total_memory() -> float:
             limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     for file in _CONTAINER_LIMITS:
         with suppress(OSError, ValueError):  # there is no such file, or it says "max"
-            limits.append(int(file.read_text()))
+            limits.append(int(file.read_text(encoding="ascii")))
     return min(limits)

@@ -65,7 +65,7 @@ class Predictor:
 
     Args:
         model: what `frcnn.load` opens, at the same path on all machines; or a detector, which Ray sends to the workers.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "mps".
         trust: open a `.pt2` file.
         rules: threshold, tile and overlap, as for `Detector.predict`.
     """

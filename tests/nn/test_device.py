@@ -30,6 +30,20 @@ def test_cuda_where_there_is_none_is_an_error_with_a_way_out(monkeypatch: pytest
         choose_device("cuda")
 
 
+def test_an_apple_gpu_is_used_only_if_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, cuda=False, cpu_has="arm_bf16")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == CPU
+    assert choose_device("mps") == torch.device("mps")
+    assert choose_precision("auto", torch.device("mps")) == torch.float32
+
+
+def test_mps_where_there_is_none_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"finds no Apple GPU \(mps\); use device 'cpu' \(--device cpu\)"):
+        choose_device("mps")
+
+
 def test_precision_can_be_asked_for() -> None:
     assert choose_precision("fp32", CPU) == torch.float32
     assert choose_precision("bf16", CPU) == torch.bfloat16

@@ -28,6 +28,7 @@ from frcnn.cli import (
     demo,
     evaluate,
     export,
+    import_,
     layers,
     merge,
     plan,
@@ -56,6 +57,7 @@ _COMMANDS = (
         predict,
         merge,
         export,
+        import_,
         serve,
         bench,
         layers,
@@ -123,8 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def _safe_streams() -> Iterator[None]:
     """Make standard output and standard error accept any text."""
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # the caller may have closed it
-    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # the caller may have closed it
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console of few characters must not end a command
             stream.reconfigure(errors="backslashreplace")
@@ -223,7 +225,7 @@ def _only_main_process_prints() -> Iterator[None]:
     if distributed.is_main_process():
         yield
         return
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         try:
             yield
         except Exception as error:

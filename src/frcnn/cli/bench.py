@@ -50,7 +50,7 @@ def register(commands: Commands) -> None:
         help=f"names that `frcnn base-models` lists (default: {' '.join(_BASE_MODELS)})",
     )
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where PyTorch runs (default: auto)"
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where PyTorch runs (default: auto)"
     )
     parser.add_argument(
         "--image-size",

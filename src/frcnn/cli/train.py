@@ -43,7 +43,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per forward pass, in each process")
     parser.add_argument("--lr", type=float, metavar="X", help="learning rate for a step of one image")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train (default: auto)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to train (default: auto)")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of all random numbers")
     parser.add_argument(
         "--scheme",

@@ -95,6 +95,6 @@ def truncated_svd(matrix: Float[Tensor, "O I"], rank: int) -> tuple[Float[Tensor
         return right.T, left.T
     # U holds the eigenvectors of W Wᵀ, and U_tᵀ W is Σ_t V_tᵀ: measured on 1024 x 2304 numbers, five times as fast as
     # torch.linalg.svd. Squares in float64 keep the precision of float32.
-    wide = matrix.double()
+    wide = matrix.cpu().double()  # Apple GPUs have no float64
     left = torch.linalg.eigh(wide @ wide.T).eigenvectors[:, -rank:]  # eigenvalues rise
-    return left.to(matrix.dtype), (left.T @ wide).to(matrix.dtype)
+    return left.to(matrix), (left.T @ wide).to(matrix)

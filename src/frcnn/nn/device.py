@@ -9,25 +9,29 @@ _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.floa
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a setting; "auto" is cuda if it is available, else cpu.
+    """The device of a setting; "auto" is cuda if it is available, else cpu. "mps", the GPU of an Apple computer, is
+    used only if it is named.
 
     Raises:
-        ValueError: "cuda" is not available.
+        ValueError: "cuda" or "mps" is not available.
     """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("PyTorch finds no CUDA GPU; use device 'cpu' (--device cpu)")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("PyTorch finds no Apple GPU (mps); use device 'cpu' (--device cpu)")
+    return torch.device(name)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The precision of a setting; "auto" is bfloat16 if the GPU or CPU computes in it natively, else float32.
+    """The precision of a setting; "auto" is bfloat16 if the NVIDIA GPU or the CPU computes in it natively, else float32.
 
     Raises:
         ValueError: an unknown precision.
     """
     if name == "auto":
-        native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
-        return torch.bfloat16 if native else torch.float32
+        return torch.bfloat16 if _has_bf16(device) else torch.float32
     if name not in _PRECISIONS:
         raise ValueError(f"precision '{name}': use auto, {', '.join(_PRECISIONS)}")
     return _PRECISIONS[name]
@@ -39,7 +43,11 @@ def precision_of(model: nn.Module) -> str:
     return next(name for name, each in _PRECISIONS.items() if each == dtype)
 
 
-def _cpu_has_bf16() -> bool:
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
     features = cpu_features()
     return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
 

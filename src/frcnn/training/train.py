@@ -151,7 +151,7 @@ def train(
             per epoch; the last one holds for later epochs.
         scheme: "end_to_end" or "alternating".
         seed: of everything random.
-        device: "auto", "cpu" or "cuda".
+        device: "auto" (cuda if available, else cpu), "cpu", "cuda" or "mps" (an Apple GPU).
         precision: of the layers: "auto", "fp32", "bf16" or "fp16".
         split: fractions of the images for training, validation and test, for data without splits of its own. An 80/20
             split is (0.8, 0, 0.2): `metrics` of the result is of the last part.
@@ -405,7 +405,7 @@ def _timed(
 def _check(config: Config) -> tuple[torch.device, torch.dtype]:
     """Check that this machine can do what the settings ask for. Returns device and precision."""
     device = choose_device(config.train.device)
-    if config.train.deterministic and device.type == "cuda":
+    if config.train.deterministic and device.type != "cpu":
         raise ValueError("train.deterministic works on the CPU only; use device 'cpu' (--device cpu)")
     check_logger(config.train.logger)
     if config.train.draw_graph:

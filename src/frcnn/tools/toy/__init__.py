@@ -34,9 +34,11 @@ def _write_images(folder: Path, hands: Iterable[list[str]], seed: int) -> None:
         if hand:
             groceries = [sprite for sprite in placed if sprite.name in GROCERIES]
             boxes = ["\t".join(map(str, sprite.box(*image.size))) for sprite in groceries]
-            (folder / f"{number}.bboxes.tsv").write_text("\n".join(boxes) + "\n", newline="\n")
+            (folder / f"{number}.bboxes.tsv").write_text("\n".join(boxes) + "\n", encoding="utf-8", newline="\n")
             labels = [sprite.name for sprite in groceries]
-            (folder / f"{number}.bboxes.labels.tsv").write_text("\n".join(labels) + "\n", newline="\n")
+            (folder / f"{number}.bboxes.labels.tsv").write_text(
+                "\n".join(labels) + "\n", encoding="utf-8", newline="\n"
+            )
 
 
 def write_toy(out: Path, *, seed: int = 0, num_train: int = 32, num_test: int = 8, num_negative: int = 4) -> None:
