@@ -22,6 +22,8 @@ def test_the_public_names() -> None:
         "check",
         "convert",
         "crossval",
+        "from_detectron2",
+        "from_mmdetection",
         "from_torchvision",
         "load",
         "plan",

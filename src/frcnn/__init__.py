@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from frcnn.inference.results import Detections
     from frcnn.nn.faster_rcnn import FasterRCNN
     from frcnn.nn.migrate.from_detectron2 import from_detectron2
+    from frcnn.nn.migrate.from_mmdetection import from_mmdetection
     from frcnn.nn.migrate.from_torchvision import from_torchvision
     from frcnn.planning.plan import Plan, plan
     from frcnn.tools.check.check import check
@@ -52,6 +53,7 @@ _HOMES = {
     "convert": "frcnn.tools.convert",
     "crossval": "frcnn.training.crossval",
     "from_detectron2": "frcnn.nn.migrate.from_detectron2",
+    "from_mmdetection": "frcnn.nn.migrate.from_mmdetection",
     "from_torchvision": "frcnn.nn.migrate.from_torchvision",
     "load": "frcnn.detector",
     "plan": "frcnn.planning.plan",
@@ -73,6 +75,7 @@ __all__ = [
     "convert",
     "crossval",
     "from_detectron2",
+    "from_mmdetection",
     "from_torchvision",
     "load",
     "plan",

@@ -512,8 +512,9 @@ def rewritten(file: Path, target: Path, changes: dict[str, str | None]) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": "3"}, "has format 3, this frcnn reads format 2; install a newer frcnn"),
-        ({"format_version": "1"}, "has format 1 of an older frcnn, this one reads format 2; export it again"),
+        ({"format_version": "4"}, "has format 4, this frcnn reads format 3; install a newer frcnn"),
+        ({"format_version": "3"}, "damaged, its metadata has no image.fixed_point"),
+        ({"format_version": "1"}, "has format 1 of an older frcnn, this one reads format 3; export it again"),
         ({"format": None}, "`frcnn export` did not write this file"),
         ({"format_version": "x"}, "damaged, its format_version cannot be read"),
         ({"classes": None}, "damaged, its metadata has no classes"),

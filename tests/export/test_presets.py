@@ -44,7 +44,6 @@ def random_model(name: str, photo: Path, folder: Path, seed: int) -> FasterRCNN:
 
 EVERY_TIME = (
     "alexnet",  # its own fully connected layers
-    "vgg16",
     "resnet18-fpn",
     "efficientnet_lite0-fpn",
     "convnext_tiny",  # layer norm

@@ -156,6 +156,14 @@ class BaseModelSettings(Settings):
         "none", "normalization after new conv layers (those of a pyramid, and conv_channels)"
     )
     freeze_batch_norm: bool = _set(True, "freeze the statistics, scale and shift of pretrained batch norm")
+    stride_in_1x1: bool = _set(
+        False,
+        "the first 1x1 convolution of a ResNet's bottleneck has the stride, as in the original ResNet; false: its 3x3 "
+        "convolution, as in torchvision",
+    )
+    batch_norm_eps: NotNegative | None = _set(
+        None, "epsilon of the base model's batch norm; null: the base model's own, or that of detector.rules"
+    )
     mean: Rgb = _set((123.675, 116.28, 103.53), "RGB, 0..255: subtracted from each pixel; also the color of padding")
     std: tuple[Positive, Positive, Positive] = _set(
         (58.395, 57.12, 57.375), "RGB, 0..255: each pixel is then divided by it"
@@ -214,10 +222,13 @@ class ImageSettings(Settings):
     tile: TileSide | None = _set(
         None, "side of a tile, pixels; larger images are cut into overlapping tiles, not scaled down; null: no tiles"
     )
+    divisor: Annotated[int, Field(ge=1, le=1024)] | None = _set(
+        None, "images are padded until their sides are multiples of it, pixels; null: that of detector.rules"
+    )
 
     def _idle(self) -> dict[str, str]:
         if self.resize == "fit":
-            return dict.fromkeys(("shorter_side", "longer_side"), "detector.image.resize=shorter_side")
+            return dict.fromkeys(("shorter_side", "longer_side", "divisor"), "detector.image.resize=shorter_side")
         return dict.fromkeys(("width", "height"), "detector.image.resize=fit")
 
 
@@ -291,9 +302,10 @@ class DrawSettings(Settings):
 class DetectorSettings(Settings):
     """The detector itself: everything that is needed to run it, apart from its weights."""
 
-    rules: Literal["paper", "torchvision"] = _set(
+    rules: Literal["paper", "torchvision", "detectron2", "mmdetection"] = _set(
         "paper",
-        "torchvision: resize images, place anchors, pool RoIs and drop boxes just as torchvision's detectors",
+        "torchvision, detectron2, mmdetection: resize images, place anchors, pool RoIs and drop boxes as that library "
+        "does",
     )
     image: ImageSettings = ImageSettings()
     anchors: AnchorSettings = AnchorSettings()
@@ -311,8 +323,10 @@ class DetectorSettings(Settings):
     @property
     def resizing(self) -> Resizing:
         """How an image becomes the model's input."""
-        image = {**dict(self.image), "tile": self.image.tile or 0}
-        return Resizing(**image, divisor=self.details.divisor, antialias=self.details.antialias)
+        divisor = self.details.divisor if self.image.divisor is None else self.image.divisor
+        image = {**dict(self.image), "tile": self.image.tile or 0, "divisor": divisor}
+        names = ("antialias", "fixed_point", "rounding", "reduced_decoding")
+        return Resizing(**image, **{name: getattr(self.details, name) for name in names})
 
 
 class DataSettings(Settings):
@@ -429,7 +443,7 @@ class TrainSettings(Settings):
         "end_to_end", "end_to_end: all parts at once; alternating: in 4 steps, as in the paper"
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = _set(3, "random seed of weights, sampling and order")
-    device: Literal["auto", "cpu", "cuda"] = _set("auto", "auto: cuda if available")
+    device: Literal["auto", "cpu", "cuda", "mps"] = _set("auto", "auto: cuda if available; mps: an Apple GPU")
     precision: Precision = _set(
         "auto", "of the layers in training; auto: bf16 if the CPU or GPU supports it natively, else fp32"
     )

@@ -206,8 +206,8 @@ def read_to_resize(
         if window is not None:
             return cropped(to_rgb(turn_upright(image)), window), (window[3] - window[1], window[2] - window[0])
         original = _upright_size(image)
-        # Without antialiasing the pixels are to be torchvision's, so nothing may be averaged before.
-        if resizing is not None and resizing.antialias:
+        # Where the pixels are to be those of another library, nothing may be averaged before.
+        if resizing is not None and resizing.antialias and resizing.reduced_decoding:
             factor = _reduction(original, input_size(original, resizing))
             image.draft(None, (image.width // factor, image.height // factor))  # does nothing but for JPEG
         return to_rgb(turn_upright(image)), original
@@ -233,8 +233,9 @@ def decoded_bytes(path: Path, original: tuple[int, int], resizing: Resizing) -> 
     Args:
         original: (height, width).
     """
-    is_jpeg = resizing.antialias and path.suffix.lower() in (".jpg", ".jpeg")
-    factor = _reduction(original, input_size(original, resizing)) if is_jpeg else 1
+    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    is_reduced = is_jpeg and resizing.antialias and resizing.reduced_decoding
+    factor = _reduction(original, input_size(original, resizing)) if is_reduced else 1
     return 3 * original[0] * original[1] // factor**2
 
 

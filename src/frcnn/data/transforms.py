@@ -37,8 +37,10 @@ def resize(image: Image.Image, size: tuple[int, int], settings: Resizing) -> np.
         settings: with or without antialiasing.
 
     Returns:
-        uint8; without antialiasing float32, not rounded to whole numbers.
+        uint8; without antialiasing float32, not rounded to whole numbers, unless `fixed_point`.
     """
+    if not settings.antialias and settings.fixed_point:
+        return in_fixed_point(np.asarray(image), *size)
     if not settings.antialias:
         pixels = np.asarray(image, np.float32)
         return _with_torch(pixels, *size) if "torch" in sys.modules else at_points(pixels, *size)
@@ -77,6 +79,45 @@ def _rows_at_points(pixels: np.ndarray, count: int) -> np.ndarray:
     below = np.minimum(above + 1, len(pixels) - 1)
     weight = (centers - above).astype(np.float32)[:, None, None]
     return pixels[above] * (1 - weight) + pixels[below] * weight
+
+
+def in_fixed_point(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(height, width, 3): bilinear interpolation of 8-bit pixels without antialiasing, as OpenCV computes it.
+
+    Source:
+        cv2.resize with INTER_LINEAR (opencv, modules/imgproc/src/resize.cpp): horizontally, then vertically, with
+        weights of 11 bits. If both sides are halved, the mean of four pixels. Compared with OpenCV 4.14 on x86-64:
+        400 images of random sizes, no pixel differed. On Arm, OpenCV may use other code.
+    """
+    if pixels.shape[:2] == (2 * height, 2 * width):
+        wide = pixels.astype(np.int32)
+        return ((wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2] + 2) >> 2).astype(np.uint8)
+    (left, right), across = _fixed_point_weights(width, pixels.shape[1], at_border=True)
+    rows, down = _fixed_point_weights(height, pixels.shape[0], at_border=False)
+    total = np.full((height, width, pixels.shape[2]), 2, np.int32)
+    for row, weight in zip(rows, down, strict=True):
+        line = pixels[row].astype(np.int32)
+        line = line[:, left] * across[0][:, None] + line[:, right] * across[1][:, None]
+        total += ((line >> 4) * weight[:, None, None]) >> 16
+    return (total >> 2).astype(np.uint8)
+
+
+def _fixed_point_weights(count: int, length: int, *, at_border: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Of `count` new pixels in a line of `length`: the two pixels between which each is, (2, count), and their weights
+    in 1/2048, (2, count).
+
+    Args:
+        at_border: outside the line, the last pixel alone counts. OpenCV's rows differ from its columns here: there it
+            counts twice, with both weights, and both products are rounded.
+    """
+    place = ((np.arange(count) + 0.5) * (1 / (count / length)) - 0.5).astype(np.float32)
+    first = np.floor(place).astype(np.int64)
+    second_share = place - first.astype(np.float32)
+    if at_border:
+        second_share[(first < 0) | (first >= length - 1)] = 0
+    shares = np.stack((np.float32(1) - second_share, second_share)) * np.float32(2048)
+    pair = np.stack((first, first + 1)).clip(0, length - 1)
+    return pair, np.rint(shares).astype(np.int32)
 
 
 def prepare_images(images: Sequence[Path | Image.Image], settings: Resizing) -> PaddedBatch:

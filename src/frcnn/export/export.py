@@ -29,7 +29,6 @@ from frcnn.inference.runtimes import OUTPUTS, RAW_OUTPUTS, Description, Exported
 from frcnn.messages import plural
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import COCO, load_model
-from frcnn.resizing import Resizing
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 PRECISIONS = {
@@ -254,13 +253,13 @@ def _description(
                 f"image size {height}x{width} (height x width): each side must be at least {least} pixels; "
                 f"the layers need {min_side}, the coarsest feature map has a stride of {stride}"
             )
-        image = Resizing("fit", height=height, width=width, antialias=image.antialias, tile=image.tile)
+        image = image._replace(resize="fit", height=height, width=width, shorter_side=0, longer_side=0, divisor=1)
     if batch is not None and batch < 1:
         raise ValueError(f"batch {batch}: must be 1 or more")
     return Description(
         model.classes,
         image,
-        images_as or ("uint8" if image.antialias else "float"),
+        images_as or ("uint8" if image.antialias or image.fixed_point else "float"),
         batch,
         min_side,
         precision,

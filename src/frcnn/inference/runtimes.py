@@ -24,7 +24,7 @@ from frcnn.inference.onnx_weights import are_finite, from_bfloat16, non_finite_t
 from frcnn.inference.results import Detections, to_detections
 from frcnn.json_text import load_json
 from frcnn.messages import short
-from frcnn.resizing import Resizing
+from frcnn.resizing import ROUNDINGS, Resizing
 from frcnn.types import DetectionTensors
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from frcnn.config import ResultSettings
     from frcnn.nn.faster_rcnn import FasterRCNN
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_USUAL_VERSION = 2
+"""Of files whose images are resized as this version implies, see `_is_usual`: other programs read them as before."""
 INPUTS = ("images", "image_sizes", "original_sizes")
 OUTPUTS = DetectionTensors._fields
 RAW_OUTPUTS = ("rpn_rois", "cls_pred", "bbox_regr", "rois_valid")
@@ -162,6 +164,21 @@ _MAX_SIDE = 32_768
 """Of the input, pixels."""
 
 
+_NEW = ("fixed_point", "rounding", "reduced_decoding")
+"""What files of the usual version do not say."""
+
+
+def _usual_rounding(*, antialias: bool) -> str:
+    return "even" if antialias else "down"
+
+
+def _is_usual(image: Resizing) -> bool:
+    """Whether images are resized as files of the usual version imply."""
+    usual = _usual_rounding(antialias=image.antialias)
+    is_rounded = (image.rounding or usual) == usual
+    return is_rounded and not image.fixed_point and (image.reduced_decoding or not image.antialias)
+
+
 class Description(NamedTuple):
     """An exported file's metadata: all that a program needs to run it."""
 
@@ -186,9 +203,14 @@ class Description(NamedTuple):
         """As flat text: one line a class, numbers separated by spaces, so that a program needs no JSON to read it; only
         `results` and `data`, which `frcnn evaluate` reads, are JSON."""
         image = {f"image.{name}": str(value).lower() for name, value in self.image._asdict().items()}
+        version = FORMAT_VERSION
+        if _is_usual(self.image):
+            version = _USUAL_VERSION
+            for name in _NEW:
+                del image[f"image.{name}"]
         return {
             "format": "frcnn",
-            "format_version": str(FORMAT_VERSION),
+            "format_version": str(version),
             "classes": "\n".join(self.classes),
             **image,
             "input": self.input,
@@ -210,8 +232,10 @@ class Description(NamedTuple):
         """
         if metadata.get("format") != "frcnn":
             raise ValueError(f"{path}: `frcnn export` did not write this file, so its classes and inputs are unknown")
-        require_format(metadata, path, FORMAT_VERSION, "export it again")
+        usual = metadata.get("format_version") == str(_USUAL_VERSION)
+        require_format(metadata, path, _USUAL_VERSION if usual else FORMAT_VERSION, "export it again")
         read = _Metadata(metadata, path)
+        antialias = read.choice("image.antialias", "true", "false") == "true"
         image = Resizing(
             read.choice("image.resize", "fit", "shorter_side"),
             width=read.number("image.width", 0, _MAX_SIDE),
@@ -219,7 +243,10 @@ class Description(NamedTuple):
             shorter_side=read.number("image.shorter_side", 0, _MAX_SIDE),
             longer_side=read.number("image.longer_side", 0, _MAX_SIDE),
             divisor=read.number("image.divisor", 1, 1024),
-            antialias=read.choice("image.antialias", "true", "false") == "true",
+            antialias=antialias,
+            fixed_point=not usual and read.choice("image.fixed_point", "true", "false") == "true",
+            rounding=_usual_rounding(antialias=antialias) if usual else read.choice("image.rounding", *ROUNDINGS),
+            reduced_decoding=usual or read.choice("image.reduced_decoding", "true", "false") == "true",
             tile=read.number("image.tile", 0, 1_000_000) if "image.tile" in metadata else 0,
         )
         sides = (image.width, image.height) if image.resize == "fit" else (image.shorter_side, image.longer_side)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torchvision.models.resnet import Bottleneck
 
 from frcnn.config import BaseModelSettings
 from frcnn.config.presets import nearest
@@ -85,13 +86,17 @@ def cut_classifier(classifier: nn.Module, settings: BaseModelSettings, rules: Ru
         ValueError: a node does not exist (the message names the most similar one), depends on other nodes than the
             preceding one, or has an output of the wrong shape; or torch.fx cannot trace the classifier.
     """
-    eps = rules.batch_norm_eps
+    eps = settings.batch_norm_eps
+    if eps is None:
+        eps = rules.batch_norm_eps
+        if eps is not None and settings.freeze_batch_norm and settings.coco_detector == "fasterrcnn_resnet50_fpn":
+            eps = 0.0  # torchvision trained the COCO weights of this one with eps 0
     if eps is not None:
-        if settings.freeze_batch_norm and settings.coco_detector == "fasterrcnn_resnet50_fpn":
-            eps = 0.0  # torchvision trained the weights of this one with eps 0
         for module in classifier.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eps = eps
+    if settings.stride_in_1x1:
+        _move_strides(classifier, settings.architecture)
     graph = fx_graph.trace(classifier, settings.architecture)
     source = fx_graph.input_node(graph)
     if settings.input_node is not None:
@@ -142,6 +147,22 @@ def cut_classifier(classifier: nn.Module, settings: BaseModelSettings, rules: Ru
         nodes = list(graph.graph.nodes)
         frozen = fx_graph.parameter_names(conv_layers, nodes[: nodes.index(first)])
     return BaseModel(conv_layers, head, tuple(levels), channels, frozen)
+
+
+def _move_strides(classifier: nn.Module, architecture: str) -> None:
+    """Move the stride of each bottleneck from its 3x3 convolution to the first 1x1 convolution.
+
+    Source:
+        He et al. 2016, arXiv:1512.03385, has it in the 1x1 convolution; torchvision in the 3x3 convolution.
+    """
+    blocks = [module for module in classifier.modules() if isinstance(module, Bottleneck)]
+    if not blocks:
+        raise ValueError(
+            f"base_model.stride_in_1x1: base_model.architecture '{architecture}' has no bottlenecks of torchvision's "
+            f"ResNets; leave the setting false"
+        )
+    for block in blocks:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
 def _remove_identity_pooling(head: fx.GraphModule, roi_size: int) -> None:

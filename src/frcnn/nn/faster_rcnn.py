@@ -65,7 +65,9 @@ class FasterRCNN(nn.Module):
             settings.detector.anchors,
             self.rules,
         )
-        self.roi_head = RoiHead(settings.base_model, channels, base.levels, base.head, len(self.classes), self.rules)
+        roi_offset = self.rules.roi_offset
+        roi_levels = [level if roi_offset is None else level._replace(offset=roi_offset) for level in base.levels]
+        self.roi_head = RoiHead(settings.base_model, channels, roi_levels, base.head, len(self.classes), self.rules)
         deltas = settings.detector.box_deltas
         with torch.device("cpu"):  # also in a model without weights, see `empty_model`
             buffers = {
@@ -113,6 +115,7 @@ class FasterRCNN(nn.Module):
             score_threshold=results.score_threshold,
             nms_threshold=results.nms_threshold,
             min_size=self.rules.min_detection_size,
+            limits_shrinking=self.rules.limits_shrinking,
             max_detections=results.max_detections,
             nms=self.nms,
         )
@@ -172,14 +175,23 @@ class FasterRCNN(nn.Module):
             xyxy, input pixels, inside the image.
         """
         deltas = output.deltas[:, :, 0].detach()
-        return clip(decode(deltas, rois, mean=self.delta_mean, std=self.delta_std), image_sizes)
+        limits = self.rules.limits_shrinking
+        return clip(
+            decode(deltas, rois, mean=self.delta_mean, std=self.delta_std, limits_shrinking=limits), image_sizes
+        )
 
     def propose(
         self, rpn: RpnOutput, image_sizes: Tensor, original_sizes: Tensor, settings: ProposalSettings
     ) -> Proposals:
         """Proposals from the output of the RPN, by the settings for training or for prediction."""
         return select_proposals(
-            rpn, image_sizes, original_sizes, **settings.model_dump(), drop_small=self.rules.drop_small, nms=self.nms
+            rpn,
+            image_sizes,
+            original_sizes,
+            **settings.model_dump(),
+            drop_small=self.rules.drop_small,
+            limits_shrinking=self.rules.limits_shrinking,
+            nms=self.nms,
         )
 
     def normalize(self, images: Tensor, image_sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B 3 H W"]:

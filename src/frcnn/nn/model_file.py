@@ -7,16 +7,16 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from frcnn.config import ModelSettings, base_model_names, from_dict, make_config
 from frcnn.files import atomic_write, require_format
 from frcnn.json_text import load_json
-from frcnn.messages import plural
 from frcnn.nn.build import build_model, empty_model
 from frcnn.nn.device import choose_device
 from frcnn.nn.faster_rcnn import FasterRCNN
-from frcnn.nn.torchvision_keys import DETECTOR_KEY, coco_classes, from_torchvision_keys
+from frcnn.nn.migrate.from_torchvision import from_torchvision as from_torchvision  # also found here
+from frcnn.nn.torchvision_keys import DETECTOR_KEY
 from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights, read_weights, stored_classes
 
 FORMAT_VERSION = 2
@@ -52,33 +52,6 @@ def save_model(model: FasterRCNN, path: Path) -> None:
         except SafetensorError as error:  # it hides the system's error, e.g. that the disk is full
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]) if number else 0, f"{path}: {error}") from None
-
-
-def from_torchvision(state_dict: Mapping[str, Tensor], name: str, classes: Sequence[str] | None = None) -> FasterRCNN:
-    """Convert a detector of torchvision: the same weights, the same detections. `frcnn.Detector(model)` predicts with
-    it.
-
-    Args:
-        state_dict: of torchvision's model.
-        name: of torchvision's model: fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2,
-            fasterrcnn_mobilenet_v3_large_fpn or fasterrcnn_mobilenet_v3_large_320_fpn.
-        classes: names of labels 1, 2, ...; None: the classes of COCO, as in torchvision's own weights.
-
-    Raises:
-        ValueError: the weights are of another model, or the number of classes differs.
-    """
-    if isinstance(state_dict, nn.Module):
-        raise TypeError("from_torchvision: pass the weights of the model, `model.state_dict()`")
-    config = make_config(base_model=name)
-    if DETECTOR_KEY not in state_dict:
-        raise ValueError(f"the state dict is not one of a torchvision Faster R-CNN: it lacks {DETECTOR_KEY}")
-    count = len(state_dict[DETECTOR_KEY]) - 1
-    names = tuple(classes) if classes is not None else coco_classes(count)
-    if len(names) != count:
-        counts = f"{plural(len(names), 'name')}, but the weights have {plural(count, 'class', 'classes')}"
-        raise ValueError(f"classes: {counts}; name them all, in order")
-    weights = DetectorWeights(from_torchvision_keys(state_dict), names, f"weights of {name}")
-    return build_model(config.model, names, weights)
 
 
 def _trained_on_coco(name: str) -> FasterRCNN:
@@ -146,7 +119,7 @@ def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:
     Args:
         run: a run directory, a model file, or "coco:NAME", torchvision's detector NAME trained on COCO, e.g.
             "coco:fasterrcnn_resnet50_fpn"; its weights are downloaded once.
-        device: "auto" (cuda if it is available), "cpu" or "cuda".
+        device: "auto" (cuda if it is available), "cpu", "cuda" or "mps".
 
     Raises:
         FileNotFoundError: there is no model.

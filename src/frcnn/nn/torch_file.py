@@ -1,5 +1,6 @@
 """Read PyTorch's files from strangers: no code of theirs runs, and time and memory are bounded."""
 
+import argparse
 import pickletools
 import zipfile
 from contextlib import suppress
@@ -14,7 +15,8 @@ _MAX_NAME = 1000
 
 
 def load_torch_file(path: Path) -> Any:
-    """What `torch.load` with `weights_only` reads from a file, on the CPU.
+    """What `torch.load` with `weights_only` reads from a file, on the CPU. `argparse.Namespace` is also accepted: it is
+    a plain record, and torchvision's training script saves its options in one.
 
     Raises:
         ValueError: the records of the file are compressed, which PyTorch never does: a small file may unpack to any
@@ -35,7 +37,8 @@ def load_torch_file(path: Path) -> Any:
     else:
         with path.open("rb") as file:
             _require_short_names(file)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _require_short_names(file: BinaryIO) -> None:

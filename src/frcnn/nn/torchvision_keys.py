@@ -6,7 +6,7 @@ their block ("rpn.head.conv.weight").
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ DETECTOR_KEY = "roi_heads.box_predictor.cls_score.weight"
 """A key that every Faster R-CNN of torchvision has, and no other model."""
 
 _COCO_LABELS = 90
+_UNUSED = "unused "
 
 _RULES = (
     (r"backbone\.body\.(\d.*)", r"backbone.conv_layers.features.\1"),
@@ -54,6 +55,34 @@ def label_names(count: int) -> tuple[str, ...]:
     return coco_classes(count) if count == _COCO_LABELS else tuple(f"label {label}" for label in range(1, count + 1))
 
 
+def class_names(classes: Sequence[str] | None, count: int, *, unused: bool) -> tuple[str, ...]:
+    """The names of the classes of foreign weights.
+
+    Args:
+        classes: names, in order; None: those of COCO.
+        count: classes of the weights.
+        unused: COCO's 90 labels, as torchvision counts them; False: its 80 classes.
+
+    Raises:
+        ValueError: there are not as many names as classes, or a name is empty or there twice.
+    """
+    if classes is None:
+        coco = coco_classes(_COCO_LABELS)
+        names = tuple(name for name in coco if unused or not name.startswith(_UNUSED))
+        if count != len(names):
+            have = plural(count, "class", "classes")
+            raise ValueError(f"the weights have {have}, COCO has {len(names)}; name the classes, in order")
+        return names
+    names = tuple(classes)
+    if len(names) != count:
+        counts = f"{plural(len(names), 'name')}, but the weights have {plural(count, 'class', 'classes')}"
+        raise ValueError(f"classes: {counts}; name them all, in order")
+    wrong = next((name for name in names if not name or names.count(name) > 1), None)
+    if wrong is not None:
+        raise ValueError(f"classes: the name '{wrong}' is empty or there twice; each class needs a name of its own")
+    return names
+
+
 def coco_classes(count: int) -> tuple[str, ...]:
     """The names of COCO's classes by torchvision's labels, from 1.
 
@@ -69,4 +98,4 @@ def coco_classes(count: int) -> tuple[str, ...]:
         raise ValueError(
             f"the weights have {plural(count, 'class', 'classes')}, COCO has {len(names)}; name the classes, in order"
         )
-    return tuple(f"unused {label}" if name == "N/A" else name for label, name in enumerate(names, start=1))
+    return tuple(f"{_UNUSED}{label}" if name == "N/A" else name for label, name in enumerate(names, start=1))

@@ -8,7 +8,7 @@ import urllib.error
 import zipfile
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +23,8 @@ from frcnn.nn.torch_file import load_torch_file
 from frcnn.nn.torchvision_keys import DETECTOR_KEY, from_torchvision_keys, label_names
 
 MODEL_FILE = "model.safetensors"
+_OTHER_DETECTORS = {"detectron2": "proposal_generator.", "mmdetection": "roi_head.bbox_head."}
+"""Libraries whose detectors have to be imported first -> how a name of their weights begins."""
 _PARALLEL = "module."  # the prefix of every name in a state dict of DataParallel
 _PICKLE = b"\x80"  # the first byte of PyTorch's files from before 2020; newer files are zip archives
 
@@ -139,6 +141,12 @@ def _nowhere(settings: BaseModelSettings, tried: list[str]) -> FileNotFoundError
 
 def _of_file(path: Path) -> Weights:
     tensors = read_weights(path)
+    for library, prefix in _OTHER_DETECTORS.items():
+        if any(key.startswith(prefix) for key in tensors):
+            raise ValueError(
+                f"{path}: weights of {library}; `frcnn import {path.name} --from {library} --config CFG --classes A,B "
+                f"--out model.safetensors` makes a file that frcnn can start from"
+            )
     if DETECTOR_KEY in tensors:
         classes = label_names(len(tensors[DETECTOR_KEY]) - 1)
         return DetectorWeights(from_torchvision_keys(tensors), classes, str(path))
@@ -174,6 +182,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(
             f"{path}: no such weights file; names are auto (the base model's ImageNet weights), coco and none (random)"
         )
+    return state_dict_of(read_content(path), path)
+
+
+def read_content(path: Path, remedy: str = "Save the state dict alone, best as .safetensors") -> Any:
+    """What a .safetensors file or a PyTorch file holds. Code in the file never runs (`weights_only`).
+
+    Args:
+        remedy: what to do about a file that holds more than tensors, for the message.
+
+    Raises:
+        ValueError: the file is damaged, holds more than tensors, or is no file of weights.
+    """
     if path.suffix == ".safetensors":
         try:
             return dict(load_file(path))
@@ -182,14 +202,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not zipfile.is_zipfile(path) and not path.read_bytes()[:1] == _PICKLE:
         raise ValueError(f"{path}: damaged, or not a file of weights (.safetensors or PyTorch's); get it again")
     try:
-        content = load_torch_file(path)
+        return load_torch_file(path)
     except pickle.UnpicklingError:
         raise ValueError(
-            f"{path}: holds more than tensors, and is not opened because it could run code. "
-            f"Save the state dict alone, best as .safetensors"
+            f"{path}: holds more than tensors, and is not opened because it could run code. {remedy}"
         ) from None
     except Exception as error:  # of zipfile, pickle, struct, torch, ...
         raise ValueError(f"{path}: damaged, or not a PyTorch file ({_reason(error)}); get it again") from None
+
+
+def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
+    """The tensors by name in the content of a file, also of a training script's checkpoint.
+
+    Raises:
+        ValueError: it has none.
+    """
     for key in ("state_dict", "model"):  # the keys in files of timm's and torchvision's training scripts
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -41,6 +41,7 @@ def decode(
     *,
     mean: Float[Tensor, "4"],
     std: Float[Tensor, "4"],
+    limits_shrinking: bool = False,
 ) -> Float[Tensor, "*b 4"]:
     """Apply deltas to anchors; in float32, also under autocast.
 
@@ -48,6 +49,7 @@ def decode(
         deltas: normalized (dx, dy, dw, dh).
         anchors: xyxy, pixels; broadcast against the deltas, so that one RoI serves all classes.
         mean, std: of (dx, dy, dw, dh), as in `encode`.
+        limits_shrinking: no side shrinks more than 62.5-fold either, as in mmdetection.
 
     Returns:
         xyxy, pixels.
@@ -58,5 +60,6 @@ def decode(
     deltas = deltas.float() * std + mean
     a_size = anchors[..., 2:] - anchors[..., :2]
     center = (anchors[..., :2] + anchors[..., 2:]) / 2 + deltas[..., :2] * a_size
-    half = a_size * deltas[..., 2:].clamp(max=MAX_LOG_SCALE).exp() / 2
+    least = -MAX_LOG_SCALE if limits_shrinking else None
+    half = a_size * deltas[..., 2:].clamp(min=least, max=MAX_LOG_SCALE).exp() / 2
     return torch.cat((center - half, center + half), dim=-1)

@@ -24,6 +24,7 @@ def select_proposals(
     min_size: float,
     drop_small: str = "first",
     score_threshold: float = 0.0,
+    limits_shrinking: bool = False,
     nms: Nms = nms,
 ) -> Proposals:
     """The proposal layer. It decodes and clips the boxes of all anchors and drops small ones. On each level of a
@@ -38,6 +39,7 @@ def select_proposals(
         min_size: least width and height, pixels of the *original* image.
         drop_small: when small boxes are dropped: "first", or "after_top_n", i.e. after `pre_nms_top_n`.
         score_threshold: least objectness.
+        limits_shrinking: see `decode`.
         nms: how boxes are suppressed; `frcnn.fast` has a faster function.
 
     Returns:
@@ -50,7 +52,8 @@ def select_proposals(
     """
     logits, deltas = rpn.logits.detach().float(), rpn.deltas.detach()
     zeros, ones = deltas.new_zeros(4).float(), deltas.new_ones(4).float()  # RPN deltas are not normalized
-    boxes = clip(decode(deltas, rpn.anchors.expand_as(deltas), mean=zeros, std=ones), image_sizes)
+    anchors = rpn.anchors.expand_as(deltas)
+    boxes = clip(decode(deltas, anchors, mean=zeros, std=ones, limits_shrinking=limits_shrinking), image_sizes)
     original = rescale(boxes, image_sizes, original_sizes)
     small = (original[..., 2:] - original[..., :2] < min_size).any(dim=-1)
     if drop_small == "first":
@@ -81,6 +84,7 @@ def select_detections(
     nms_threshold: float,
     max_detections: int,
     min_size: float = 0.0,
+    limits_shrinking: bool = False,
     nms: Nms = nms,
 ) -> DetectionTensors:
     """Detections: every class regresses its own box from every RoI; NMS within each class; the best of all classes.
@@ -89,6 +93,7 @@ def select_detections(
         mean, std: of the RoI head's deltas.
         score_threshold: detections under it are background.
         min_size: least width and height, input pixels.
+        limits_shrinking: see `decode`.
         nms: how boxes are suppressed; `frcnn.fast` has a faster function.
 
     Returns:
@@ -100,7 +105,8 @@ def select_detections(
     """
     batch, count, classes = roi.logits.shape[0], roi.logits.shape[1], roi.logits.shape[2] - 1
     scores = roi.logits.float().softmax(dim=-1)[..., 1:].transpose(1, 2)  # (B, C, K)
-    boxes = decode(roi.deltas[:, :, 1:], proposals.boxes[:, :, None], mean=mean, std=std)
+    rois = proposals.boxes[:, :, None]
+    boxes = decode(roi.deltas[:, :, 1:], rois, mean=mean, std=std, limits_shrinking=limits_shrinking)
     boxes = clip(boxes, image_sizes).transpose(1, 2)  # (B, C, K, 4)
     large = (boxes[..., 2:] - boxes[..., :2] >= min_size).all(dim=-1)
     usable = (scores >= score_threshold) & large & proposals.valid[:, None]
