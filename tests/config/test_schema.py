@@ -16,7 +16,7 @@ RESNET = {"name": "resnet18", "architecture": "torchvision:resnet18", "last_conv
         (("train",), "epochs", 0, "greater than or equal to 1"),
         (("train",), "epochs", 2.5, "integer"),
         (("train",), "seed", -1, "greater than or equal to 0"),
-        (("train",), "device", "gpu", "'auto', 'cpu' or 'cuda'"),
+        (("train",), "device", "gpu", "'auto', 'cpu', 'cuda' or 'mps'"),
         (("train",), "flip", "perhaps", "boolean"),
         (("train",), "lr", [], "at least 1 item"),
         (("train",), "weight_decay", float("nan"), "finite"),

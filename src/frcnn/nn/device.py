@@ -25,7 +25,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The precision of a setting; "auto" is bfloat16 if the NVIDIA GPU or the CPU computes in it natively, else float32.
+    """The precision of a setting; "auto" is bfloat16 if the CPU or the NVIDIA GPU has it, else float32.
 
     Raises:
         ValueError: an unknown precision.
