@@ -139,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--base-models", nargs="+", default=BASE_MODELS, metavar="NAME")
     parser.add_argument("--growth", type=int, default=20_000, help="frames while the memory is watched")
     options = parser.parse_args()
     rows = [
@@ -148,7 +149,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         video = Path(name) / "video.mp4"
         width, height = write_video(video, options.frames)
-        for base_model in BASE_MODELS:
+        for base_model in options.base_models:
             for runtime, model in files(base_model, video, Path(name) / base_model).items():
                 slow, fast, times = measure(model, video, options.frames, options.rounds)
                 rows.append(

@@ -42,7 +42,7 @@ def render() -> str:
     parts = [
         "# Python API",
         "Written by `python docs/make_api.py` from the docstrings.",
-        "```python",
+        "<!-- not run: takes minutes -->\n```python",
         _example(),
         "```",
     ]
