@@ -104,7 +104,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case == "R101-FPN" else []) for case in CASES]
+)
 def test_detections_are_those_of_the_oracle(case: str, files: list[Path], tmp_path: Path) -> None:
     rules = CASES[case]
     theirs = random_model(rules, read_image(files[0]))

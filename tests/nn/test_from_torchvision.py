@@ -223,7 +223,12 @@ def test_a_model_brings_its_numbers(photos: list[Image.Image]) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("backbone", "layers"),
-    [("resnet18", None), ("resnet101", None), ("resnext50_32x4d", None), ("resnet18", [2, 3, 4])],
+    [
+        ("resnet18", None),
+        pytest.param("resnet101", None, marks=pytest.mark.slow),
+        pytest.param("resnext50_32x4d", None, marks=pytest.mark.slow),
+        ("resnet18", [2, 3, 4]),
+    ],
 )
 def test_pyramids_on_other_resnets(backbone: str, layers: list[int] | None, photos: list[Image.Image]) -> None:
     torch.manual_seed(0)
