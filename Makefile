@@ -49,9 +49,10 @@ bench-guard: $(VENV)/.installed
 check: $(VENV)/.installed
 	PATH="$(abspath $(BIN)):$$PATH" pre-commit run --all-files
 
-# Runs the notebooks, and writes them with their outputs as pages.
+# Runs the notebooks, two at a time, and writes them with their outputs as pages.
 notebooks: $(VENV)/.installed
-	$(BIN)/python docs/make_notebooks.py --out build/notebooks
+	printf '%s\n' $(basename $(notdir $(wildcard docs/notebooks/*.ipynb))) | \
+		OMP_NUM_THREADS=1 xargs -P 2 -n 1 $(BIN)/python docs/make_notebooks.py --out build/notebooks
 
 # The documentation site: build/site/html/index.html. Also writes the pages that come from the code.
 docs: $(VENV)/.installed

@@ -273,7 +273,7 @@ def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def make_folder(folder: Path) -> None:
     """The names that the pages use, but small: toy images, and a detector that was trained on them for seconds."""
-    write_toy(folder / "toy", seed=1, num_train=30, num_test=8, num_negative=2)
+    write_toy(folder / "toy", seed=1, num_train=24, num_test=6, num_negative=2)
     frcnn.convert(folder / "toy", folder / "my_photos", "pascal_voc")
     shutil.rmtree(folder / "toy")
 

@@ -5,22 +5,29 @@ python tests/warm_frcnn.py SOCKET serve
 python tests/warm_frcnn.py SOCKET run ARGUMENTS
 """
 
+import atexit
+import gc
 import json
 import os
 import signal
 import socket
 import sys
+from importlib import import_module
+from typing import Never
 
 STREAMS = (0, 1, 2)
 
 
-def serve(path: str) -> int:
-    """Answer clients until the server is ended. Only its children return, with the status of their command."""
+def serve(path: str) -> Never:
+    """Answer clients until the server is ended."""
     import frcnn
     from frcnn.cli import main
 
     for name in frcnn.__all__:
         getattr(frcnn, name)  # imported at first use
+    for name in ("jinja2", "timm"):
+        import_module(name)
+    gc.freeze()  # the children do not look at these objects, which would copy them
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{path}.partial")
@@ -48,9 +55,10 @@ def serve(path: str) -> int:
             status = main(arguments)
         except SystemExit as error:  # argparse
             status = int(error.code or 0)
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         client.sendall(bytes([status]))
-    return status
+    os._exit(status)  # to delete every object would copy the server's memory, for seconds
 
 
 def run(path: str, arguments: list[str]) -> int:
@@ -65,4 +73,6 @@ def run(path: str, arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     _, given, what, *rest = sys.argv
-    sys.exit(serve(given) if what == "serve" else run(given, rest))
+    if what == "serve":
+        serve(given)
+    sys.exit(run(given, rest))

@@ -1,6 +1,8 @@
 """Processes that die, models that change, clients that leave or are slow: the service goes on."""
 
+import atexit
 import json
+import multiprocessing
 import os
 import re
 import resource
@@ -33,6 +35,8 @@ from tiny import trained_run
 from frcnn.data.transforms import PaddedBatch
 from frcnn.serve.guard import FAILED
 from frcnn.serve.limits import Limits
+from frcnn.serve.model import Model, Source
+from frcnn.serve.server import Settings, _run_worker
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 
@@ -540,6 +544,27 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
         command.process.kill()
         command.process.wait()
         wait_until(lambda: not any(map(lives, children)))
+
+
+class NoModel(Source):
+    def open(self) -> Model:
+        atexit.register(signal.raise_signal, signal.SIGTERM)
+        raise ValueError("no model")
+
+
+def test_worker_that_is_ended_twice_says_nothing_more(capfd: pytest.CaptureFixture[str]) -> None:
+    """The supervisor ends all workers when one cannot open the model, also those that exit already."""
+    context = multiprocessing.get_context("spawn")
+    said, saying = context.Pipe(duplex=False)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        arguments = (Settings(NoModel("none")), listening, None, "", saying)
+        worker = context.Process(target=_run_worker, args=arguments)
+        worker.start()
+        worker.join(60)
+    assert worker.exitcode == 2
+    assert str(said.recv()) == "no model"
+    (line,) = json_lines(capfd.readouterr().err)
+    assert line["error"] == "no model"
 
 
 def test_what_cannot_be_served(tmp_path: Path) -> None:

@@ -320,6 +320,14 @@ def _run_worker(
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
+        _open_and_answer(settings, listening, url, say)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):  # it ends already: Python would print the handler's SystemExit
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _open_and_answer(settings: Settings, listening: socket.socket, url: str, say: Connection) -> None:
+    try:
         model = settings.source.open()
     except Exception as error:
         LOG.error("the model cannot be opened", extra={"error": str(error)})
