@@ -350,6 +350,36 @@ def test_more_about_an_object_may_say_that_it_is_ignored(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("labels", "is_annotated"),
+    [
+        ({"tags": [], "ground_truth": None}, False),  # FiftyOne: nobody has labeled it
+        ({"tags": ["new"]}, False),
+        ({"tags": [], "ground_truth": {"_cls": "Detections", "detections": []}}, True),
+        ({"labels": None}, True),  # BDD100K: nothing is there
+        ({"labels": []}, True),
+    ],
+)
+def test_images_without_objects_and_without_labels_differ(
+    labels: dict[str, Any], is_annotated: bool, tmp_path: Path
+) -> None:
+    put_images(tmp_path, "1.png", "2.png")
+    box = {"_cls": "Detection", "label": "cat", "bounding_box": [0.25, 0.25, 0.5, 0.5]}
+    samples = [
+        {"filepath": "1.png", "tags": [], "ground_truth": {"_cls": "Detections", "detections": [box]}},
+        {"filepath": "2.png"} | labels,
+    ]
+    file = put(tmp_path / "samples.json", {"samples": samples})
+    found, problems = read(tmp_path)
+    assert found[0] == ("1.png", [[32, 24, 96, 72]], ("cat",))
+    if is_annotated:
+        assert found[1:] == [("2.png", [], ())]
+        assert not problems
+    else:
+        assert not found[1:]
+        assert str(only(problems)) == f"{file}: 1 image has no list of objects, and so no annotation"
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         "<loc0256><loc0128><loc0768><loc0512> red cat ; <loc0000><loc0000><loc0512><loc1023> dog",

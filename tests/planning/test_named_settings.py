@@ -69,6 +69,19 @@ def test_a_named_side_of_the_input_leaves_the_other(side: str) -> None:
     assert config.detector.image == expected.detector.image
 
 
+@pytest.mark.parametrize(("tile", "input_side"), [(640, 640), (300, 600), (200, 480)])
+def test_a_named_tile_is_not_scaled_down(tile: int, input_side: int) -> None:
+    """Nor is it enlarged more than twice, nor the input made smaller than the default."""
+    image = plan_for_small_objects({"detector.image.tile": tile}).config.detector.image
+    assert (image.tile, image.shorter_side, image.longer_side) == (tile, input_side, 640)
+
+
+@pytest.mark.parametrize("side", ["shorter_side", "longer_side"])
+def test_a_named_input_of_a_named_tile_stays(side: str) -> None:
+    named = {"detector.image.tile": 640, f"detector.image.{side}": 500}
+    assert plan_for_small_objects(named).config.detector.image == make_config(overrides=named).detector.image
+
+
 def test_settings_that_leave_nothing_to_sample() -> None:
     assert "train.roi.sample_size" not in plan_for_small_objects({"train.roi.positive_fraction": 0}).settings
 

@@ -102,6 +102,15 @@ def tile(found: Fingerprint, config: Config) -> Choice | None:
     return Choice(settings, reason)
 
 
+def input_of_tile(found: Fingerprint, config: Config) -> Choice | None:
+    """A square input for tiles that the user chose. With the default shorter side, each tile would lose pixels."""
+    image = config.detector.image
+    side = min(image.longer_side, 2 * image.tile) if image.tile is not None else 0
+    if image.resize != "shorter_side" or side <= image.shorter_side or side > 2 * at(found.longer_side, 0.5):
+        return None
+    return Choice({"detector.image.shorter_side": side}, f"tiles are squares, here of {image.tile} pixels")
+
+
 def input_size(found: Fingerprint, config: Config) -> Choice | None:
     """The size to which images are scaled, so that three quarters of the objects reach `SMALL`.
 

@@ -34,9 +34,8 @@ from frcnn.planning.choices import Choice, Machine, at
 from frcnn.planning.fingerprint import Fingerprint, Quantiles, fingerprint
 from frcnn.planning.mirror import mirrored_by_looks
 
-_IMAGE_SIZE = {
-    f"detector.image.{name}" for name in ("resize", "width", "height", "shorter_side", "longer_side", "tile")
-}
+_TILE = "detector.image.tile"
+_IMAGE_SIZE = {f"detector.image.{name}" for name in ("resize", "width", "height", "shorter_side", "longer_side")}
 _ROI_HEAD = {"base_model.cascade", "base_model.box_per_class"}
 """Settings that only fit together: if one is named, none is chosen."""
 
@@ -198,7 +197,7 @@ def _with_layout(made: _Choices, images: _Images) -> _Choices:
 def _fitted(made: _Choices, images: _Images) -> _Choices:
     """With the size of the input, and with anchors, that fit the objects."""
     if _IMAGE_SIZE.isdisjoint(made.named):
-        made.add(choices.tile(images.whole, made.config))
+        made.add((choices.input_of_tile if _TILE in made.named else choices.tile)(images.whole, made.config))
         made.add(choices.input_size(images.seen(made.config)[1], made.config))
     made.add(fitted_anchors(images.seen(made.config)[0], made.config))
     return made

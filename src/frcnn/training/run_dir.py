@@ -51,6 +51,7 @@ def choose_run_dir(config: Config, out: str | Path | None, *, resume: bool) -> t
 
     Args:
         out: the run directory; None: the interrupted run in runs/DATA-BASEMODEL with these settings, else a new one.
+            The name of a smoke test ends with -smoke-test.
         resume: a run must be there to resume.
 
     Raises:
@@ -58,6 +59,7 @@ def choose_run_dir(config: Config, out: str | Path | None, *, resume: bool) -> t
         FileNotFoundError: there is no run to resume.
     """
     name = f"{config.data.name or Path(str(config.data.path)).name}-{config.base_model.name}"
+    name += "-smoke-test" if config.train.smoke_test else ""
     run_dir = Path(out) if out is not None else _interrupted_run(name, config)
     if run_dir is None:
         run_dir = Path("runs") / name if config.train.skip_existing else new_run_dir(None, name)

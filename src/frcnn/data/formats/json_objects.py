@@ -83,6 +83,8 @@ _IDS = "filename imagename imagepath imagefilename imageid imgid"
 _PATH = f"{_IDS} image img file path"
 _NO_OBJECTS = frozenset({"poly2d", "keypoints"})
 """Keys of lanes and points."""
+_LISTS_OF_OBJECTS = frozenset({"labels", "objects", "annotations"})
+"""Keys of which null is an empty list (BDD100K). Elsewhere, null is a list that nobody made (FiftyOne)."""
 _IGNORE = "ignore difficult iscrowd crowd isgroupof"
 _ABOUT = ("extra", "attributes")
 """Keys of more about an object, which may say that it is ignored (CrowdHuman)."""
@@ -466,8 +468,10 @@ def _inner_texts(value: Mapping[str, Any], depth: int) -> list[tuple[str, ...]]:
 
 
 def _has_list(value: Mapping[str, Any]) -> bool:
+    """Whether it says which objects an image has, perhaps none."""
     inner = [each for each in value.values() if isinstance(each, dict)]
-    return any(each is None or isinstance(each, list) for one in (value, *inner) for each in one.values())
+    lists = [(_plain(key), each) for one in (value, *inner) for key, each in one.items()]
+    return any(key != "tags" if isinstance(each, list) else each is None and key in _LISTS_OF_OBJECTS for key, each in lists)
 
 
 def _first(own: Mapping[str, Any], names: str) -> Any:
