@@ -61,15 +61,29 @@ def annotate(inputs: Inputs) -> None:
         screenshot(inputs.page, "annotate")
 
 
-def review(inputs: Inputs) -> None:
-    data, suspects = inputs.folder / "fridge-labels", inputs.folder / "suspects.json"
+def check_mislabeled(inputs: Inputs) -> tuple[Path, Path, Path]:
+    """A copy with a wrong label, what `frcnn check` suspects, and its folder of pictures."""
+    data, suspects, sheets = (inputs.folder / name for name in ("fridge-labels", "suspects.json", "sheets"))
+    if data.exists():
+        return data, suspects, sheets
     shutil.copytree(inputs.grocery, data)
     labels = data / "positive" / MOVED
     first, *others = labels.read_text(encoding="utf-8").splitlines()
     x1, y1, x2, y2 = map(int, first.split())
     moved = (x1 + (x2 - x1) // 3, y1 - (y2 - y1) // 3, x2 + (x2 - x1) // 3, y2 - (y2 - y1) // 3)
     labels.write_text("\n".join(["\t".join(map(str, moved)), *others]) + "\n", encoding="utf-8")
-    frcnn("check", data, "--model", inputs.run, "--json", suspects)
+    frcnn("check", data, "--model", inputs.run, "--json", suspects, "--pictures", sheets)
+    return data, suspects, sheets
+
+
+def suspects(inputs: Inputs) -> None:
+    _, _, sheets = check_mislabeled(inputs)
+    with Image.open(sheets / "suspects-1.jpg") as sheet:
+        save(sheet.convert("RGB"), "suspects")
+
+
+def review(inputs: Inputs) -> None:
+    data, suspects, _ = check_mislabeled(inputs)
     kinds = [suspect["kind"] for suspect in json.loads(suspects.read_text(encoding="utf-8"))["suspects"]]
     with served("annotate", data, "--review", suspects) as address:
         inputs.page.goto(address)
@@ -82,6 +96,13 @@ def report(inputs: Inputs) -> None:
     screenshot(inputs.page, "report")
 
 
+def threshold(inputs: Inputs) -> None:
+    inputs.page.goto((inputs.run / "report.html").resolve().as_uri())
+    inputs.page.get_by_role("button", name="Highest F1").click()
+    inputs.page.locator("#threshold").evaluate("section => section.scrollIntoView()")
+    screenshot(inputs.page, "threshold")
+
+
 def serve(inputs: Inputs) -> None:
     with served("serve", inputs.run) as address:
         inputs.page.goto(address)
@@ -92,7 +113,7 @@ def serve(inputs: Inputs) -> None:
 
 PICTURES: tuple[Callable[[Inputs], None], ...] = (
     *(grocery_detections, demo_detections),
-    *(annotate, review, report, serve),
+    *(annotate, suspects, review, report, threshold, serve),
 )
 
 

@@ -418,6 +418,28 @@ def test_evaluate_json_to_the_output_is_json_and_nothing_else(
     assert 0 <= json.loads(capsys.readouterr().out)["map50"] <= 1
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "report.html", "images"])
+def test_evaluate_gives_json_where_the_run_directory_cannot_be_written(
+    name: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another thing in the place of a file stands in for a read-only disk."""
+    if name == "images":
+        shutil.rmtree(run / name, ignore_errors=True)
+        (run / name).write_text("mine")
+    else:
+        (run / name).unlink(missing_ok=True)
+        (run / name).mkdir()
+    message = f"{run}: the evaluation cannot be stored there ("
+    assert main(["evaluate", str(run), "--json", "-"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["images"] == 2
+    (warning,) = [line for line in output.err.splitlines() if line.startswith("frcnn: ")]
+    assert warning.startswith(f"frcnn: warning: {message}")
+    assert f"{run / name}" in warning
+    assert main(["evaluate", str(run)]) == 2
+    assert f"frcnn: error: {message}" in capsys.readouterr().err
+
+
 # ------------------------------------------------------------------------------------------------------------- predict
 
 
@@ -585,7 +607,7 @@ def test_an_unexpected_error_is_one_sentence_and_keeps_its_traceback(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert main(["evaluate", str(tmp_path)]) == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"frcnn: error: {type(error).__name__}: ")
+    assert said.startswith(f"frcnn: error: frcnn evaluate: {type(error).__name__}: ")
     assert len(said) < 1000
     (file,) = tmp_path.glob("frcnn-*.txt")
     assert said.endswith(
@@ -594,10 +616,37 @@ def test_an_unexpected_error_is_one_sentence_and_keeps_its_traceback(
     assert "in fail" in file.read_text()
 
 
-def test_a_full_disk_behind_the_output_is_an_error() -> None:
+def test_an_unexpected_error_is_reported_where_no_file_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation_fails(KeyError("a"), monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert main(["evaluate", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("frcnn: error: frcnn evaluate: KeyError: ")
+    assert "Please report it with the traceback, which could not be written to a file ([Errno 2]" in said
+    assert "in fail" in said
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert main(["evaluate", str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("arguments", [["config"], ["layers", "alexnet"], ["--help"], ["--version"]])
+def test_a_full_disk_behind_the_output_is_an_error(arguments: list[str]) -> None:
+    """Of little text, Python writes nothing until the end."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as full:
         process = subprocess.run(
-            [sys.executable, "-m", "frcnn", "config"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-m", "frcnn", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            check=False,
         )
     assert process.returncode == 2
     assert process.stderr == "frcnn: error: [Errno 28] No space left on device\n"
@@ -668,6 +717,27 @@ def test_predict_says_first_that_it_cannot_write(run: Path, photo: Path, capsys:
     output = capsys.readouterr()
     assert f"cannot write pictures there, {photo} is not a folder; choose a folder with --out" in output.err
     assert output.out == ""
+
+
+@pytest.mark.parametrize("obstacle", ["a file", "a read-only disk"])
+def test_predict_gives_json_where_the_run_directory_takes_no_pictures(
+    obstacle: str, run: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if obstacle == "a file":
+        (run / "predictions").write_text("mine")
+    else:
+        monkeypatch.setattr("frcnn.cli.output.os.access", lambda *_: False)
+    before = contents(run)
+    message = f"{run / 'predictions'}: cannot write pictures there, "
+    assert main(["predict", str(run), str(photo)]) == 2
+    assert f"frcnn: error: {message}" in capsys.readouterr().err
+    assert main(["predict", str(run), str(photo), "--json", "-"]) == 0
+    output = capsys.readouterr()
+    assert [each["image"] for each in json.loads(output.out)] == [str(photo)]
+    assert f"frcnn: warning: {message}" in output.err
+    assert "pictures in" not in output.err
+    assert main(["predict", str(run), str(photo), "--json", "-", "--out", str(run / "predictions")]) == 2
+    assert contents(run) == before
 
 
 # -------------------------------------------------------------------------------------------------------------- config

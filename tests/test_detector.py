@@ -219,6 +219,8 @@ def test_a_broken_image_does_not_lose_the_others(detector: frcnn.Detector, tmp_p
     ("options", "message"),
     [
         ({"threshold": 1.5}, "threshold: 1.5 must be a number from 0 to 1"),
+        ({"threshold": float("nan")}, "threshold: nan must be a number from 0 to 1"),
+        ({"threshold": "0.5"}, "threshold: '0.5' must be a number from 0 to 1"),
         ({"on_error": "ignore"}, "on_error: 'ignore' must be 'raise' or 'skip'"),
         ({"channels": "gbr"}, "channels: 'gbr' must be"),
         ({"tile": 5}, "tile: 5 pixels must be at least 64"),
@@ -346,5 +348,9 @@ def test_models_of_the_wrong_kind_are_named(detector: frcnn.Detector) -> None:
         TypeError, match=r"must be a frcnn\.FasterRCNN, not frcnn\.detector\.Detector; `frcnn\.load` opens"
     ):
         frcnn.Detector(detector)  # type: ignore[arg-type]
+    for other in (7, detector.model.state_dict(), {}, None):
+        kind = rf"not \w+\.{type(other).__name__}; `frcnn\.load` opens"
+        with pytest.raises(TypeError, match=rf"must be a frcnn\.FasterRCNN, {kind}"):
+            frcnn.Detector(other)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"pass the weights of the model, `model\.state_dict\(\)`"):
         frcnn.from_torchvision(detector.model, "fasterrcnn_resnet50_fpn")  # type: ignore[arg-type]

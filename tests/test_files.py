@@ -97,6 +97,17 @@ def test_folders_of_killed_processes_are_removed_and_those_of_others_stay(tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"out", *kept}
 
 
+def test_a_run_that_resumes_removes_hidden_files_folders_and_links(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "a").touch()
+    (tmp_path / ".partial-1-model.onnx").mkdir()
+    (tmp_path / ".partial-1-model.onnx" / "model.onnx").touch()
+    (tmp_path / ".partial-2-checkpoint.pt").touch()
+    (tmp_path / ".partial-3-link").symlink_to(tmp_path / "kept", target_is_directory=True)
+    files.remove_partial(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept", "a"]
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_folder_appears_when_it_is_whole(tmp_path: Path, exists: bool) -> None:
     path = tmp_path / "deep" / "out"
@@ -176,6 +187,7 @@ def test_opening_a_data_set_removes_the_hidden_files_of_killed_processes(tmp_pat
         '{".partial-1": 5}',
         '{"": null}',
         '{"..": null}',
+        json.dumps({".partial-1": "a" * 256}),  # longer than names of files
         "[1]",
         "no JSON",
         "[" * 100_000,

@@ -5,8 +5,10 @@ import socket
 import sys
 from pathlib import Path
 
+import torch
 from network import ADDRESS, identifiers, to_others, traced
 from tiny import SETTINGS, write_tiny
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
 COMMANDS = """
 import html, json, os, re, signal, sys, threading, time, urllib.request, webbrowser
@@ -64,11 +66,21 @@ def test_no_command_sends_anything(tmp_path: Path) -> None:
     photo, out = f"{data}/testImages/4.png", ("--out", str(tmp_path / "predictions"))
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     quick = ("--image-size", "96x128", "--batch", "1")
+    theirs, ours, parts = (str(tmp_path / name) for name in ("theirs.pth", "ours.safetensors", "parts"))
+    model = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=3)
+    torch.save(model.state_dict(), theirs)
     commands = [
         ["check", data],
+        ["convert", data, str(tmp_path / "coco"), "--to", "coco"],
+        ["plan", data],
         ["train", data, "--out", run, "--logger", "tensorboard", *settings],
         ["evaluate", run],
+        ["report", run],
+        ["check", data, "--model", run],
         ["predict", run, photo, *out],
+        ["predict", run, f"{data}/testImages", "--parts", parts],
+        ["merge", parts, "--out", f"{parts}.jsonl"],
+        ["import", theirs, "--from", "torchvision", "--classes", "cat,dog", "--out", ours],
         *(["export", run, "--to", to, *quick] for to in ("onnx", "openvino")),
         *(["predict", f"{run}/model{suffix}", photo, *out] for suffix in (".onnx", ".xml")),
         ["evaluate", f"{run}/model.onnx", "--data", data],

@@ -13,6 +13,8 @@ from types import ModuleType
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -58,6 +60,34 @@ def test_the_page_about_versions_names_the_lower_bounds() -> None:
     assert f"| {lowest['torch']} or newer, {lowest['torchvision']} or newer |" in page
     pins = dict(re.findall(r"^(torch|torchvision)==(.+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE))
     assert f"| {pins['torch']} and {pins['torchvision']} at every change |" in page
+
+
+FIXED = {
+    "filelock": "3.20.3",
+    "h11": "0.16",
+    "jinja2": "3.1.6",
+    "onnx": "1.23",
+    "pillow": "12.3",
+    "python-multipart": "0.0.22",
+    "ray": "2.60",
+    "starlette": "1.3.1",
+    "tqdm": "4.66.3",
+}
+"""Older versions have known vulnerabilities in what frcnn uses. These only rise."""
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_no_lower_bound_allows_a_version_with_a_known_vulnerability(name: str) -> None:
+    project = SETTINGS["project"]
+    groups = (*project["optional-dependencies"].values(), *SETTINGS["dependency-groups"].values())
+    listed = (each for group in (project["dependencies"], *groups) for each in group)
+    requirements = [Requirement(each) for each in listed if isinstance(each, str)]
+    named = [each for each in requirements if each.name == name]
+    assert named
+    for requirement in named:
+        bounds = [Version(each.version) for each in requirement.specifier if each.operator == ">="]
+        assert bounds, requirement
+        assert bounds[0] >= Version(FIXED[name])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny import draw_image, trained_run
 
 import frcnn
@@ -75,6 +77,43 @@ def test_a_file_name_cannot_write_a_line_of_predict(tmp_path: Path, capsys: pyte
     for text in (r"/a\nb.png: ", r"/c\nfrcnn: error: d.png: "):
         assert text in output.out
     assert r"/e\nf.png: not an image" in output.err
+
+
+def test_a_single_photo_cannot_write_a_line_of_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = tmp_path / "a\nerrors: 0.png"
+    photo.write_bytes(b"no image")
+    assert main(["predict", str(trained_run()), str(photo)]) == 2
+    assert r"/a\nerrors: 0.png: not an image" in said(capsys)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_a_name_on_the_command_line_cannot_imitate_a_message(end: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A shell completes `*` to names of files."""
+    name = f"a{end}frcnn: error: b"
+    for arguments in (["check", name], ["predict", name, "c.png"], ["evaluate", name], ["config", "--config", name]):
+        assert main(arguments) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert [line for line in lines if line.startswith("frcnn: ")] == lines[:1]
+    with pytest.raises(SystemExit):
+        main(["check", "data", name])
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"unrecognized arguments: {name!r}".replace("'", ""))
+
+
+@pytest.mark.parametrize("name", ["x\nerrors: 0", "x\rerrors: 0", "x\x1b[2J", "x\u2028errors: 0", "x\u202e"])
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_class_names_of_a_model(command: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    original, file = trained_run() / "model.safetensors", tmp_path / "model.safetensors"
+    with safe_open(original, framework="pt") as opened:
+        metadata = opened.metadata()
+    save_file(load_file(original), file, {**metadata, "classes": json.dumps(["blue", name])})
+    photo = tmp_path / "photo.png"
+    draw_image([("red", (10, 12, 60, 70))]).save(photo)
+    more = [str(photo), "--threshold", "0"] if command == "predict" else ["--data", str(trained_run().parent / "data")]
+    assert main([command, str(file), *more, "--json", "-"]) == 2
+    text = said(capsys)
+    assert f"{file}: damaged, its classes are ['blue', {name!r}]" in text
+    assert "without control characters" in text
+    assert "\r" not in text
 
 
 def test_names_of_annotation_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

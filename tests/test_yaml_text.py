@@ -62,6 +62,13 @@ def test_bounds() -> None:
         load_yaml("a: \udcff")
 
 
+def test_a_text_has_a_limited_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frcnn.yaml_text.MAX_CHARACTERS", 1000)
+    assert load_yaml("x" * 1000) == "x" * 1000
+    with pytest.raises(yaml.YAMLError, match="the text has 1,001 characters; the limit is 1,000"):
+        load_yaml("x" * 1001)
+
+
 @pytest.mark.parametrize("text", [BOMB + "train: *j\n", f"train: {DEEP}\n", BOMB])
 def test_untrusted_settings(text: str, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"

@@ -3,11 +3,13 @@
 import glob
 import json
 import os
+import re
 import secrets
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -22,8 +24,15 @@ PARTIAL = ".partial-"
 _REMOVABLE = (".bboxes.tsv", ".bboxes.labels.tsv")
 """Ends of the names of files that a journal may remove: those of CNTK's tutorial, the only annotations in two files."""
 MAX_CLASSES, MAX_NAME = 100_000, 1000
+MAX_INPUT = 1 << 28
+"""Pixels of the largest input of a detector, all images of its batch together."""
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+"""ASCII and Latin-1 control characters, line ends, and bidirectional control characters. Class names have none, because
+they are printed, and are lines of exported files."""
 JOURNAL = ".frcnn-changes-"
 """Prefix of the hidden files that say which files are to be replaced together."""
+_FOLDER: ContextVar[Path | None] = ContextVar("_FOLDER", default=None)
+"""Of `only_inside`, without symbolic links."""
 
 
 @contextmanager
@@ -45,6 +54,7 @@ def atomic_write_all(*paths: Path) -> Iterator[list[Path]]:
     the next one that opens the folder completes it (`finish_changes`)."""
     paths = tuple(path.absolute() for path in paths)  # a link is replaced, its target is not written
     for path in paths:
+        _require_inside(path)
         path.parent.mkdir(parents=True, exist_ok=True)
     if len(paths) > 1:
         finish_changes(paths[0].parent)
@@ -72,9 +82,38 @@ def atomic_write_all(*paths: Path) -> Iterator[list[Path]]:
 def remove_all(*paths: Path) -> None:
     """Remove the files of an annotation: all of them, or none. The next process completes what a killed one began."""
     paths = tuple(path.absolute() for path in paths if path.is_file())
+    for path in paths:
+        _require_inside(path)
     if paths:
         finish_changes(paths[0].parent)
         _finish(_write_journal(paths[0].parent, dict.fromkeys(paths)))
+
+
+@contextmanager
+def only_inside(folder: Path) -> Iterator[None]:
+    """In the block, files are written and removed only inside of a folder. A link to a folder outside is an error; a
+    link to a file is replaced anyway.
+
+    Raises:
+        ValueError: a file is not inside of `folder`, once all links to folders are resolved. It is not changed.
+    """
+    token = _FOLDER.set(Path(os.path.realpath(folder)))
+    try:
+        yield
+    finally:
+        _FOLDER.reset(token)
+
+
+def _require_inside(path: Path) -> None:
+    folder = _FOLDER.get()
+    if folder is None:
+        return
+    real = Path(os.path.realpath(path.parent))
+    if not real.is_relative_to(folder):
+        raise ValueError(
+            f"{path}: not changed, because a link in its path leads to {real}, which is outside of {folder}; open the "
+            f"folder that holds both, or replace the link by a folder"
+        )
 
 
 def _write_journal(folder: Path, changes: Mapping[Path, Path | None]) -> Path:
@@ -148,7 +187,9 @@ def _read_journal(journal: Path) -> dict[str, str | None]:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value not in ("", ".", "..") and Path(value).name == value and "\0" not in value
+    if not isinstance(value, str) or len(value) > 255:
+        return False
+    return value not in ("", ".", "..") and Path(value).name == value and "\0" not in value
 
 
 @contextmanager
@@ -162,6 +203,17 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     path = path.resolve()
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FileExistsError(f"{path}: exists and is not overwritten; choose another folder, or delete it first")
+    with partial_dir(path) as partial:
+        yield partial
+        if path.exists():
+            path.rmdir()  # Windows renames no folder onto another, not even onto an empty one
+        os.replace(partial, path)
+
+
+@contextmanager
+def partial_dir(path: Path) -> Iterator[Path]:
+    """Make a hidden folder beside `path`, to prepare `path` in, and remove it at the end. Those of killed processes are
+    removed first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for folder, name in _abandoned(path.parent, glob.escape(path.name)):
         if name == path.name and folder.is_dir():
@@ -170,9 +222,6 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        if path.exists():
-            path.rmdir()  # Windows renames no folder onto another, not even onto an empty one
-        os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -257,9 +306,12 @@ def remove_links(folder: Path, *names: str) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove the hidden files that killed processes left behind."""
-    for file in folder.glob(f"{PARTIAL}*"):
-        file.unlink(missing_ok=True)
+    """Remove the hidden files and folders that killed processes left behind."""
+    for partial in folder.glob(f"{PARTIAL}*"):
+        if partial.is_dir() and not partial.is_symlink():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def write_all(file: BinaryIO, content: bytes) -> None:
@@ -275,23 +327,42 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def is_class_name(value: object) -> bool:
+    """Whether a model file may hold this name of a class."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME and not CONTROLS.search(value)
+
+
 def require_classes(value: object, path: Path) -> tuple[str, ...]:
     """The class names in a model file or an exported file.
 
     Raises:
-        ValueError: it is no list of different names.
+        ValueError: it is no list of different names, or a name has control characters.
     """
     names = value if isinstance(value, list | tuple) else ()
-    if not (
-        0 < len(names) <= MAX_CLASSES
-        and all(isinstance(name, str) and 0 < len(name) <= MAX_NAME for name in names)
-        and len(set(names)) == len(names)
-    ):
+    if not (0 < len(names) <= MAX_CLASSES and all(map(is_class_name, names)) and len(set(names)) == len(names)):
         raise ValueError(
             f"{path}: damaged, its classes are {short(value)}; they must be at most {MAX_CLASSES:,} distinct names, "
-            f"each of 1 to {MAX_NAME:,} characters; train or export again"
+            f"each of 1 to {MAX_NAME:,} characters, without control characters; train or export again"
         )
     return tuple(names)
+
+
+def require_input(frame: tuple[int, int], batch: int, path: Path) -> None:
+    """Check the input of a detector in a model file or an exported file: frcnn makes arrays of this size.
+
+    Args:
+        frame: (height, width) of the largest images.
+        batch: how many of them.
+
+    Raises:
+        ValueError: the input is too large.
+    """
+    height, width = frame
+    if batch * height * width > MAX_INPUT:
+        raise ValueError(
+            f"{path}: damaged, its input is {batch:,} x {width:,} x {height:,} pixels; it may have at most "
+            f"{MAX_INPUT:,}; train or export again"
+        )
 
 
 def require_format(metadata: Mapping[str, str], path: Path, version: int, remedy: str) -> None:

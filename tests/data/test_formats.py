@@ -1,6 +1,8 @@
 """Every format: found by looking, read, written, and the same after both."""
 
+import json
 import shutil
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from zipfile import ZipFile
@@ -419,3 +421,43 @@ def test_images_inside_of_other_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "train/images.zip").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"frcnn does not read \.tfrecord, \.zip: unpack the images, or export them"):
         discover(tmp_path, DataSettings())
+
+
+def test_two_formats_with_many_boxes_of_one_image_fit_into_the_memory(tmp_path: Path) -> None:
+    images(tmp_path, "a.png")
+    lines = [f"a.png,{number / 100},1,{number / 100 + 9},9,cat" for number in range(4000)]
+    (tmp_path / "boxes.csv").write_text("\n".join(["path,x1,y1,x2,y2,label", *lines]))
+    boxes = [{"id": n, "image_id": 1, "category_id": 1, "bbox": [n / 100, 50, 9, 8]} for n in range(4000)]
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "boxes.json").write_text(json.dumps({**content, "annotations": boxes}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            ValueError, match=r"two formats for the same images, .* with different boxes: (\d+) of \1 obj"
+        ):
+            discover(tmp_path, DataSettings())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 50_000_000  # all pairs at once take eight times as much
+
+
+def test_an_empty_first_file_does_not_hide_the_others(tmp_path: Path) -> None:
+    images(tmp_path, "a.png", "b.png")
+    (tmp_path / "a.xml").write_bytes(b"")
+    (tmp_path / "b.xml").write_text(HUGE_BOX.replace("1e300", "30"))
+    found = discover(tmp_path, DataSettings())
+    assert found.format == "pascal_voc"
+    assert found.notes == ["1 file without annotations that frcnn recognizes (a.xml)"]
+    assert read(tmp_path)[0] == [("b.png", [[0, 0, 30, 9]], ("cat",))]
+
+
+@pytest.mark.parametrize("first", ["x" * 200_000, "image,boxes\n" + "x" * 200_000])
+def test_a_table_with_a_long_line_beside_the_data_is_named(first: str, tmp_path: Path) -> None:
+    images(tmp_path, "a.png")
+    (tmp_path / "a_first.csv").write_text(f"{first}\n1\n")
+    (tmp_path / "boxes.csv").write_text("path,x1,y1,x2,y2,label\na.png,1,2,30,40,cat\n")
+    found = discover(tmp_path, DataSettings())
+    assert found.format == "csv"
+    assert found.notes == ["1 file without annotations that frcnn recognizes (a_first.csv)"]
+    assert read(tmp_path) == ([("a.png", [[1, 2, 30, 40]], ("cat",))], [])

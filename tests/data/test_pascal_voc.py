@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from frcnn.config import DataSettings, make_config
 from frcnn.data.dataset import open_dataset
 from frcnn.data.discover import discover
 from frcnn.data.formats import pascal_voc
+from frcnn.data.formats.xml_files import root_tag
 from frcnn.data.problems import Problem, ProblemKind
 from frcnn.data.records import Annotation
 from frcnn.data.tree import Tree
@@ -91,6 +93,29 @@ def capitals(text: str) -> str:
     """The names of all elements begin with a capital, and those of sides have two: <XMin>."""
     text = re.sub("<(/?)([xy])(m..)>", lambda tag: f"<{tag[1]}{tag[2].upper()}{tag[3].capitalize()}>", text)
     return re.sub("<(/?)([a-z])", lambda tag: f"<{tag[1]}{tag[2].upper()}", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("<a/>", "a"),
+        ("\n <?xml version='1.0'?>\n<!-- <b> --> <!DOCTYPE a [<!ELEMENT b (c)>]>\n<!-- > --><A b='1'>", "a"),
+        ("<!-- one --><?two?><!-- three --><a>", "a"),
+        ("<!-- one <a>", None),
+        ("<?xml <a>", None),
+        ("<!-- one --> text <a>", None),
+        ("", None),
+    ],
+)
+def test_the_root_stands_behind_comments(text: str, name: str | None) -> None:
+    assert root_tag(text.encode()) == name
+
+
+@pytest.mark.parametrize("mark", ["<!--", "<?", "<!DOCTYPE [", "<!DOCTYPE [] "])
+def test_marks_without_an_end_take_no_time(mark: str) -> None:
+    start = time.process_time()
+    assert root_tag((mark * (1 << 16))[: 1 << 16].encode()) is None
+    assert time.process_time() - start < 0.2
 
 
 def test_a_file_may_begin_with_a_long_comment(tmp_path: Path) -> None:

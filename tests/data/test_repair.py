@@ -55,6 +55,16 @@ def test_an_object_without_class() -> None:
     ]
 
 
+def test_a_class_with_a_name_that_no_model_file_holds() -> None:
+    names = ["x" * 1000, "y" * 1001]
+    record, problems = repair_boxes(make_record(Path("1.jpg"), [((1, 1, 9, 9), name) for name in names]), SIZE)
+    assert record.class_names == (names[0],)
+    (problem,) = problems
+    assert (problem.kind, problem.level, problem.lost) == ("invalid object", "left out", (names[1],))
+    assert "the name of its class has 1,001 characters, more than 1,000; it is left out" in str(problem)
+    assert len(str(problem)) < 700
+
+
 def test_an_annotation_of_another_resolution() -> None:
     record, problems = repair_boxes(make_record(Path("1.jpg"), [((2, 4, 20, 40), "cat")], (200, 400)), SIZE)
     assert record.boxes.tolist() == [[1, 2, 10, 20]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from frcnn.data.problems import ImageNotFoundError
-from frcnn.data.tree import Tree, split_in
+from frcnn.data.tree import MAX_DEPTH, Tree, split_in
 
 
 def make(root: Path, *names: str) -> Tree:
@@ -55,6 +55,18 @@ def test_linked_folders_are_walked_once(tmp_path: Path) -> None:
     (tmp_path / "data/again").symlink_to(tmp_path / "data")
     tree = Tree(tmp_path / "data")
     assert names(tree, tree.images) == ["images/1.jpg"]
+
+
+def test_too_many_files_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frcnn.data.tree.MAX_FILES", 3)
+    make(tmp_path, "1.jpg", "a/2.jpg", "a/b/3.txt", ".hidden")
+    with pytest.raises(ValueError, match="has more than 3 files; name the data set's own folder"):
+        make(tmp_path, "c/4.jpg")
+
+
+def test_folders_are_walked_to_a_limited_depth(tmp_path: Path) -> None:
+    tree = make(tmp_path, f"{'d/' * (MAX_DEPTH - 1)}1.jpg", f"{'d/' * MAX_DEPTH}2.jpg")
+    assert [image.name for image in tree.images] == ["1.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -310,3 +310,26 @@ def test_a_project_of_via_3_without_its_files_names_the_part(tmp_path: Path) -> 
     put_json(tmp_path / "via.json", {"project": {"pid": "x", "vid_list": ["1"]}, "view": {"1": {"fid_list": ["7"]}}})
     with pytest.raises(ValueError, match="missing or wrong: 'file'"):
         read(tmp_path)
+
+
+VIA_3 = (
+    "# Exported using VGG Image Annotator\n"
+    "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata\n"
+    '"1_a","[""a.jpg""]",0,"[]","[7,%s]","{}"\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (table(entry("a.jpg", region({"name": "polygon", "all_points_x": [1] * 50_000}, kind="cat"))), 2),
+        (VIA_3 % ",".join(["1"] * 70_000), 3),
+    ],
+    ids=["VIA 2", "VIA 3"],
+)
+def test_a_cell_that_is_too_long_is_an_error_of_its_line(text: str, line: int, tmp_path: Path) -> None:
+    put_image(tmp_path / "a.jpg", PHOTO)
+    put(tmp_path / "a.csv", text)
+    with pytest.raises(ValueError, match=rf"a\.csv.* line {line}, .*field larger than field limit") as error:
+        read(tmp_path)
+    assert len(str(error.value)) < 1000

@@ -12,6 +12,7 @@ from frcnn.config import DataSettings
 from frcnn.data.dataset import open_dataset
 from frcnn.data.discover import discover
 from frcnn.data.formats import yolo as form
+from frcnn.data.formats.yolo_description import Description, named_tree
 from frcnn.data.formats.yolo_labels import parse_line
 from frcnn.data.problems import Problem
 from frcnn.data.records import Annotation, Records
@@ -288,6 +289,22 @@ def test_a_list_of_images_outside_of_the_folder(tmp_path: Path) -> None:
     splits, problems = read_folder(tmp_path / "data")
     assert everything(splits) == {name: EXPECTED[name] for name in ("a 1.jpg", "b2.jpg")}
     assert problems == []
+
+
+def test_a_folder_far_above_a_description_is_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else `train: /home` would walk all that is there."""
+    monkeypatch.setattr("frcnn.data.formats.yolo_description.Tree", lambda root: root)
+    file = tmp_path / "a/b/c/data.yaml"
+    (tmp_path / "a/b/c/d").mkdir(parents=True)
+
+    def root_of(entry: str) -> object:
+        return named_tree(file, Description({}, {"train": [entry]}, "", has_keypoints=False))
+
+    above = [str(folder) for folder in tmp_path.parents]
+    for entry in ("../../..", "../../../..", str(tmp_path), *above):
+        assert root_of(entry) is None, entry
+    for entry, root in (("d", "a/b/c/d"), (".", "a/b/c"), ("..", "a/b"), ("../..", "a")):
+        assert root_of(entry) == tmp_path / root
 
 
 def test_absolute_paths_of_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

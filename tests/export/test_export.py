@@ -31,7 +31,7 @@ from frcnn.export import export as exporting
 from frcnn.export.export import Export, export
 from frcnn.export.trace import least_side
 from frcnn.fast.svd import compress
-from frcnn.files import PARTIAL
+from frcnn.files import PARTIAL, atomic_write_all
 from frcnn.inference.evaluator import Evaluator
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import DESCRIPTION_FILE, OUTPUTS, Exported, open_runtime, openvino_core
@@ -214,6 +214,51 @@ def test_a_file_that_is_not_the_same_model_is_not_kept(
     assert "without a match within 0.05 px" in error
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     assert (tmp_path / "model.onnx").read_bytes() == b"an older one"
+
+
+def test_the_folder_of_a_killed_export_is_removed_by_the_next_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model.onnx"
+    code = (
+        "import os, sys; from frcnn.export import export as exporting; "
+        "exporting.trace = lambda *_, **__: os._exit(9); exporting.export(sys.argv[1], out=sys.argv[2])"
+    )
+    assert subprocess.run([sys.executable, "-c", code, run, out], check=False).returncode == 9
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(PARTIAL)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "trace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        export(run, out=out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_loading_completes_the_replacement_that_a_killed_export_began(
+    exported: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the graph of one export would run with the weights of another."""
+    old, new = (exported("openvino", precision=precision).files for precision in ("fp32", "fp16"))
+    file, weights = (Path(shutil.copy(each, tmp_path / f"model{each.suffix}")) for each in old)
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(target) == weights:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt), atomic_write_all(file, weights) as partials:  # noqa: PT012
+            for partial, each in zip(partials, new, strict=True):
+                shutil.copy(each, partial)
+    assert (file.read_bytes(), weights.read_bytes()) == (new[0].read_bytes(), old[1].read_bytes())
+    frcnn.load(file)
+    assert weights.read_bytes() == new[1].read_bytes()
+    assert {each.name for each in tmp_path.iterdir()} == {"model.xml", "model.bin"}
 
 
 def test_int8_that_loses_too_much_is_refused_unless_told(
@@ -525,6 +570,7 @@ def rewritten(file: Path, target: Path, changes: dict[str, str | None]) -> Path:
         ),
         ({"classes": "\n".join(map(str, range(100_001)))}, "must be at most 100,000 distinct names"),
         ({"classes": "x" * 1001}, "each of 1 to 1,000 characters"),
+        ({"classes": "cat\x1b[2J"}, "without control characters"),
         ({"min_side": None}, "damaged, its metadata has no min_side"),
         ({"min_side": "1" * 5000}, "its min_side is '1+.*; it must be a whole number from 1 to 32768"),
         ({"mean": "a b c"}, "damaged, its mean is 'a b c'; it must be three numbers"),
@@ -543,9 +589,20 @@ def rewritten(file: Path, target: Path, changes: dict[str, str | None]) -> Path:
         ({"image.resize": "stretch"}, "damaged, its image.resize is 'stretch'; it must be one of: fit, shorter_side"),
         ({"image.tile": "3"}, "its image.tile is 3; it must be 0 or at least 64"),
         ({"batch": "-1"}, "damaged, its batch is '-1'; it must be a whole number"),
+        ({"batch": "100000"}, "damaged, its input is 100,000 x 128 x 96 pixels; it may have at most 268,435,456"),
+        (
+            {"image.shorter_side": "32768", "image.longer_side": "32768"},
+            "damaged, its input is 1 x 32,768 x 32,768 pixels; it may have at most 268,435,456",
+        ),
+        (
+            {"image.shorter_side": "1", "image.longer_side": "1", "image.divisor": "1024", "batch": "1000"},
+            "damaged, its input is 1,000 x 1,024 x 1,024 pixels",
+        ),
         ({"input": "double"}, "damaged, its input is 'double'; it must be one of: uint8, float"),
         ({"results": "[" * 100_000}, "damaged, its results cannot be read"),
         ({"results": "null"}, "damaged, its results cannot be read"),
+        ({"results": "[]"}, "damaged, its results cannot be read"),
+        ({"results": '"text"'}, "damaged, its results cannot be read"),
         ({"results": '{"nms_threshold": 2}'}, "damaged, its results cannot be read"),
         (
             {
@@ -562,6 +619,33 @@ def test_descriptions_that_cannot_be_used(
     file = rewritten(exported("onnx").files[0], tmp_path / "model.onnx", changes)
     with pytest.raises(ValueError, match=message):
         open_runtime(file)
+
+
+@pytest.mark.parametrize(
+    ("element", "change", "message"),
+    [
+        ("framework", "", "`frcnn export` did not write this file"),
+        ("framework", '<framework value="7" />', "`frcnn export` did not write this file"),
+        ("framework", "<framework />", "`frcnn export` did not write this file"),
+        ("format", '<format><a value="frcnn" /></format>', "`frcnn export` did not write this file"),
+        ("format_version", '<format_version><a value="2" /></format_version>', "its format_version cannot be read"),
+        ("classes", '<classes><a value="cat" /></classes>', "its metadata has no classes"),
+        ("classes", '<classes value="cat&#13;dog" />', "without control characters"),
+        ("batch", '<batch value="100000" />', "its input is 100,000 x 128 x 96 pixels"),
+        ("results", f'<results value="{"[" * 100_000}" />', "its results cannot be read"),
+    ],
+)
+def test_descriptions_in_a_file_of_openvino(
+    element: str, change: str, message: str, exported: Make, tmp_path: Path
+) -> None:
+    original = exported("openvino").files[0]
+    shutil.copy(original.with_suffix(".bin"), tmp_path / "model.bin")
+    start, end = rf"<{element}( [^>]*)?", rf"(/>|>.*?</{element}>)"
+    text, count = re.subn(start + end, change, original.read_text(), flags=re.DOTALL)
+    assert count == 1
+    (tmp_path / "model.xml").write_text(text)
+    with pytest.raises(ValueError, match=rf"model\.xml: .*{message}"):
+        open_runtime(tmp_path / "model.xml")
 
 
 @pytest.mark.parametrize(("to", "precision"), [each for each in ALL if each[1] != "int8"])

@@ -46,8 +46,6 @@ EVERY_TIME = (
     "alexnet",  # its own fully connected layers
     "resnet18-fpn",
     "efficientnet_lite0-fpn",
-    "convnext_tiny",  # layer norm
-    "fasterrcnn_resnet50_fpn_v2",  # torchvision's rules
 )
 NAMES = [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.slow) for name in base_model_names()]
 

@@ -1,6 +1,9 @@
 """Every kind of file that frcnn reads: a real one, and what reads it."""
 
 import json
+import math
+import pickle
+import pprint
 import shutil
 import tarfile
 import zipfile
@@ -11,29 +14,39 @@ from io import StringIO
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import onnx
 import torch
+import yaml
 from data.layouts import LAYOUTS, TOY
 from fuzz.limits import Outcome, run_limited
 from fuzz.mutations import mutate
+from oracles import detectron2, mmdetection
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny import draw_image, trained_run
+from tiny import draw_image, tiny_config, tiny_model, trained_run
 
 import frcnn
 from frcnn.cli import main
 from frcnn.config import DataSettings, make_config
+from frcnn.config.cntk_files import read_config_files
 from frcnn.data.dataset import Dataset
 from frcnn.data.formats import EDITABLE
 from frcnn.data.images import read_image, read_to_resize, verify_image
+from frcnn.inference.parts import merge_parts, predict_in_parts
+from frcnn.inference.runtimes import TorchRuntime
+from frcnn.nn.migrate.files import import_detector
 from frcnn.nn.weights import read_weights
 from frcnn.resizing import Resizing
 from frcnn.tools.annotate.editing import Editor
 from frcnn.tools.annotate.review import Review
 from frcnn.tools.download import unpack
-from frcnn.training.checkpoint import read_checkpoint
+from frcnn.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from frcnn.training.crossval import CrossvalResult, FoldResult, load_crossval
+from frcnn.training.schemes import phases_of
+from frcnn.training.state import TrainingState
 
 PHOTO = draw_image([("red", (10, 10, 60, 60))])
 _IMAGES = {
@@ -228,6 +241,164 @@ def _write_checkpoint(folder: Path) -> None:
     )
 
 
+@cache
+def _training_state() -> TrainingState:
+    """In the middle of a phase, where the checkpoint also has the optimizer."""
+    settings = tiny_config().train
+    state = TrainingState(tiny_model(), settings, phases_of(settings), steps_per_epoch=5)
+    state.begin_phase()
+    state.step = 1
+    return state
+
+
+def _write_parts_of_checkpoint(folder: Path) -> None:
+    """Each entry of a checkpoint as JSON, with the shapes of its tensors."""
+    Checkpoint(folder, _training_state(), data="x").update(now=True)
+    content = read_checkpoint(folder / "checkpoint.pt")
+    (folder / "checkpoint.pt").unlink()
+    content |= {f"state.{name}": value for name, value in content.pop("state").items()}
+    content["state.model"] = {name: list(tensor.shape) for name, tensor in content["state.model"].items()}
+    for name, value in content.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+
+
+def _restore(folder: Path) -> None:
+    content: dict[str, Any] = {"state": {}}
+    for name, text in _texts(folder).items():
+        *group, key = name.removesuffix(".json").split(".")
+        if text:  # else there is no such entry
+            (content["state"] if group else content)[key] = _parsed(text)
+    model = content["state"].get("model")
+    if isinstance(model, dict):
+        content["state"]["model"] = {name: _zeros(shape) for name, shape in model.items()}
+    write_checkpoint(folder / "checkpoint.pt", content)
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
+    Checkpoint(folder, _training_state(), data="x").restore()
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _zeros(shape: Any) -> Any:
+    """A tensor of one number, which is repeated: the file stays small. What is no small shape stays as it is."""
+    is_shape = isinstance(shape, list) and all(type(side) is int and 0 <= side < 10_000 for side in shape)
+    return torch.zeros(()).expand(shape) if is_shape and math.prod(shape) < 1e8 else shape
+
+
+def _write_of_detectron2(folder: Path) -> None:
+    rules = detectron2.Rules(depth=18)
+    predictor = "roi_heads.box_predictor"
+    tensors = {
+        "backbone.bottom_up.stem.conv1.weight": torch.zeros(64, 3, 7, 7),
+        "proposal_generator.rpn_head.anchor_deltas.weight": torch.zeros(12, 8, 1, 1),
+        **{f"{predictor}.cls_score.{part}": torch.zeros(6) for part in ("weight", "bias")},
+        **{f"{predictor}.bbox_pred.{part}": torch.zeros(20) for part in ("weight", "bias")},
+    }
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    (folder / "model.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    (folder / "config.yaml").write_text(yaml.safe_dump(detectron2.config_of(rules)))
+
+
+def _write_of_mmdetection(folder: Path) -> None:
+    head = "roi_head.bbox_head"
+    tensors = {
+        "backbone.conv1.weight": torch.zeros(64, 3, 7, 7),
+        "rpn_head.rpn_conv.weight": torch.zeros(1),
+        **{f"{head}.fc_cls.{part}": torch.zeros(6) for part in ("weight", "bias")},
+        **{f"{head}.fc_reg.{part}": torch.zeros(20) for part in ("weight", "bias")},
+    }
+    torch.save({"meta": {"mmdet_version": "3.0.0"}, "state_dict": tensors}, folder / "epoch_12.pth")
+    values = mmdetection.config_of(mmdetection.Rules(depth=18))
+    texts = (f"{name} = {pprint.pformat(value, sort_dicts=False)}\n" for name, value in values.items())
+    (folder / "config.py").write_text("".join(texts))
+
+
+def _import(folder: Path, library: str, weights: str, config: str) -> None:
+    """All but the layers, which take a second."""
+    with patch(f"frcnn.nn.migrate.from_{library}.build_model"):
+        import_detector(folder / weights, library, config=folder / config, classes=list("abcde"))
+
+
+_OF_CNTK = """
+from easydict import EasyDict as edict
+__C = edict()
+__C.CNTK = edict()
+__C.CNTK.E2E_MAX_EPOCHS = 2
+__C.CNTK.E2E_LR_PER_SAMPLE = [0.001] * 1 + [0.0001] * 1
+__C.MODEL.BASE_MODEL = "AlexNet"
+__C.MODEL.LAST_CONV_NODE_NAME = "conv5.y"
+__C.MODEL.FEATURE_STRIDE = 16
+__C.DATA.PROPOSAL_LAYER_SCALES = [4, 8, 12]
+"""
+
+
+def _read_of_cntk(folder: Path) -> object:
+    files = read_config_files([folder / "config.py"])
+    try:
+        return make_config(recipe="tutorial", overrides=files.settings)
+    except ValueError as error:  # names the parameter, as for `--set`: of several files, the last one counts
+        raise ValueError(f"{folder}: {error}") from None
+
+
+_OWN_BASE_MODEL = """
+base_model:
+  architecture: timm:convnext_nano
+  last_conv_node: stages.2
+  fc_channels: [1024, 1024]
+  weights: convnext_nano.pth
+"""
+
+
+def _write_parts(folder: Path) -> None:
+    (folder / "photos").mkdir()
+    for number in range(3):
+        draw_image([("red", (10, 10, 60, 60))], seed=number).save(folder / "photos" / f"{number}.png")
+    _predict_parts(folder)
+
+
+def _predict_parts(folder: Path, *, resume: bool = False) -> object:
+    source, parts = folder / "photos", folder / "parts"
+    return predict_in_parts(_runtime(), source, parts, settings={"model": "x"}, threshold=0.05, resume=resume)
+
+
+@cache
+def _runtime() -> TorchRuntime:
+    return TorchRuntime(tiny_model())
+
+
+def _merge_parts(folder: Path) -> object:
+    return merge_parts(folder / "parts", folder / "all.jsonl")
+
+
+def _write_crossval(folder: Path) -> None:
+    results = tuple(FoldResult(fold, 0, folder / f"fold-{fold}", 5, 0.5, 0.25) for fold in (1, 2))
+    result = CrossvalResult(folder, 2, (0,), {"data": "x", "data.split_seed": 0}, results)
+    (folder / "crossval.json").write_text(result.to_json())
+
+
+def _use_crossval(folder: Path) -> object:
+    result = load_crossval(folder)
+    return str(result), result.minus(result), result.to_json()
+
+
+def _write_decisions(folder: Path) -> None:
+    _write_suspects(folder)
+    Review(folder / "suspects.json", Editor(folder, DataSettings())).decide(0, "kept")
+
+
+def _write_journal(folder: Path) -> None:
+    """What a process leaves that is killed while it saves an annotation."""
+    LAYOUTS["folders"].write(folder, TOY)
+    file = min(folder.rglob("*.bboxes.tsv"))
+    new = file.with_name(f".partial-1-{file.name}")
+    new.write_text(file.read_text())
+    file.with_name(".frcnn-changes-1.json").write_text(json.dumps({new.name: file.name}))
+
+
 def _write_suspects(folder: Path) -> None:
     LAYOUTS["coco"].write(folder, TOY)
     suspect = {"image": "images/train/a 1.jpg", "box": [1, 2, 30, 40], "kind": "object without label", "class": "cat"}
@@ -235,7 +406,14 @@ def _write_suspects(folder: Path) -> None:
 
 
 def _review(folder: Path) -> list[dict[str, object]]:
-    return list(Review(folder / "suspects.json", Editor(folder, DataSettings())).for_page())
+    review = Review(folder / "suspects.json", Editor(folder, DataSettings()))
+    if review.suspects:
+        review.decide(0, "accepted")
+    return list(review.for_page())
+
+
+def _write_text(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text)
 
 
 def _write_layout(folder: Path, name: str) -> None:
@@ -263,7 +441,26 @@ KINDS: dict[str, Kind] = {
     "weights.pth": Kind(partial(_write_weights, zipped=True), lambda folder: read_weights(folder / "a.pth")),
     "weights.pth, old": Kind(partial(_write_weights, zipped=False), lambda folder: read_weights(folder / "a.pth")),
     "checkpoint": Kind(_write_checkpoint, lambda folder: read_checkpoint(folder / "checkpoint.pt")),
+    "checkpoint, its content": Kind(_write_parts_of_checkpoint, _restore),
+    **{
+        f"import: {what}": Kind(write, partial(_import, library=library, weights=weights, config=config), changed)
+        for what, write, library, weights, config, changed in (
+            ("config of detectron2", _write_of_detectron2, "detectron2", "model.pkl", "config.yaml", "*.yaml"),
+            ("pickle of detectron2", _write_of_detectron2, "detectron2", "model.pkl", "config.yaml", "*.pkl"),
+            ("config of mmdetection", _write_of_mmdetection, "mmdetection", "epoch_12.pth", "config.py", "*.py"),
+        )
+    },
+    "config of CNTK": Kind(partial(_write_text, name="config.py", text=_OF_CNTK), _read_of_cntk),
+    "base model": Kind(
+        partial(_write_text, name="my_model.yaml", text=_OWN_BASE_MODEL),
+        lambda folder: make_config(base_model=str(folder / "my_model.yaml")),
+    ),
+    "parts, resumed": Kind(_write_parts, partial(_predict_parts, resume=True), "parts/*"),
+    "parts, merged": Kind(_write_parts, _merge_parts, "parts/*"),
+    "crossval": Kind(_write_crossval, _use_crossval),
     "suspects": Kind(_write_suspects, _review, "suspects.json"),
+    "decisions": Kind(_write_decisions, _review, "*.decisions.json"),
+    "journal": Kind(_write_journal, _read_data, ".frcnn-changes-*"),
     "zip": Kind(partial(_write_archive, suffix="zip"), _unpack),
     "tar": Kind(partial(_write_archive, suffix="tar"), _unpack),
 }

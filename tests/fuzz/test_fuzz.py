@@ -3,6 +3,7 @@
 `make fuzz` tries many more.
 """
 
+import re
 from pathlib import Path
 from random import Random
 
@@ -14,6 +15,12 @@ from hypothesis import given, settings
 if not Path("/proc/self/clear_refs").exists():
     pytest.skip("memory is measured by Linux", allow_module_level=True)
 from fuzz.kinds import KINDS, run_case
+
+REPORT = Path(__file__).parents[2] / "benchmarks" / "hostile.md"
+
+
+def test_the_report_has_every_kind() -> None:
+    assert re.findall(r"^\| (.+?) \| \d", REPORT.read_text(encoding="utf-8"), re.MULTILINE) == list(KINDS)
 
 
 @pytest.mark.filterwarnings("ignore")  # of Pillow and other readers

@@ -6,6 +6,7 @@ speak softly, or fifty random layers would blow up the last bit of float32 into 
 the channels is almost silent, as in trained models: their variance is so small that the epsilon of batch norm counts.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from torchvision.transforms import Normalize
 
 from frcnn.config import make_config
 from frcnn.data.images import read_image
@@ -218,6 +220,23 @@ def test_a_model_brings_its_numbers(photos: list[Image.Image]) -> None:
     ours = from_torchvision(theirs)
     assert_same(theirs, ours, [photos[1]], count=60)
     assert ours.settings.detector.train_proposals.pre_nms_top_n == 2000
+
+
+@torch.no_grad()
+def test_detecto_normalizes_twice(photos: list[Image.Image]) -> None:
+    """Two normalizations are one, with the numbers of docs/migrate-detecto.md."""
+    page = Path(__file__, "../../../docs/migrate-detecto.md").resolve().read_text(encoding="utf-8")
+    mean, std = (
+        [float(number) for number in re.findall(r"[\d.]+", re.findall(rf'"base_model.{name}": \[(.*)\]', page)[0])]
+        for name in ("mean", "std")
+    )
+    torch.manual_seed(0)
+    model = detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
+    normalize = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    model.register_forward_pre_hook(lambda _, inputs: (list(map(normalize, inputs[0])),))
+    theirs = randomized(model, photos[1])
+    settings = {"base_model.mean": mean, "base_model.std": std}
+    assert_same(theirs, from_torchvision(theirs.state_dict(), NAMES[3], settings=settings), [photos[1]])
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch import Tensor
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
+import frcnn
 from frcnn.cli import main
 from frcnn.cli.import_ import _LIBRARIES
 from frcnn.config import make_config
@@ -189,6 +190,47 @@ def test_messages_name_the_error(
     assert "ours.pth: classes: 1 name, but the weights have 3 classes; name them all" in wrong
     wrong = message_of(ours, "torchvision", classes=["a", "b", "c"], name=MOBILE)
     assert f"ours.pth: weights of {MOBILE}: weights of another detector" in wrong
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_weights_that_are_no_numbers(
+    library: str,
+    theirs: dict[str, Tensor],
+    of_detectron2: dict[str, Tensor],
+    of_mmdetection: dict[str, Tensor],
+    config: Path,
+    tmp_path: Path,
+) -> None:
+    original = {"torchvision": theirs, "detectron2": of_detectron2, "mmdetection": of_mmdetection}[library]
+    key = next(name for name in original if "rpn" in name and "conv" in name and name.endswith("weight"))
+    tensors = {**original, key: original[key].clone()}
+    tensors[key].view(-1)[0] = float("nan")
+    torch.save(tensors, tmp_path / "a.pth")
+    options: dict[str, object] = {"classes": "abc" if library == "torchvision" else "abcde"}
+    if library == "detectron2":
+        options["config"] = config
+    elif library == "mmdetection":
+        values = mmdetection_config(MmdetectionRules(depth=18))
+        (tmp_path / "config.py").write_text("\n".join(f"{name} = {value!r}" for name, value in values.items()))
+        options["config"] = tmp_path / "config.py"
+    said = message_of(tmp_path / "a.pth", library, **options)
+    assert "a.pth: weights of " in said
+    assert "damaged, rpn.convs.0.weight has infinite or NaN values" in said
+    if library == "torchvision":
+        with pytest.raises(ValueError, match=r"rpn\.convs\.0\.weight has infinite or NaN values"):
+            frcnn.from_torchvision(tensors, classes="abc")
+
+
+def test_classes_that_no_model_file_holds_are_refused_before_it_is_written(
+    theirs: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(theirs, tmp_path / "weights.pth")
+    out = tmp_path / "model.safetensors"
+    command = ["import", str(tmp_path / "weights.pth"), "--from", "torchvision", "--out", str(out), "--classes"]
+    for name in ("x" * 1001, "ca\x1bt"):
+        assert main([*command, f"{name},dog,bird"]) == 2
+        assert "model.safetensors: the class '" in capsys.readouterr().err
+        assert not out.exists()
 
 
 def test_files_that_could_run_code_are_not_opened(tmp_path: Path) -> None:

@@ -137,8 +137,19 @@ def test_a_file_without_its_description_is_named(tmp_path: Path, missing: str) -
 
 @pytest.mark.parametrize(
     "classes",
-    ["7", "null", '[["a"]]', '["a", "a"]', '[""]', "[]", '{"a": 1}', json.dumps(["x" * 1001]), "[" * 100_000],
-    ids=["number", "null", "nested", "twice", "empty name", "none", "object", "long", "deep"],
+    [
+        "7",
+        "null",
+        '[["a"]]',
+        '["a", "a"]',
+        '[""]',
+        "[]",
+        '{"a": 1}',
+        json.dumps(["x" * 1001]),
+        json.dumps(["a\nb"]),
+        "[" * 100_000,
+    ],
+    ids=["number", "null", "nested", "twice", "empty name", "none", "object", "long", "two lines", "deep"],
 )
 def test_untrusted_classes(classes: str, file: Path) -> None:
     changed(file, classes=classes)
@@ -178,6 +189,34 @@ def test_untrusted_settings(key: str, value: object, file: Path) -> None:
     with pytest.raises(ValueError, match=r"model\.safetensors: .*setting") as error:
         load_model(file)
     assert len(str(error.value)) < 3000
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ["7", "null", '"text"', "[]", "[" * 900 + "]" * 900, '{"detector": ' * 900 + "7" + "}" * 900, "[" * 100_000],
+    ids=["number", "null", "text", "list", "nested lists", "nested objects", "deep"],
+)
+def test_settings_that_are_no_settings(settings: str, file: Path) -> None:
+    changed(file, settings=settings)
+    with pytest.raises(ValueError, match=r"model\.safetensors: .*(setting|nested too deeply)") as error:
+        load_model(file)
+    assert len(str(error.value)) < 10_000
+
+
+@pytest.mark.parametrize("image", [{"shorter_side": 32768, "longer_side": 32768}, {"width": 32768, "height": 8193}])
+def test_an_input_that_takes_too_much_memory(image: dict[str, int], file: Path) -> None:
+    with safe_open(file, framework="pt") as opened:
+        settings = json.loads(opened.metadata()["settings"])
+    settings["detector"]["image"] |= image | {"resize": "fit" if "width" in image else "shorter_side"}
+    changed(file, settings=json.dumps(settings))
+    with pytest.raises(ValueError, match=r"model\.safetensors: damaged, its input is 1 x 32,768 x .* 268,435,456"):
+        load_model(file)
+
+
+def test_a_class_that_cannot_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.safetensors: the class 'a\\nb' cannot be stored; rename it"):
+        save_model(tiny_model(classes=("a\nb", "c")), tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_shapes_are_compared_before_memory_is_taken(file: Path) -> None:

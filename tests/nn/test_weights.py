@@ -309,6 +309,14 @@ def test_unknown_names_and_other_shapes_are_errors() -> None:
         load_into(layers(), weights({**tensors, "0.weight": torch.zeros(9, 2)}), required=frozenset())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_values_that_are_no_numbers_are_errors(value: float) -> None:
+    tensors = dict(layers().state_dict())
+    tensors["1.running_var"] = torch.full((3,), value, dtype=torch.float64)  # 1e300 is infinite in float32
+    with pytest.raises(ValueError, match=r"net\.pth: damaged, 1\.running_var has infinite or NaN values"):
+        load_into(layers(), weights(tensors), required=frozenset())
+
+
 def test_by_order_any_names_will_do_if_all_shapes_fit() -> None:
     torch.manual_seed(0)
     theirs, ours = layers(), layers()

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import time
+import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +15,13 @@ from tiny import draw_image, tiny_config, train_tiny, write_tiny
 
 import frcnn
 from frcnn.cli import main
-from frcnn.config import DataSettings
+from frcnn.config import DataSettings, make_config
 from frcnn.data.dataset import open_dataset
+from frcnn.data.near_duplicates import ImageHash
 from frcnn.data.records import make_record
-from frcnn.tools.check.boxes import off_by_one
+from frcnn.tools.check.boxes import odd_boxes, off_by_one
 from frcnn.tools.check.check import check_dataset
+from frcnn.tools.check.duplicates import _partners, find_duplicates
 from frcnn.tools.check.fix import fix
 from frcnn.tools.check.pictures import _shown, write_pictures
 from frcnn.tools.convert import convert_dataset
@@ -232,6 +237,40 @@ def test_of_a_turned_image_it_says_when_the_boxes_were_drawn(
     kinds = ("rotated by EXIF", "boxes of the unrotated image")
     (rule,) = [p.message for p in check_dataset(tmp_path, tiny_config()).problems if p.kind in kinds]
     assert says in rule
+
+
+def test_ten_thousand_boxes_of_one_image_take_seconds() -> None:
+    """Each box is inside of the next one."""
+    boxes = [((1000 - size, 1000 - size, 1000 + size, 1000 + size), "red") for size in np.linspace(100, 900, 10_000)]
+    start = time.process_time()
+    problems = list(odd_boxes(make_record(Path("a.jpg"), boxes), (2000, 2000), make_config().detector.resizing))
+    assert time.process_time() - start < 3
+    assert Counter(problem.kind for problem in problems) == {"box drawn twice": 9_999, "box inside another": 1}
+
+
+def test_a_long_class_name_is_not_copied_for_each_box() -> None:
+    boxes = [((x, y, x + 90, y + 90), "x" * 10_000) for x in range(0, 5000, 100) for y in range(0, 4000, 100)]
+    record = make_record(Path("a.jpg"), boxes)
+    tracemalloc.start()
+    assert list(odd_boxes(record, (4000, 5000), make_config().detector.resizing)) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_each_of_many_near_duplicates_has_one_warning() -> None:
+    """Frames of a camera that stands still: each file has another digest."""
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    hashes = [ImageHash(number.to_bytes(16, "big"), gray) for number in range(40_000)]
+    records = [make_record(Path(f"{number}.jpg"), []) for number in range(1000)]
+    problems = list(find_duplicates(records, hashes[:1000], ["train"] * 999 + ["test"]))
+    kinds = {"near-duplicate images": 998, "near-duplicate images in two splits": 1}
+    assert Counter(problem.kind for problem in problems) == kinds
+    assert {problem.other for problem in problems} == {Path("0.jpg")}
+    start = time.process_time()
+    pairs = list(_partners(range(40_000), hashes, ["train"] * 40_000))
+    assert time.process_time() - start < 3
+    assert pairs == [(number, 0) for number in range(1, 40_000)]
 
 
 @pytest.mark.parametrize(

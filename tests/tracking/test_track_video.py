@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from tiny import draw_image, trained_run
 
 import frcnn
 from frcnn.cli import main
+from frcnn.cli.video import _counts_file
 from frcnn.inference.results import Detections
 from frcnn.tracking import track_video
+from frcnn.tracking.counting import Count
 from frcnn.tracking.ffmpeg import probe
 from frcnn.tracking.reading import read_frames
 from frcnn.tracking.track_video import FrameDetections, detect_frames
@@ -102,6 +105,13 @@ def test_the_command_writes_a_video_json_lines_and_counts(
     said = capsys.readouterr().out
     assert f"{FRAMES} frames, " in said
     assert "line 1: 1 red right to left" in said
+
+
+def test_a_class_name_in_counts_is_no_formula_of_a_spreadsheet(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        write = _counts_file(tmp_path / "counts.csv", stack)
+        write(Count(0, None, 1, "=1+1", "line 1", "left to right", 2, 3))
+    assert (tmp_path / "counts.csv").read_text().splitlines()[1] == "0,,1,'=1+1,line 1,left to right,2,3"
 
 
 def test_a_folder_of_frames(frames: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_each_fold_is_trained_and_its_result_kept(data: Path, tmp_path: Path) ->
     shutil.copytree(data, other := tmp_path / "other" / "photos")
     with pytest.raises(FileExistsError, match="is not overwritten"):
         crossval(other, folds=2, seeds=(1,), out=tmp_path / "cv", settings=QUICK, progress=False)
-    assert "95 % interval" in str(result)
+    assert "95% interval" in str(result)
 
 
 def test_an_interrupted_cross_validation_resumes(instant: list[Path], data: Path, tmp_path: Path) -> None:

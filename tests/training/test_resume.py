@@ -7,14 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import SETTINGS, train_tiny, write_annotated, write_tiny
+from tiny import SETTINGS, tiny_config, tiny_model, train_tiny, write_annotated, write_tiny
 from torch import Tensor
 
 from frcnn.cli.training_log import TrainingLog
@@ -23,10 +24,13 @@ from frcnn.nn.device import choose_precision
 from frcnn.nn.model_file import load_model
 from frcnn.training import engine
 from frcnn.training import train as run_module
-from frcnn.training.checkpoint import read_checkpoint, write_checkpoint
+from frcnn.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from frcnn.training.loggers import read_metrics
+from frcnn.training.optimizer import parameters_of
 from frcnn.training.reports import StepReport, ValidationReport
 from frcnn.training.run_dir import locked
+from frcnn.training.schemes import phases_of
+from frcnn.training.state import Best, TrainingState
 
 EVERY_STEP = "train.checkpoint_seconds=0"
 NO_CHECKPOINT = "train.checkpoint_seconds=1e9"
@@ -245,7 +249,7 @@ def test_the_same_call_resumes_and_another_starts_a_new_run(data: Path, tmp_path
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InterruptError):
         train_tiny(data, None, on_step=interrupt_after(1))
-    assert train_tiny(data, None, "train.seed=9", "train.smoke_test=true").run_dir.name == "data-efficientnet_lite0-2"
+    assert train_tiny(data, None, "train.seed=9", epochs=1).run_dir.name == "data-efficientnet_lite0-2"
     with pytest.raises(InterruptError):
         train_tiny(data, None, on_step=interrupt_after(1))  # the last run directory has other settings
     assert train_tiny(data, None).run_dir.name == "data-efficientnet_lite0-3"
@@ -420,3 +424,79 @@ def test_partial_files_of_killed_processes_are_removed(data: Path, tmp_path: Pat
     train_tiny(data, tmp_path / "run", EVERY_STEP)
     assert not list((tmp_path / "run").glob(".partial*"))
     assert [line["step"] for line in read_metrics(tmp_path / "run")] == list(range(1, 11))
+
+
+# ---------------------------------------------------------------------------------------------- damaged checkpoints
+
+
+def state_of_training(*settings: str) -> TrainingState:
+    """The state after the first of ten steps."""
+    config = tiny_config("train.ema_decay=0.9", "train.precision=fp16", *settings)
+    state = TrainingState(tiny_model(), config.train, phases_of(config.train), 5, torch.float16)
+    state.begin_phase()
+    for parameter in parameters_of(state.optimizer):
+        parameter.grad = torch.ones_like(parameter)
+    state.optimizer.step()
+    state.advance()
+    state.best = Best(0.5, 1.0, 1, 0)
+    return state
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    Checkpoint(folder, state_of_training(), data="d").update(now=True)
+    return folder / "checkpoint.pt"
+
+
+def without(*keys: str) -> Callable[[dict[str, Any]], None]:
+    return lambda content: inner(content, keys[:-1]).pop(keys[-1])
+
+
+def with_value(value: object, *keys: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: inner(content, keys[:-1]).__setitem__(keys[-1], value)
+
+
+def inner(content: Any, keys: Sequence[Any]) -> Any:
+    for key in keys:
+        content = content[key]
+    return content
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(without(key) for key in ("state", "conditions", "metrics_size")),
+        *(without("state", key) for key in ("model", "step", "best", "optimizer", "scaler", "average")),
+        without("conditions", "data"),
+        without("state", "model", "rpn.objectness.bias"),
+        without("state", "optimizer", "state"),
+        *(with_value(None, key) for key in ("state", "conditions", "metrics_size")),
+        *(with_value([1], "state", key) for key in ("model", "step", "best", "optimizer", "scaler", "average")),
+        with_value(torch.zeros(2, 2), "conditions", "images per step"),
+        with_value(torch.zeros(1), "state", "model", "rpn.objectness.bias"),
+        with_value("text", "state", "step"),
+        with_value(-3, "state", "step"),
+        with_value(["a", 1, 2, 3], "state", "best"),
+        with_value(torch.zeros(1), "state", "optimizer", "state", 0, "momentum_buffer"),
+        with_value(7, "state", "optimizer", "state", 0),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_named(
+    damage: Callable[[dict[str, Any]], None], checkpoint: Path, tmp_path: Path
+) -> None:
+    content = read_checkpoint(checkpoint)
+    damage(content)
+    write_checkpoint(tmp_path / "checkpoint.pt", content)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: damaged, or not a checkpoint .*; delete it to start again"):
+        Checkpoint(tmp_path, state_of_training(), data="d").restore()
+
+
+def test_what_is_restored_is_what_was_saved(checkpoint: Path) -> None:
+    state = state_of_training()
+    expected = deepcopy(state.state_dict())
+    state.step, state.best = 0, None
+    for tensor in (*state.model.parameters(), *(own["momentum_buffer"] for own in state.optimizer.state.values())):
+        torch.nn.init.zeros_(tensor)
+    Checkpoint(checkpoint.parent, state, data="d").restore()
+    torch.testing.assert_close(state.state_dict(), expected, rtol=0, atol=0)

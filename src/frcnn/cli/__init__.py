@@ -40,7 +40,7 @@ from frcnn.cli import (
 from frcnn.cli.options import PLAIN
 from frcnn.cli.printable import EscapingStream
 from frcnn.fast.malloc import tune_malloc
-from frcnn.messages import short
+from frcnn.messages import one_line, short
 
 _COMMANDS = (
     *(
@@ -119,7 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status, as `frcnn --help` lists them.
     """
     with _safe_streams():
-        return _run(arguments)
+        try:
+            return _flushed(_run(arguments))
+        except SystemExit as stop:  # of argparse: `--help`, `--version`, or a wrong command line
+            stop.code = _flushed(int(stop.code or 0))
+            raise
 
 
 @contextmanager
@@ -137,15 +141,14 @@ def _safe_streams() -> Iterator[None]:
 def _run(arguments: Sequence[str] | None) -> int:
     options, unknown = make_parser().parse_known_args(arguments)
     if unknown:
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_setting_for(unknown[0], options)}")
-    warnings.formatwarning = lambda message, *_: f"frcnn: warning: {message}\n"
+        names = one_line(" ".join(unknown))
+        options.parser.error(f"unrecognized arguments: {names}{_setting_for(unknown[0], options)}")
+    warnings.formatwarning = lambda message, *_: f"frcnn: warning: {_indented(str(message))}\n"
     tune_malloc()
     try:
         with _sigterm_interrupts(), distributed.process_group(), _only_main_process_prints():
             status: int | None = options.run(options)
-            sys.stdout.flush()
     except BrokenPipeError:  # `frcnn layers NAME | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at the end
         return 141
     except KeyboardInterrupt as error:
         with suppress(OSError):
@@ -159,8 +162,25 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         return _fail(str(error))
     except Exception as error:
-        return _fail(_out_of_memory(options.command)) if _is_out_of_memory(error) else _report_unexpected(error)
+        if _is_out_of_memory(error):
+            return _fail(_out_of_memory(options.command))
+        return _report_unexpected(error, options.command)
     return status or 0
+
+
+def _flushed(status: int) -> int:
+    """Write what standard output holds back.
+
+    Returns:
+        The exit status: another one if that is the first failure.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at the end
+        if status == 0:
+            return 141 if isinstance(error, BrokenPipeError) else _fail(str(error))
+    return status
 
 
 def _out_of_memory(command: str) -> str:
@@ -177,15 +197,22 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
 
 
-def _report_unexpected(error: Exception) -> int:
-    """Report an unexpected error, and write its traceback to a file. Returns the exit status."""
-    with tempfile.NamedTemporaryFile("w", prefix="frcnn-", suffix=".txt", delete=False, encoding="utf-8") as file:
-        file.write("".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode())
-    print(
-        f"frcnn: error: {type(error).__name__}: {short(str(error))}\nThis is unexpected and may be a bug in frcnn. "
-        f"Please report it with the traceback, which is in {file.name}",
-        file=sys.stderr,
-    )
+def _report_unexpected(error: Exception, command: str) -> int:
+    """Report an unexpected error, and write its traceback to a file; if that is impossible, to standard error. Returns
+    the exit status."""
+    text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="frcnn-", suffix=".txt", delete=False, encoding="utf-8") as file:
+            file.write(text)
+        where = f"is in {file.name}"
+    except OSError as reason:  # the folder for temporary files is full, or cannot be written to
+        where = f"could not be written to a file ({reason}):\n{text}"
+    with suppress(OSError):
+        print(
+            f"frcnn: error: frcnn {command}: {type(error).__name__}: {short(str(error))}\nThis is unexpected and may "
+            f"be a bug in frcnn. Please report it with the traceback, which {where}",
+            file=sys.stderr,
+        )
     return 1
 
 
@@ -202,8 +229,13 @@ def _setting_for(argument: str, options: argparse.Namespace) -> str:
 
 def _fail(message: str) -> int:
     with suppress(OSError):  # on a full disk, the exit status still tells
-        print(f"frcnn: error: {message}", file=sys.stderr)
+        print(f"frcnn: error: {_indented(message)}", file=sys.stderr)
     return 2
+
+
+def _indented(message: str) -> str:
+    """The message with all lines but the first indented: a line break in a name must not imitate a message of frcnn."""
+    return message.replace("\r", "\\r").replace("\n", "\n  ")
 
 
 @contextmanager

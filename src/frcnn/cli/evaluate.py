@@ -15,7 +15,7 @@ from frcnn.cli.options import (
     add_trust,
     open_detector,
 )
-from frcnn.cli.output import evaluate_and_print, evaluate_run, text_beside_json, write_json
+from frcnn.cli.output import evaluate_and_print, store_evaluation, text_beside_json, warn, write_json
 
 
 def register(commands: Commands) -> None:
@@ -32,10 +32,16 @@ def register(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     detector = open_detector(options)
     as_trained = options.svd is None and options.precision in (None, DEFAULT_PRECISION)
+    of_run = options.model.is_dir() and as_trained and options.data is None and options.split in (None, "test")
     with text_beside_json(options.json):
-        if options.model.is_dir() and as_trained and options.data is None and options.split in (None, "test"):
-            metrics = evaluate_run(detector, options.model)
-        else:
-            metrics = evaluate_and_print(detector, options.data, options.split, options.format)
-    if options.json is not None:
+        metrics = evaluate_and_print(detector, options.data, options.split, None if of_run else options.format)
+    if options.json is not None:  # first: the run directory may be read-only
         write_json(options.json, metrics.to_json())
+    if of_run:
+        with text_beside_json(options.json):
+            try:
+                store_evaluation(detector, metrics, options.model)
+            except OSError as error:
+                if options.json is None:
+                    raise
+                warn(error)

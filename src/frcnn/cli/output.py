@@ -1,8 +1,9 @@
 """What several commands print or write: JSON, the table of an evaluation, pictures of detections."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from frcnn import distributed
 from frcnn.cli.progress import CountProgress
 from frcnn.files import atomic_write, remove_links, write_text
+from frcnn.messages import one_line
 
 if TYPE_CHECKING:
     from frcnn.config import DrawSettings
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 _JPEG_SIDE = 65_500  # pixels: libjpeg writes no larger pictures
 _IMAGES = "images"
 """The folder of a run directory for pictures of the test images."""
+_PREDICTIONS = "predictions"
+"""The folder of a run directory for pictures and videos of predictions."""
 _FEW = 10  # images: one object more or less changes their AP visibly
 
 
@@ -31,6 +35,12 @@ def interrupted_with(hint: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(hint) from None
+
+
+def warn(message: object) -> None:
+    """Print a warning, if that is possible."""
+    with suppress(OSError):
+        print(f"frcnn: warning: {one_line(message)}", file=sys.stderr)
 
 
 def text_beside_json(file: str | None) -> AbstractContextManager[Any]:
@@ -67,15 +77,21 @@ def print_evaluation(metrics: "Metrics") -> None:
     print(f"({metrics.metric}; {metrics.images_of_split()}{few}; {metrics.seconds_per_image:.2f} s per image)")
 
 
-def evaluate_run(detector: "Detector", run_dir: Path) -> "Metrics":
-    """Evaluate on the test images of a run; print the table, write metrics.json, report.html and pictures in
-    images/."""
-    metrics = evaluate_and_print(detector, None)
-    if distributed.is_main_process():
-        write_text(run_dir / "metrics.json", metrics.to_json())
-    save_pictures(detector.model, metrics, run_dir)
-    write_run_report(detector, metrics, run_dir)
-    return metrics
+def store_evaluation(detector: "Detector", metrics: "Metrics", run_dir: Path) -> None:
+    """Write metrics.json, report.html and pictures in images/ of the run directory.
+
+    Raises:
+        OSError: not all of them can be written.
+    """
+    try:
+        if distributed.is_main_process():
+            write_text(run_dir / "metrics.json", metrics.to_json())
+        save_pictures(detector.model, metrics, run_dir)
+        write_run_report(detector, metrics, run_dir)
+    except BrokenPipeError:  # of standard output
+        raise
+    except OSError as error:
+        raise OSError(f"{run_dir}: the evaluation cannot be stored there ({error})") from None
 
 
 def write_run_report(
@@ -118,6 +134,45 @@ def save_pictures(model: "FasterRCNN", metrics: "Metrics", run_dir: Path) -> Non
         for detections, file in zip(metrics.detections, files, strict=True):
             write_picture(model, detections, file, score_threshold=draw.score_threshold, draw=draw)
         print(f"pictures in {folder}")
+
+
+def own_pictures(run_dir: Path, *, required: bool) -> Path | None:
+    """The folder of a run directory for pictures and videos of predictions.
+
+    Args:
+        run_dir: the model.
+        required: False: if nothing can be written there, a warning is enough.
+
+    Returns:
+        None: there is none.
+
+    Raises:
+        OSError: it is required, and nothing can be written there.
+    """
+    if not run_dir.is_dir():
+        return None
+    folder = run_dir / _PREDICTIONS
+    try:
+        remove_links(run_dir, _PREDICTIONS)
+        require_writable(folder)
+    except OSError as error:
+        if required:
+            raise
+        warn(error)
+        return None
+    return folder
+
+
+def require_writable(folder: Path) -> None:
+    """Check that pictures can be written, before time is spent on detecting.
+
+    Raises:
+        OSError: they cannot.
+    """
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        reason = "is not writable" if existing.is_dir() else "is not a folder"
+        raise OSError(f"{folder}: cannot write pictures there, {existing} {reason}; choose a folder with --out")
 
 
 def picture_files(images: Sequence[str | Path], folder: Path) -> Iterator[Path]:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,18 +21,15 @@ from frcnn.cli.options import (
     open_detector,
     prediction_rules,
 )
-from frcnn.cli.output import picture_files, text_beside_json, write_json, write_picture
+from frcnn.cli.output import own_pictures, picture_files, require_writable, text_beside_json, write_json, write_picture
 from frcnn.cli.predict_parts import add_parts_options, is_parts_command, predict_parts
 from frcnn.cli.progress import CountProgress
 from frcnn.cli.video import add_video_options, is_video_command, predict_video
-from frcnn.files import expand_home, remove_links
+from frcnn.files import expand_home
 from frcnn.messages import one_line, plural
 
 if TYPE_CHECKING:
     from frcnn.inference.results import Detections
-
-_PICTURES = "predictions"
-"""The folder of a run directory for pictures of predictions."""
 
 
 def register(commands: Commands) -> None:
@@ -88,11 +84,10 @@ def run(options: argparse.Namespace) -> int:
     rules = prediction_rules(options, detector)
     images = [Path(str(image)) for image in list_images([path for text in options.images for path in _expand(text)])]
     folder: Path | None = options.out
-    if folder is None and options.model.is_dir():
-        remove_links(options.model, _PICTURES)
-        folder = options.model / _PICTURES
-    if folder is not None:
-        _require_writable(folder)
+    if folder is None:
+        folder = own_pictures(options.model, required=options.json is None)
+    else:
+        require_writable(folder)
     files = list(picture_files(images, folder or Path()))
     results: list[dict[str, Any]] = []  # for --json; of each image, in order
     errors: list[Exception] = []
@@ -122,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
         if folder is not None and len(errors) < len(images):
             progress.log(f"pictures in {folder}")
     if len(images) == len(errors) == 1:
-        raise errors[0]
+        raise ValueError(one_line(errors[0])) from errors[0]
     if options.json is not None:
         write_json(options.json, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     if errors:
@@ -146,15 +141,3 @@ def _expand(path: Path) -> list[Path]:
     if not files:
         raise FileNotFoundError(f"{path}: no file matches this pattern")
     return files
-
-
-def _require_writable(folder: Path) -> None:
-    """Check that pictures can be written, before time is spent on detecting.
-
-    Raises:
-        OSError: they cannot.
-    """
-    existing = next(each for each in (folder, *folder.parents) if each.exists())
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        reason = "is not writable" if existing.is_dir() else "is not a folder"
-        raise OSError(f"{folder}: cannot write pictures there, {existing} {reason}; choose a folder with --out")

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from frcnn.cli.options import DEFAULT_PRECISION, open_detector, positive_integer, prediction_rules
+from frcnn.cli.output import warn
 from frcnn.cli.progress import CountProgress
 from frcnn.messages import one_line, plural
 
@@ -90,8 +91,7 @@ def predict_parts(options: argparse.Namespace) -> int:
             images += 1
             progress(images, None)
             if "error" in row:
-                with suppress(OSError):
-                    print(f"frcnn: warning: {one_line(row['error'])}", file=sys.stderr)
+                warn(row["error"])
 
         def on_part(file: Path, rows: int) -> None:
             progress.log(f"{one_line(file)}: {plural(rows, 'image')}")

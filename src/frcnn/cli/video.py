@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from frcnn.cli.options import open_detector, positive_integer, prediction_rules
+from frcnn.cli.output import own_pictures
 from frcnn.cli.progress import CountProgress
-from frcnn.files import atomic_write, remove_links
+from frcnn.files import atomic_write
 from frcnn.messages import one_line, plural
 
 if TYPE_CHECKING:
@@ -186,9 +187,8 @@ def _output(options: argparse.Namespace, source: str) -> Path | None:
     from frcnn.tracking.ffmpeg import VIDEO_SUFFIXES
 
     path: Path | None = options.out
-    if path is None and options.model.is_dir():
-        remove_links(options.model, "predictions")
-        path = Path(options.model) / "predictions"
+    if path is None:
+        path = own_pictures(options.model, required=options.json is None)
     if path is None:
         return None
     if path.is_dir() or not path.suffix:

@@ -62,7 +62,11 @@ def read_config_files(files: Sequence[Path]) -> ConfigFiles:
                     pass
                 case _:
                     _require_plain(statement, file)
-    return ConfigFiles(_with_our_nodes(values), [*unused.values(), *_of_the_weights(values)])
+    try:
+        ours = _with_our_nodes(values)
+    except ValueError as error:
+        raise ValueError(f"{', '.join(map(str, files))}: {error}") from None
+    return ConfigFiles(ours, [*unused.values(), *_of_the_weights(values)])
 
 
 def _parsed(file: Path) -> ast.Module:

@@ -101,6 +101,8 @@ def make_config(
     try:
         config = from_dict(Config, combine(base, high))
     except ValueError:
+        if own_file:
+            _require_valid(Path(str(base_model)), chosen)
         if file is not None:
             _require_valid(file, combine(base, filed))
         raise

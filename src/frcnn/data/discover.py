@@ -12,7 +12,7 @@ import numpy as np
 
 from frcnn.data.formats import FORMATS, NOT_HERE
 from frcnn.data.formats.source import Source
-from frcnn.data.problems import Problem
+from frcnn.data.problems import Problem, common_areas
 from frcnn.data.records import Records
 from frcnn.data.tree import Tree
 from frcnn.files import expand_home
@@ -41,7 +41,7 @@ _STRAY = 0.1
 """Annotations of fewer images than this fraction of the data are strays."""
 _TWIN_IOU = 0.5
 """Boxes in two formats that overlap by this IoU are one object."""
-_COMPARED = 300  # images that two formats share; enough to tell, and quick
+_COMPARED = 300  # images that two formats share, and boxes of each; enough to tell, and quick
 _SHOWN = 3  # files that a note names
 _START = 4096  # bytes of a file without a suffix
 _UNKNOWN = frozenset({".json", ".xml", ".csv", ".tsv"})
@@ -266,22 +266,29 @@ def _content(name: str, sources: Sequence[Source], tree: Tree, settings: DataSet
 
 def _differences(one: _Content, other: _Content, shared: Sequence[str]) -> tuple[int, int]:
     """How many objects of shared images have no twin, and of how many, in the format with fewer of them."""
-    chosen = shared[:: math.ceil(len(shared) / _COMPARED) or 1]
-    pairs = [(one.boxes(path), other.boxes(path)) for path in chosen]
+    pairs = [(one.boxes(path), other.boxes(path)) for path in shared[:: _step(len(shared))]]
     if sum(len(first) for first, _ in pairs) > sum(len(second) for _, second in pairs):
         pairs = [(second, first) for first, second in pairs]
+    pairs = [(first[:: _step(len(first))], second) for first, second in pairs]
     return sum(int((~_has_twin(*pair)).sum()) for pair in pairs), sum(len(first) for first, _ in pairs)
 
 
+def _step(count: int) -> int:
+    """The step that chooses at most `_COMPARED` of so many."""
+    return math.ceil(count / _COMPARED) or 1
+
+
 def _has_twin(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(G,) bool: which boxes (G, 4) overlap some box of `others` (K, 4)."""
-    if not len(others):
-        return np.zeros(len(boxes), bool)
-    sides = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
-    common = sides.clip(min=0).prod(axis=2)
+    """(G,) bool: which boxes (G, 4) overlap some box of `others` (K, 4). Each is compared on its own, because all
+    pairs at once may fill the memory."""
     areas, others_areas = ((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, others))
-    has_twin: np.ndarray = (common >= _TWIN_IOU * (areas[:, None] + others_areas - common)).any(axis=1)
-    return has_twin
+    others = np.asfortranarray(others)
+
+    def has_twin(box: np.ndarray, area: float) -> bool:
+        common = common_areas(box, others)
+        return bool((common >= _TWIN_IOU * (area + others_areas - common)).any())
+
+    return np.array(list(map(has_twin, boxes, areas)), bool)
 
 
 def _skipped(tree: Tree) -> list[str]:

@@ -223,7 +223,8 @@ def _require_room(image: Image.Image) -> None:
     if needed > limit:
         raise TooLargeError(
             f"too large: {image.width} x {image.height} pixels take {needed / 1e9:.1f} GB, and one image may take half "
-            f"of the memory ({limit / 1e9:.1f} GB); cut it into parts, or use a computer with more memory"
+            f"of the memory ({limit / 1e9:.1f} GB); no setting changes that: cut it into parts, or use a computer with "
+            f"more memory"
         )
 
 

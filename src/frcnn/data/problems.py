@@ -233,6 +233,16 @@ def has_area(boxes: np.ndarray) -> np.ndarray:
     return np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
 
 
+def common_areas(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(G,): the area that a box (4,) has in common with each of `boxes` (G, 4). It is faster if these are in Fortran's
+    order: `np.asfortranarray`."""
+    x1, y1, x2, y2 = boxes.T
+    width = np.minimum(x2, box[2]) - np.maximum(x1, box[0])
+    height = np.minimum(y2, box[3]) - np.maximum(y1, box[1])
+    area: np.ndarray = np.maximum(width, 0) * np.maximum(height, 0)
+    return area
+
+
 def duplicate_stems(images: Iterable[Path]) -> Iterator[Problem]:
     """Images of one folder whose names differ in the suffix only. Formats that find an annotation by the name without
     suffix cannot tell them apart."""

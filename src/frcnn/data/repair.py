@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +12,8 @@ import numpy as np
 from frcnn.data.images import TRANSPOSED
 from frcnn.data.problems import Level, Problem, ProblemKind, format_box, object_place
 from frcnn.data.records import Record, keep_objects
-from frcnn.messages import plural
+from frcnn.files import CONTROLS, MAX_NAME
+from frcnn.messages import clipped, plural
 
 MAX_OUTSIDE = (2.0, 0.01)
 """A box may leave its image by this many pixels, or by this fraction of the image's side; then it is clipped without a
@@ -23,8 +23,6 @@ ROUNDING = 0.02
 are clipped without a word."""
 MIN_INSIDE = 0.5
 """Boxes that leave the image by more are clipped if at least this fraction of their area is inside."""
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-"""ASCII and Latin-1 control characters, line ends, and bidirectional control characters."""
 SAME_SHAPE = 0.01
 """Largest relative difference of two aspect ratios that are the same but for rounding."""
 
@@ -143,11 +141,12 @@ def repair_boxes(
 ) -> tuple[Record, list[Problem]]:
     """Correct the boxes of one image, and leave out those that cannot be corrected.
 
-    Control characters in class names become spaces, because names are printed, and are lines of exported files.
+    Control characters in class names become spaces.
 
     Then, in this order: boxes for another resolution of the image are scaled, swapped corners are ordered, boxes that
     leave the image are clipped. Boxes that are not finite, have no area or lie mostly outside are left out, and so are
-    objects without a class. A warning says that the annotation is for another size of the image, and is not scaled.
+    objects without a class, or with a class whose name is too long for a model file. A warning says that the annotation
+    is for another size of the image, and is not scaled.
 
     Args:
         size: (height, width) of the image, with its EXIF orientation applied.
@@ -158,8 +157,8 @@ def repair_boxes(
         or "left out", and those of the size.
     """
     problems: list[Problem] = []
-    if any(map(_CONTROLS.search, set(record.class_names))):
-        names = tuple(_CONTROLS.sub(" ", name).strip() for name in record.class_names)
+    if any(map(CONTROLS.search, set(record.class_names))):
+        names = tuple(CONTROLS.sub(" ", name).strip() for name in record.class_names)
         for index, (before, after) in enumerate(zip(record.class_names, names, strict=True)):
             if before != after:
                 message = f"the class {before!a} has control characters; it becomes {after!a}"
@@ -190,7 +189,7 @@ def repair_boxes(
             keep[index] &= level != "left out"
             lost = (name,) if level == "left out" else ()
             box = tuple(boxes[index].tolist()) if np.isfinite(boxes[index]).all() else None
-            place = object_place(index, name)
+            place = object_place(index, clipped(name))
             problems.append(Problem(kind, record.image, message, place, index, level=level, lost=lost, box=box))
     return keep_objects(record._replace(boxes=boxes.astype(np.float32)), keep), problems
 
@@ -200,7 +199,8 @@ def _is_good(boxes: np.ndarray, names: Sequence[str], size: tuple[int, int]) -> 
     images that pass skip it."""
     height, width = size
     is_inside = (boxes >= 0).all() and (boxes[:, 2] <= width).all() and (boxes[:, 3] <= height).all()
-    return bool(is_inside and (boxes[:, 2:] > boxes[:, :2]).all() and all(name.strip() for name in names))
+    has_classes = all(name.strip() and len(name) <= MAX_NAME for name in names)
+    return bool(is_inside and (boxes[:, 2:] > boxes[:, :2]).all() and has_classes)
 
 
 def _repaired(
@@ -210,6 +210,9 @@ def _repaired(
     height, width = size
     if not name.strip():
         return box, [(ProblemKind.INVALID_OBJECT, "has no class; it is left out", "left out")]
+    if len(name) > MAX_NAME:
+        message = f"the name of its class has {len(name):,} characters, more than {MAX_NAME:,}; it is left out"
+        return box, [(ProblemKind.INVALID_OBJECT, message, "left out")]
     if not np.isfinite(box).all():
         return box, [(ProblemKind.NON_FINITE_BOX, f"box {format_box(box)} is not finite; it is left out", "left out")]
     done: list[tuple[ProblemKind, str, Level]] = []

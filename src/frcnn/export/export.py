@@ -4,7 +4,6 @@ import hashlib
 import importlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +23,7 @@ from frcnn.evaluation.evaluate import known_objects
 from frcnn.export import verify
 from frcnn.export.trace import Deployed, in_precision, least_side, trace
 from frcnn.fast.svd import compress
-from frcnn.files import PARTIAL, atomic_write_all
+from frcnn.files import atomic_write_all, partial_dir
 from frcnn.inference.runtimes import OUTPUTS, RAW_OUTPUTS, Description, Exported, ResultRules, TorchRuntime
 from frcnn.messages import plural
 from frcnn.nn.faster_rcnn import FasterRCNN
@@ -132,9 +131,8 @@ def export(
         log(f"compressing fully connected layers to rank {svd}")
         model = compress(uncompressed, svd)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
-        written = Path(folder) / path.name
+    with partial_dir(path) as folder:
+        written = folder / path.name
         log(f"writing {path.name}")
         deployed = Deployed(_in_layers(model, to, precision), uint8=description.input == "uint8", raw=raw)
         program = trace(deployed, image_size=image_size, batch=batch)

@@ -40,7 +40,7 @@ from frcnn.inference.predictor import predict_each
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Runtime
 from frcnn.json_text import load_json
-from frcnn.messages import plural, short
+from frcnn.messages import clipped, plural, short
 
 if TYPE_CHECKING:
     import pyarrow
@@ -341,6 +341,7 @@ class _State(NamedTuple):
             content = load_json(file.read_text(encoding="utf-8"))
             state = cls(content["settings"], content["finished"])
             is_valid = isinstance(state.settings, dict) and isinstance(state.finished, dict | None)
+            is_valid = is_valid and all(isinstance(value, int | str) for value in (state.finished or {}).values())
             version = content["format"]
         except (ValueError, KeyError, TypeError):
             is_valid, version = False, FORMAT
@@ -376,7 +377,9 @@ def _require_same(
     one, two = ({"shards": each.count, **rest.settings} for each, rest in ((shard, state), (other_shard, other)))
     different = [key for key in one | two if one.get(key) != two.get(key)]
     if different:
-        values = "; ".join(f"{key}: {name} has {one.get(key)}, {other_name} has {two.get(key)}" for key in different)
+        values = "; ".join(
+            clipped(f"{key}: {name} has {one.get(key)}, {other_name} has {two.get(key)}") for key in different[:5]
+        )
         raise ValueError(f"{folder}: its parts need the same settings ({values}); use those, or another folder")
 
 

@@ -19,12 +19,12 @@ import numpy as np
 
 from frcnn.data.tiles import MIN_TILE
 from frcnn.data.transforms import PaddedBatch
-from frcnn.files import require_classes, require_format
+from frcnn.files import finish_changes, require_classes, require_format, require_input
 from frcnn.inference.onnx_weights import are_finite, from_bfloat16, non_finite_tensor
 from frcnn.inference.results import Detections, to_detections
 from frcnn.json_text import load_json
 from frcnn.messages import short
-from frcnn.resizing import ROUNDINGS, Resizing
+from frcnn.resizing import ROUNDINGS, Resizing, frame_size
 from frcnn.types import DetectionTensors
 
 if TYPE_CHECKING:
@@ -254,11 +254,13 @@ class Description(NamedTuple):
             raise read.damaged(f"the sides of its input are {sides}; they must be at least 1 pixel")
         if 0 < image.tile < MIN_TILE:
             raise read.damaged(f"its image.tile is {image.tile}; it must be 0 or at least {MIN_TILE} pixels")
+        batch = None if metadata.get("batch") == "any" else read.number("batch", 1, 100_000)
+        require_input(frame_size([sides], image), batch or 1, path)
         return cls(
             require_classes(read.text("classes").split("\n"), path),
             image,
             read.choice("input", "uint8", "float"),
-            None if metadata.get("batch") == "any" else read.number("batch", 1, 100_000),
+            batch,
             read.number("min_side", 1, _MAX_SIDE),
             read.text("precision"),
             read.number("svd", 1, 1_000_000) if "svd" in metadata else None,
@@ -350,6 +352,8 @@ class Exported:
     """
 
     def __init__(self, path: Path, *, trust: bool = False) -> None:
+        if path.suffix == ".xml":  # an export that was killed may have replaced only one of its two files
+            finish_changes(path.parent)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; `frcnn export RUN_DIR --out {path}` makes it")
         if path.suffix == ".pt2" and not trust:  # torch.export.load unpickles members, and sympy evaluates expressions
@@ -513,8 +517,10 @@ def _openvino(path: Path) -> tuple[dict[str, str], Run]:
     try:
         model = core.read_model(path)
         _require_finite(_non_finite_constant(model, path), path)
-        # OpenVINO keeps the metadata of the ONNX file here.
-        metadata = dict(model.get_rt_info("framework").value) if model.has_rt_info("framework") else {}
+        # OpenVINO keeps the metadata of the ONNX file here. A damaged file may have other things than texts there.
+        info = model.get_rt_info("framework").value if model.has_rt_info("framework") else None
+        values = info.items() if isinstance(info, dict) else ()
+        metadata = {name: value for name, value in values if isinstance(value, str)}
         # By default, OpenVINO computes float32 files in bfloat16 on CPUs that have it. Told to use bfloat16, it also
         # does so on CPUs without it: AlexNet took thirty times as long, EfficientNet-Lite0 ten times.
         bf16 = metadata.get("precision") == "bf16" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -10,14 +10,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from frcnn.config import ModelSettings, base_model_names, from_dict, make_config
-from frcnn.files import atomic_write, require_format
+from frcnn.files import MAX_NAME, atomic_write, is_class_name, require_format, require_input
 from frcnn.json_text import load_json
+from frcnn.messages import short
 from frcnn.nn.build import build_model, empty_model
 from frcnn.nn.device import choose_device
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.migrate.from_torchvision import from_torchvision as from_torchvision  # also found here
 from frcnn.nn.torchvision_keys import DETECTOR_KEY
 from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights, read_weights, stored_classes
+from frcnn.resizing import frame_size
 
 FORMAT_VERSION = 2
 COCO = "coco:"
@@ -32,12 +34,19 @@ def save_model(model: FasterRCNN, path: Path) -> None:
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: the model is compressed, so its layers are not those of its settings.
+        ValueError: the model is compressed, so its layers are not those of its settings; or `load_model` would refuse
+            the name of a class.
     """
     if model.svd_rank is not None:
         raise ValueError(
             f"{path}: the model is compressed (svd {model.svd_rank}) and can only detect and be exported; save "
             f"the uncompressed model, and compress it again after loading"
+        )
+    wrong = next((name for name in model.classes if not is_class_name(name)), None)
+    if wrong is not None:
+        raise ValueError(
+            f"{path}: the class {short(wrong)} cannot be stored; rename it: a name has 1 to {MAX_NAME:,} characters, "
+            f"without control characters"
         )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {
@@ -171,13 +180,18 @@ def _description(metadata: Mapping[str, str], path: Path) -> tuple[ModelSettings
     require_format(metadata, path, FORMAT_VERSION, "train again")
     try:
         values = load_json(metadata["settings"])
+        if not isinstance(values, dict):
+            raise ValueError(f"the settings are {short(values)}")
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: damaged, its description cannot be read ({error})") from None
     classes = stored_classes(metadata, path)
     try:
-        return from_dict(ModelSettings, values), classes
+        settings = from_dict(ModelSettings, values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    image = settings.detector.resizing
+    require_input(frame_size([(image.shorter_side, image.longer_side)], image), 1, path)
+    return settings, classes
 
 
 def _require_shapes(given: Mapping[str, Sequence[int]], own: Mapping[str, Tensor], path: Path) -> None:

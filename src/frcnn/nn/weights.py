@@ -237,7 +237,7 @@ def load_base_model(model: nn.Module, classifier: nn.Module, weights: BaseWeight
         Names of the model's parameters that were loaded.
 
     Raises:
-        ValueError: the weights are of another architecture.
+        ValueError: the weights are of another architecture, or not finite.
     """
     conv_layers = model.get_submodule("backbone.conv_layers")
     missing = load_into(classifier, weights, required=frozenset(conv_layers.state_dict()))
@@ -256,7 +256,7 @@ def load_into(classifier: nn.Module, weights: BaseWeights, *, required: frozense
         Names of the classifier's parameters that were not loaded.
 
     Raises:
-        ValueError: the weights are of another architecture.
+        ValueError: the weights are of another architecture, or not finite.
     """
     own = classifier.state_dict()
     tensors = weights.tensors
@@ -265,7 +265,7 @@ def load_into(classifier: nn.Module, weights: BaseWeights, *, required: frozense
     problem = _difference(own, tensors, optional=own.keys() - required)
     if problem is not None:
         raise ValueError(f"{weights.source}: weights of another architecture: {problem}")
-    classifier.load_state_dict(tensors, strict=False)
+    _load_finite(classifier, tensors, weights.source)
     return frozenset(name for name, _ in classifier.named_parameters() if name not in tensors)
 
 
@@ -282,7 +282,7 @@ def load_detector(model: nn.Module, weights: DetectorWeights, classes: tuple[str
         Names of parameters with rows that were not loaded.
 
     Raises:
-        ValueError: the weights are of another architecture.
+        ValueError: the weights are of another architecture, or not finite.
     """
     rows = [(0, 0)]  # the background
     rows += [
@@ -310,8 +310,21 @@ def load_detector(model: nn.Module, weights: DetectorWeights, classes: tuple[str
         raise ValueError(
             f"{weights.source}: weights of another detector: {problem}; choose its base model and settings"
         )
-    model.load_state_dict(tensors, strict=False)
+    _load_finite(model, tensors, weights.source)
     return frozenset(last) if len(new) <= len(classes) else frozenset()
+
+
+def _load_finite(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Load tensors whose names and shapes fit.
+
+    Raises:
+        ValueError: one of them has infinite or NaN values, or values that the module's type cannot hold.
+    """
+    module.load_state_dict(tensors, strict=False)
+    own = module.state_dict()
+    bad = next((name for name in tensors if not own[name].isfinite().all()), None)
+    if bad is not None:
+        raise ValueError(f"{source}: damaged, {bad} has infinite or NaN values; get the weights again")
 
 
 def _difference(own: Mapping[str, Tensor], given: Mapping[str, Tensor], *, optional: Set[str]) -> str | None:

@@ -3,6 +3,8 @@
 import errno
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 
 from frcnn import distributed
 from frcnn.files import atomic_write
+from frcnn.messages import clipped
 from frcnn.nn.torch_file import load_torch_file
 from frcnn.training.run_dir import CHECKPOINT_FILE, METRICS_FILE
 from frcnn.training.state import TrainingState
@@ -36,7 +39,7 @@ class Checkpoint:
         self._metrics = run_dir / METRICS_FILE
         self._state = state
         self._interval = state.settings.checkpoint_seconds
-        self._conditions = {
+        self._conditions: dict[str, int | str] = {
             "images per step": state.images_per_step,
             "device": state.device.type,
             "precision": str(state.precision).removeprefix("torch."),
@@ -71,19 +74,22 @@ class Checkpoint:
         Raises:
             ValueError: the checkpoint is damaged, or device, precision, data or number of images per step differ.
         """
-        content = read_checkpoint(self._file) if self._file.is_file() else None
-        if content is not None:
+        kept = 0
+        if self._file.is_file():
+            content = read_checkpoint(self._file)
+            with _naming(self._file):
+                kept = max(0, int(content["metrics_size"]))
+                before = {name: type(now)(content["conditions"][name]) for name, now in self._conditions.items()}
             for name, now in self._conditions.items():
-                before = content["conditions"][name]
-                if before != now:
-                    change = "the data has changed" if name == "data" else f"{name} was {before} and is now {now}"
+                if before[name] != now:
+                    change = "the data has changed" if name == "data" else f"{name} was {before[name]} and is now {now}"
                     raise ValueError(
                         f"{self._file}: {change}, so the run cannot resume with the same result; {_FIXES[name]}, or "
                         f"train into another run directory"
                     )
-            self._state.load_state_dict(content["state"])
+            with _naming(self._file):
+                self._state.load_state_dict(content["state"])
         if distributed.is_main_process() and self._metrics.is_file():
-            kept = content["metrics_size"] if content is not None else 0
             os.truncate(self._metrics, min(kept, self._metrics.stat().st_size))
 
 
@@ -108,14 +114,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged, or not a checkpoint.
     """
-    try:
+    with _naming(path):
         return dict(load_torch_file(path))
-    except MemoryError:
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of a damaged checkpoint become one that names the file.
+
+    Raises:
+        ValueError: the block failed, whatever its error; but for those that are not the checkpoint's.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of zipfile, pickle, struct, torch, ...
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a damaged file has a wrong offset
             raise
-        reason = str(error).partition("\n")[0]
+        reason = clipped(" ".join(f"{type(error).__name__}: {error}".split()))
         raise ValueError(f"{path}: damaged, or not a checkpoint ({reason}); delete it to start again") from None
 
 

@@ -13,6 +13,7 @@ from frcnn.config import local_settings, make_config
 from frcnn.data.dataset import data_of_run
 from frcnn.files import as_path, write_text
 from frcnn.json_text import load_json
+from frcnn.messages import clipped
 from frcnn.training.callbacks import Callback
 from frcnn.training.run_dir import new_run_dir, numbered
 from frcnn.training.train import train
@@ -26,7 +27,7 @@ _T_975 = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
     *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
-"""97.5 % quantiles of Student's t distribution with 1, 2, ... degrees of freedom."""
+"""97.5% quantiles of Student's t distribution with 1, 2, ... degrees of freedom."""
 
 
 class FoldResult(NamedTuple):
@@ -45,7 +46,7 @@ class FoldResult(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A mean over the folds, with its 95 % confidence interval."""
+    """A mean over the folds, with its 95% confidence interval."""
 
     mean: float
     low: float
@@ -105,7 +106,7 @@ class CrossvalResult:
             f"{each.fold:>4}  {each.seed:>4}  {each.images:>6}  {each.map50:>7.4f}  {each.map:>7.4f}"
             for each in self.results
         ]
-        lines.append(f"Mean AP = {self.estimate('map50')}, COCO AP = {self.estimate('map')}: mean and 95 % interval")
+        lines.append(f"Mean AP = {self.estimate('map50')}, COCO AP = {self.estimate('map')}: mean and 95% interval")
         return "\n".join(lines)
 
     def to_json(self) -> str:
@@ -225,7 +226,7 @@ def load_crossval(folder: str | Path) -> CrossvalResult:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of independent values, with Student's 95 % confidence interval; a single value has no interval."""
+    """The mean of independent values, with Student's 95% confidence interval; a single value has no interval."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Estimate(mean, -math.inf, math.inf)
@@ -239,10 +240,21 @@ def _read(folder: Path) -> CrossvalResult | None:
         return None
     try:
         content = load_json((folder / RESULT_FILE).read_text(encoding="utf-8"))
-        results = [FoldResult(**{**each, "run_dir": folder / each["run_dir"]}) for each in content["results"]]
-        return CrossvalResult(folder, content["folds"], tuple(content["seeds"]), content["settings"], tuple(results))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{folder / RESULT_FILE}: damaged ({error}); delete the folder and start again") from None
+        results = [
+            FoldResult(
+                *(int(each["fold"]), int(each["seed"]), folder / each["run_dir"], int(each["images"])),
+                *(float(each["map50"]), float(each["map"])),
+            )
+            for each in content["results"]
+        ]
+        settings = dict(content["settings"])
+        return CrossvalResult(
+            folder, int(content["folds"]), tuple(map(int, content["seeds"])), settings, tuple(results)
+        )
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise ValueError(
+            f"{folder / RESULT_FILE}: damaged ({clipped(str(error))}); delete the folder and start again"
+        ) from None
 
 
 def _choose(out: str | Path | None, name: str, new: CrossvalResult, data: Path) -> CrossvalResult:

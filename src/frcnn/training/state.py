@@ -139,13 +139,27 @@ class TrainingState:
         return saved
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """
+        Raises:
+            Exception: this is not the state of such a training; of many classes.
+        """
         self.model.load_state_dict(saved["model"])
-        self.step = saved["step"]
-        self.best = None if saved["best"] is None else Best(*saved["best"])
+        self.step = int(saved["step"])
+        if self.step < 0:
+            raise ValueError(f"{self.step} steps are done")
+        best = saved["best"]
+        kinds = (float, float, int, int)
+        self.best = None if best is None else Best(*(kind(value) for kind, value in zip(kinds, best, strict=True)))
         if not self.position.begins_phase:
             self._make_optimizer()
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.scaler.load_state_dict(saved["scaler"])
+            # Its options follow from the settings; only what it remembers of each weight is restored.
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": saved["optimizer"]["state"]})
+            for parameter, remembered in self.optimizer.state.items():
+                momentum = remembered.get("momentum_buffer")
+                if momentum is not None and momentum.shape != parameter.shape:
+                    raise ValueError(f"momentum has the shape {list(momentum.shape)}, not {list(parameter.shape)}")
+            scale = {name: type(value)(saved["scaler"][name]) for name, value in self.scaler.state_dict().items()}
+            self.scaler.load_state_dict(scale)
             if self.average is not None:
                 self.average.load_state_dict(saved["average"])
 

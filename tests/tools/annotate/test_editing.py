@@ -629,6 +629,52 @@ def test_a_link_inside_the_folder_stays_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", EDITABLE)
+def test_a_link_to_a_folder_outside_is_not_followed(form: str, tmp_path: Path) -> None:
+    elsewhere, opened = tmp_path / "elsewhere", tmp_path / "opened"
+    for folder in (tmp_path / "new", opened):
+        folder.mkdir()
+    write(tmp_path / "new", form).rename(elsewhere)
+    (opened / "link").symlink_to(elsewhere, target_is_directory=True)
+    before = contents(elsewhere)
+    editor = Editor(opened, DataSettings())
+    for name, objects in (("1.png", []), ("extra.png", [Annotation((1, 2, 30, 40), "red")])):
+        with pytest.raises(ValueError, match=r"leads to .*elsewhere.*, which is outside of .*opened"):
+            change(editor, place_of(editor, name), objects)
+    assert contents(elsewhere) == before
+    editor = Editor(opened / "link", DataSettings())  # the data folder itself may be a link
+    assert change(editor, place_of(editor, "1.png"), []) == []
+
+
+@pytest.mark.parametrize("form", EDITABLE)
+def test_a_link_to_a_folder_inside_is_followed(form: str, tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    for folder in (tmp_path / "new", opened):
+        folder.mkdir()
+    write(tmp_path / "new", form).rename(opened / "store")
+    (opened / "a_link").symlink_to("store", target_is_directory=True)  # the first by name: images are seen through it
+    editor = Editor(opened, DataSettings())
+    index = place_of(editor, "1.png")
+    assert "a_link" in editor.images[index][1].parts
+    assert change(editor, index, []) == []
+    assert (opened / "a_link").is_symlink()
+    assert as_trained(opened / "store")["1.png"] == []
+
+
+def test_no_file_is_removed_through_a_link(tmp_path: Path) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    write_annotated(data / "positive" / "1.png", [("red", (1, 2, 30, 40))])
+    draw_image([], seed=0).save(data / "positive" / "2.png")
+    editor = Editor(data, DataSettings())
+    index = place_of(editor, "2.png")
+    change(editor, index, [])
+    (data / "positive").rename(elsewhere)
+    (data / "positive").symlink_to(elsewhere, target_is_directory=True)
+    with pytest.raises(ValueError, match="which is outside of"):
+        change(editor, index, None)
+    assert (elsewhere / "2.bboxes.tsv").is_file()
+
+
+@pytest.mark.parametrize("form", EDITABLE)
 def test_what_a_killed_process_left_disturbs_nobody(form: str, tmp_path: Path) -> None:
     folder = write(tmp_path, form)
     before = as_trained(folder)

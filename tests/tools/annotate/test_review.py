@@ -272,6 +272,13 @@ def test_invalid_files_are_refused(folder: Path, tmp_path: Path) -> None:
         ValueError, match=r"none of its images is in .*photos, e\.g\. gone\.png; run `frcnn annotate` on"
     ):
         review_of(file, folder)
+    for name in ("\0", "\ud800"):  # no file can have them
+        write_report(file, [suspects[0]._replace(image=folder / name)], folder)
+        with pytest.raises(ValueError, match="none of its images is in"):
+            review_of(file, folder)
+    file.write_text(json.dumps({"suspects": [{"kind": "x" * 10_000}]}))
+    with pytest.raises(ValueError, match=r"suspects\.json: .{1,500}; it must hold the list"):
+        review_of(file, folder)
     write_report(file, [suspects[0], suspects[1]._replace(image=folder / "gone.png")], folder)
     review = review_of(file, folder)
     assert (len(review.suspects), review.not_shown) == (1, "1 suspect not shown: the image is not there, e.g. gone.png")

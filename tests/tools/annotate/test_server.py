@@ -68,7 +68,7 @@ class Client:
 
 def fetch(opener: OpenerDirector, request: Request) -> tuple[int, Message, bytes]:
     try:
-        with opener.open(request) as answer:
+        with opener.open(request, timeout=60) as answer:
             return answer.status, answer.headers, answer.read()
     except HTTPError as error:
         with error:
@@ -231,6 +231,25 @@ def test_a_broken_image_says_so(photos: Path, serve: Serve) -> None:
         status, _, answer = client.get(path)
         assert status == 422, path
         assert json.loads(answer)["error"], path
+
+
+def test_a_pipe_in_the_place_of_an_image_or_annotation_stops_nothing(photos: Path, serve: Serve) -> None:
+    """Opening a pipe waits until a program writes to it."""
+    client = Client(serve(photos))
+    version = client.json(client.of("annotations", 0))["version"]
+    (photos / "1.png").unlink()
+    for name in ("1.png", "0.bboxes.tsv", "0.bboxes.labels.tsv"):
+        os.mkfifo(photos / name)
+    try:
+        for kind in ("annotations", "images", "thumbnails"):
+            status, _, answer = client.get(client.of(kind, 1))
+            assert (status, b"1.png: is a pipe" in answer) == (422, True), kind
+        assert client.put(0, {"version": version, "objects": []})[0] == 200
+        assert (photos / "0.bboxes.tsv").is_file()
+    finally:
+        for pipe in filter(Path.is_fifo, photos.iterdir()):  # else a request that waits keeps the server from ending
+            with suppress(OSError):
+                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
 
 
 def test_proposals(photos: Path, serve: Serve) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 import json
 import os
 import re
@@ -29,7 +28,7 @@ from frcnn.data.formats.csv_columns import (
     columns_in,
 )
 from frcnn.data.formats.four_numbers import are_corners, are_fractions, read_as_corners
-from frcnn.data.formats.lines import error_at, plain, read_text, to_size, while_unchanged
+from frcnn.data.formats.lines import csv_rows, plain, read_text, to_size, while_unchanged
 from frcnn.data.formats.source import ALL, Source, by_image_split, image_splits, readable
 from frcnn.data.images import image_size
 from frcnn.data.problems import ImageNotFoundError, OnProblem, Problem, ProblemKind, invalid_object, missing_image
@@ -186,7 +185,7 @@ def write_image(
     encoding, line_end = _style(file)
     with atomic_write(file) as partial, partial.open("w", encoding=encoding, newline="") as out:
         writer = csv.writer(out, delimiter=columns.separator, lineterminator=line_end)
-        rows = list(_lines(file, columns.separator))
+        rows = list(csv_rows(file, read_text(file), columns.separator))
         place = next((at for at, (number, _) in enumerate(rows) if number in numbers), len(rows))
         kept = [(at, cells) for at, (number, cells) in enumerate(rows) if number not in numbers]
         writer.writerows(cells for at, cells in kept if at < place)
@@ -269,7 +268,7 @@ def _new(record: Record, first: Record) -> Record:
 def _descriptions(tree: Tree) -> dict[str, str]:
     """The names of the classes of Open Images, by id, e.g. /m/0k4j; from any file with these two columns."""
     files = [file for file in tree.with_suffix(".csv") if _DESCRIPTION.search(tree.start(file))]
-    return {cells[0]: cells[1] for file in files for _, cells in _lines(file, ",") if len(cells) == 2}
+    return {cells[0]: cells[1] for file in files for _, cells in csv_rows(file, read_text(file)) if len(cells) == 2}
 
 
 @while_unchanged
@@ -367,22 +366,12 @@ def _has_corners(file: Path, tree: Tree) -> bool:
 def _rows(file: Path, columns: Columns) -> Iterator[_Row]:
     """The lines that are not empty, without the names of the columns."""
     is_head = bool(columns.head)
-    for number, cells in _lines(file, columns.separator):
+    for number, cells in csv_rows(file, read_text(file), columns.separator):
         if is_head and any(cells):
             is_head = False
         elif any(cells):
             cells += [""] * (len(columns.names) - len(cells))
             yield _Row(number, cells)
-
-
-def _lines(file: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Each row with the number of its last line."""
-    text = read_text(file)
-    reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=separator == " ")
-    try:
-        yield from ((reader.line_num, cells) for cells in reader)
-    except csv.Error as error:
-        raise error_at(file, str(error), text, position=(reader.line_num, 0)) from None
 
 
 def _style(file: Path) -> tuple[str, str]:

@@ -471,7 +471,9 @@ def _has_list(value: Mapping[str, Any]) -> bool:
     """Whether it says which objects an image has, perhaps none."""
     inner = [each for each in value.values() if isinstance(each, dict)]
     lists = [(_plain(key), each) for one in (value, *inner) for key, each in one.items()]
-    return any(key != "tags" if isinstance(each, list) else each is None and key in _LISTS_OF_OBJECTS for key, each in lists)
+    return any(
+        key != "tags" if isinstance(each, list) else each is None and key in _LISTS_OF_OBJECTS for key, each in lists
+    )
 
 
 def _first(own: Mapping[str, Any], names: str) -> Any:

@@ -1,5 +1,7 @@
 """Read text files; parse numbers, sizes and paths; cache what is read. (Helper, not a format.)"""
 
+import csv
+import io
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -95,6 +97,22 @@ def error_at(
 def read_lines(file: Path) -> list[str]:
     """The lines of a file; errors as `read_text`. Only line ends separate lines: names may have other separators."""
     return read_text(file).removesuffix("\n").split("\n")
+
+
+def csv_rows(file: Path, text: str, separator: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Each row of CSV with the number of its last line.
+
+    Args:
+        file: has the text; errors name it.
+
+    Raises:
+        ValueError: a row cannot be read, e.g. because a cell is longer than Python's limit.
+    """
+    reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=separator == " ")
+    try:
+        yield from ((reader.line_num, cells) for cells in reader)
+    except csv.Error as error:
+        raise error_at(file, str(error), text, position=(reader.line_num, 0)) from None
 
 
 def to_number(value: object) -> float | None:

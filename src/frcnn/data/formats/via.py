@@ -7,8 +7,6 @@ objects.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +19,7 @@ import numpy as np
 
 from frcnn.data.formats import via3
 from frcnn.data.formats.json_files import plain_start, read_json
-from frcnn.data.formats.lines import read_text, to_numbers
+from frcnn.data.formats.lines import csv_rows, read_text, to_numbers
 from frcnn.data.formats.shapes import Box, around_ellipse, around_points, to_corners
 from frcnn.data.formats.source import Source, by_image_split, find_or_report, image_splits, readable
 from frcnn.data.problems import (
@@ -146,7 +144,10 @@ def _images_of_via3(regions: Mapping[str, Sequence[tuple[_Object, _Object]]]) ->
 
 def _images_of_csv(file: Path) -> list[_Image]:
     regions: dict[str, list[_Region]] = {}
-    for row in csv.DictReader(io.StringIO(read_text(file).removeprefix("#"))):
+    rows = (cells for _, cells in csv_rows(file, read_text(file).removeprefix("#")) if cells)
+    head = next(rows, [])
+    for cells in rows:
+        row = dict(zip(head, cells, strict=False))
         try:
             name = row["filename"]
             shape = decode_json(row["region_shape_attributes"], _Object)

@@ -6,14 +6,14 @@ videos have times, which images have not.
 
 from __future__ import annotations
 
-import csv
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from frcnn.data.formats.lines import read_text
+from frcnn.data.formats.lines import csv_rows, read_text
 from frcnn.json_text import decode_json
 from frcnn.messages import short
 
@@ -34,6 +34,7 @@ _KINDS: dict[int, tuple[str, tuple[str, ...]]] = {
 _CSV = b"# Exported using VGG Image Annotator"
 _ATTRIBUTE = "# ATTRIBUTE = "
 _HEADER = "# CSV_HEADER = "
+_COMMENT = re.compile("^#.*", re.MULTILINE)
 
 
 def is_csv(start: bytes) -> bool:
@@ -70,11 +71,15 @@ def read_csv(file: Path) -> dict[str, list[_Region]]:
     Raises:
         ValueError: a line cannot be read.
     """
-    lines = read_text(file).splitlines()
+    text = read_text(file)
+    lines = text.splitlines()
     attributes = next((line.removeprefix(_ATTRIBUTE) for line in lines if line.startswith(_ATTRIBUTE)), "{}")
-    head = next((line.removeprefix(_HEADER) for line in lines if line.startswith(_HEADER)), "")
+    head = next((line.removeprefix(_HEADER) for line in lines if line.startswith(_HEADER)), "").split(",")
     regions: dict[str, list[_Region]] = {}
-    for row in csv.DictReader((line for line in lines if not line.startswith("#")), head.split(",")):
+    for _, cells in csv_rows(file, _COMMENT.sub("", text)):
+        if not cells:
+            continue
+        row = dict(zip(head, cells, strict=False))
         try:
             (name, *_) = decode_json(row["file_list"], list[str])
             numbers = decode_json(row["spatial_coordinates"], list[float])

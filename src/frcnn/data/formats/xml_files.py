@@ -9,7 +9,7 @@ from frcnn.data.problems import AnnotationError
 
 _MAX_DEPTH = 60
 _ENCODING = re.compile(rb"<\?xml[^>]*encoding\s*=\s*[\"']([\w.-]+)")
-_BEFORE_ROOT = re.compile(r"<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>", re.DOTALL)
+_BEFORE_ROOT = re.compile(r"\s*(?:<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>)", re.DOTALL)
 _ROOT = re.compile(r"\s*<([\w:.-]+)")
 
 
@@ -17,7 +17,10 @@ def root_tag(start: bytes) -> str | None:
     """The name of the root element in lower case, by the first bytes of a file; None: it is not XML."""
     is_utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = start.decode("utf-16" if is_utf16 else "utf-8", "ignore")
-    root = _ROOT.match(_BEFORE_ROOT.sub("", text))
+    at = 0
+    while before := _BEFORE_ROOT.match(text, at):  # one after the other: a search for one that never ends is quadratic
+        at = before.end()
+    root = _ROOT.match(text, at)
     return root[1].lower() if root else None
 
 

@@ -20,6 +20,9 @@ from frcnn.yaml_text import load_yaml
 
 Names = Mapping[int, str]
 _SPLITS = ("train", "val", "valid", "validation", "test")
+_MAX_ABOVE = 2
+"""A data set may lie so many levels above the folder of its description, e.g. 1 for configs/data.yaml. Folders above
+that, such as /home, are not walked."""
 _KEY = re.compile(r"""(?:^|[{,])["' ]*(names|nc|path|train|val|valid|test)["']?[ \t]*:""", re.MULTILINE)
 
 
@@ -186,7 +189,8 @@ def _places(tree: Tree) -> dict[str, Path]:
 
 def named_tree(file: Path, description: Description) -> Tree | None:
     """The tree of a data set of this computer that a description names by its path, relative to the description or to
-    a folder above it; None: there is none."""
+    a folder above it; None: there is none, or it lies too far above the description."""
+    too_far = Path(os.path.abspath(file.parent)).parents[_MAX_ABOVE:]
     entries = [entry for listed in description.entries.values() for entry in listed]
     path = expand_home(description.path)
     for base in (file.parent, *file.parent.parents):
@@ -195,7 +199,7 @@ def named_tree(file: Path, description: Description) -> Tree | None:
         if folders:
             root = Path(os.path.commonpath(folders))
             root = next((folder.parent for folder in (root, *root.parents) if folder.name == "images"), root)
-            return Tree(root) if len(root.parts) > 1 else None
+            return None if len(root.parts) == 1 or root in too_far else Tree(root)
     return None
 
 

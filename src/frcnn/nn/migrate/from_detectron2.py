@@ -15,6 +15,7 @@ from frcnn.messages import plural, short
 from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.migrate.anchors import anchor_settings
+from frcnn.nn.migrate.foreign import foreign_values
 from frcnn.nn.torchvision_keys import class_names
 from frcnn.nn.weights import DetectorWeights
 from frcnn.yaml_text import load_yaml
@@ -140,6 +141,7 @@ _NORMS = {"": "none", "GN": "group", "BN": "batch", "SyncBN": "batch"}
 _FREEZE = {0: None, 1: "layer1", 2: "layer2", 3: "layer3"}
 
 
+@foreign_values("detectron2")
 def from_detectron2(
     state_dict: Mapping[str, Tensor],
     config: Mapping[str, Any] | str | Path,

@@ -13,6 +13,7 @@ from frcnn.messages import plural, short
 from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.migrate.anchors import anchor_settings
+from frcnn.nn.migrate.foreign import foreign_values
 from frcnn.nn.migrate.from_detectron2 import background_first
 from frcnn.nn.torchvision_keys import class_names
 from frcnn.nn.weights import DetectorWeights
@@ -91,6 +92,7 @@ _POSSIBLE: dict[str, tuple[Any, ...]] = {
 }
 
 
+@foreign_values("mmdetection")
 def from_mmdetection(
     state_dict: Mapping[str, Tensor],
     config: Mapping[str, Any] | str | Path,

@@ -19,6 +19,7 @@ from frcnn.data.formats.source import ALL, Source
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import duplicate_stems, format_box, object_place
 from frcnn.data.records import Annotation
+from frcnn.files import only_inside
 from frcnn.tools.annotate.private import folder_key, private_folder
 
 _BY_NAME = {"folders", "pascal_voc", "yolo", "labelme"}
@@ -167,7 +168,8 @@ class Editor:
                 raise ConflictError(f"{image}: its annotation was changed elsewhere in the meantime")
             known = {annotation[:3] for annotation in before.objects or ()}
             self._require_good([annotation for annotation in objects or () if annotation[:3] not in known], image)
-            self._form.write_image(self._sources[index], image, objects, self._tree, self._settings)
+            with only_inside(self.folder):
+                self._form.write_image(self._sources[index], image, objects, self._tree, self._settings)
             annotation = self.read(index)
             self._note(index, annotation.objects)
         return annotation

@@ -11,7 +11,7 @@ import msgspec
 from frcnn.evaluation.suspects import SuspectKind
 from frcnn.files import write_text
 from frcnn.json_text import load_json
-from frcnn.messages import plural
+from frcnn.messages import clipped, plural
 from frcnn.tools.annotate.editing import Editor
 
 Box = tuple[float, float, float, float]
@@ -78,18 +78,19 @@ class Review:
         self._file = file.with_name(file.stem + _DECISIONS_SUFFIX)
         self._lock = threading.Lock()
         listed = _read(file, _Report, _OF_CHECK)
-        numbers = {image.resolve(): index for index, (_, image) in enumerate(editor.images)}
-        found = [(numbers.get((editor.root / each.image).resolve()), each) for each in listed.suspects]
+        numbers: dict[Path | None, int] = {image.resolve(): index for index, (_, image) in enumerate(editor.images)}
+        found = [(numbers.get(_real(editor.root / each.image)), each) for each in listed.suspects]
         self.suspects = [(index, each) for index, each in found if index is not None]
         missing = [each.image for index, each in found if index is None]
+        example = clipped(missing[0]) if missing else ""
         if missing and not self.suspects:
             raise ValueError(
-                f"{file}: none of its images is in {editor.folder}, e.g. {missing[0]}; run `frcnn annotate` on the "
-                f"folder that was checked"
+                f"{file}: none of its images is in {editor.folder}, e.g. {example}; run `frcnn annotate` on the folder "
+                f"that was checked"
             )
         self.not_shown = ""
         if missing:
-            self.not_shown = f"{plural(len(missing), 'suspect')} not shown: the image is not there, e.g. {missing[0]}"
+            self.not_shown = f"{plural(len(missing), 'suspect')} not shown: the image is not there, e.g. {example}"
         self._decisions: dict[str, _StoredDecision] = {}
         if self._file.is_file():
             decided = _read(self._file, list[_StoredDecision], _OF_DECISIONS)
@@ -135,4 +136,12 @@ def _read(file: Path, kind: type[_T], what: str) -> _T:
         # Not msgspec's own parser: it refuses names of files that are not UTF-8.
         return msgspec.convert(load_json(file.read_bytes()), kind)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}; it must hold {what}") from None
+        raise ValueError(f"{file}: {clipped(str(error))}; it must hold {what}") from None
+
+
+def _real(path: Path) -> Path | None:
+    """The path with all links resolved; None: no file can have this name."""
+    try:
+        return path.resolve()
+    except ValueError:  # e.g. a NUL character
+        return None

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from frcnn.data.problems import Problem, ProblemKind, has_area, object_place
+from frcnn.data.problems import Problem, ProblemKind, common_areas, has_area, object_place
 from frcnn.data.records import Record
 from frcnn.resizing import Resizing, input_size
 
@@ -68,28 +68,31 @@ def odd_boxes(
 
 def _pairs(record: Record, chosen: np.ndarray, numbers: Sequence[int]) -> Iterator[Problem]:
     """Boxes that nearly equal an earlier one, or lie inside another one; each box once."""
-    boxes = record.boxes[chosen]
+    boxes = np.asfortranarray(record.boxes[chosen])
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    names = np.array([record.class_names[index] for index in chosen], str)
+    names = [record.class_names[index] for index in chosen]
+    codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
+    labels = np.array([codes[name] for name in names], np.int32)
 
     def place(index: int) -> str:
-        return object_place(numbers[chosen[index]], str(names[index]))
+        return object_place(numbers[chosen[index]], names[index])
 
     def warning(kind: ProblemKind, index: int, message: str) -> Problem:
         return Problem(kind, record.image, message, place(index), numbers[chosen[index]], level="warning")
 
-    for index in range(len(boxes)):  # row by row: an image may have thousands of boxes
-        sides = np.minimum(boxes[index, 2:], boxes[:, 2:]) - np.maximum(boxes[index, :2], boxes[:, :2])
-        common = sides.clip(min=0).prod(axis=1)
-        overlaps = common / (areas[index] + areas - common)
-        equal = np.flatnonzero(overlaps[:index] >= SAME)
+    for index, (box, area) in enumerate(zip(boxes, areas, strict=True)):  # row by row: an image may have thousands
+        common = common_areas(box, boxes)
+        near = np.flatnonzero(common > area / 2)  # no other box nearly equals it, or is around it
+        common, others = common[near], areas[near]
+        overlaps = common / (area + others - common)
+        equal = np.flatnonzero((overlaps >= SAME) & (near < index))
         if len(equal):
-            first = int(equal[0])
+            first = int(near[equal[0]])
             kind = ProblemKind.DRAWN_TWICE if names[first] == names[index] else ProblemKind.TWO_CLASSES
-            yield warning(kind, index, f"nearly equals {place(first)} (IoU {overlaps[first]:.2f}); remove one")
+            yield warning(kind, index, f"nearly equals {place(first)} (IoU {overlaps[equal[0]]:.2f}); remove one")
             continue
-        is_around = (common >= INSIDE * areas[index]) & (areas > areas[index]) & (overlaps < SAME)
-        around = np.flatnonzero(is_around & (names == names[index]))
+        is_around = (common >= INSIDE * area) & (others > area) & (overlaps < SAME) & (labels[near] == labels[index])
+        around = near[is_around]
         if len(around):
             outer = place(int(around[0]))
             yield warning(

@@ -62,13 +62,15 @@ def _partners(
     """Each image of a group but the first, and the earlier one that a warning names: one of another split before one of
     its own, and a copy before others."""
     first_of: dict[tuple[bytes | None, str], int] = {}  # by digest and split; digest None: any
+    known_splits: set[str] = set()
     for index in group:
         image, own = hashes[index], splits[index]
         digests = (image.digest if image is not None else None, None)
-        others = sorted({split for _, split in first_of} - {own})
+        others = sorted(known_splits - {own})
         choices = [(digest, split) for split in (*others, own) for digest in digests]
         known = sorted((key for key in choices if key in first_of), key=lambda key: (key[1] == own, key[0] is None))
         if known:
             yield index, first_of[known[0]]
         for digest in digests:
             first_of.setdefault((digest, own), index)
+        known_splits.add(own)
