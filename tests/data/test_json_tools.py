@@ -379,6 +379,62 @@ def test_images_without_objects_and_without_labels_differ(
     assert (message in map(str, problems)) == (not is_annotated)
 
 
+def labelbox(name: str, labels: list[Any]) -> dict[str, Any]:
+    return {"data_row": {"id": "c1", "external_id": name}, "projects": {"c2": {"labels": labels}}}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {  # V7
+            f"annotations/{name}.json": {
+                "item": {"name": f"{name}.png", "slots": [{"type": "image"}]},
+                "annotations": [{"name": "cat", "bounding_box": {"x": 32, "y": 24, "w": 64, "h": 48}}] * count,
+            }
+            for name, count in (("1", 1), ("2", 0))
+        },
+        {  # Dataloop
+            f"json/{name}.json": {
+                "filename": f"/{name}.png",
+                "annotations": [
+                    {"label": "cat", "type": "box", "coordinates": [{"x": 32, "y": 24}, {"x": 96, "y": 72}]}
+                ]
+                * count,
+            }
+            for name, count in (("1", 1), ("2", 0))
+        },
+        {  # Labelbox: 2.png was labeled and has no objects, nobody has labeled 3.png
+            "export.json": [
+                labelbox(
+                    "1.png",
+                    [
+                        {
+                            "annotations": {
+                                "objects": [
+                                    {
+                                        "name": "cat",
+                                        "bounding_box": {"top": 24, "left": 32, "height": 48, "width": 64},
+                                    }
+                                ]
+                            }
+                        }
+                    ],
+                ),
+                labelbox("2.png", [{"annotations": {"objects": []}}]),
+                labelbox("3.png", []),
+            ]
+        },
+    ],
+    ids=["V7", "Dataloop", "Labelbox"],
+)
+def test_images_that_somebody_has_labeled_as_empty(files: dict[str, Any], tmp_path: Path) -> None:
+    put_images(tmp_path, "1.png", "2.png", "3.png")
+    for name, content in files.items():
+        put(tmp_path / name, content)
+    records, _ = read(tmp_path)
+    assert records == [("1.png", [[32, 24, 96, 72]], ("cat",)), ("2.png", [], ())]
+
+
 @pytest.mark.parametrize(
     "answer",
     [

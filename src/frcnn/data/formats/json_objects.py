@@ -90,7 +90,8 @@ _ABOUT = ("extra", "attributes")
 """Keys of more about an object, which may say that it is ignored (CrowdHuman)."""
 _SCORE = "score confidence"
 _MARK = re.compile(
-    rb'[\w"\s]\b(\w*box\w*|x_?min|x[01]?|left|top_?x|rects?|polygon|points|vertices|geometry|coordinates|amodal)"?\s*:|<loc_?\d',
+    rb'[\w"\s]\b(\w*box\w*|x_?min|x[01]?|left|top_?x|rects?|polygon|points|vertices|geometry|coordinates|amodal)"?\s*:|<loc_?\d'
+    rb'|"(annotations|objects)"\s*:\s*\[\s*\]',  # of an image without objects, in a file of its own
     re.IGNORECASE,
 )
 _CITYSCAPES = re.compile(r"_gt(Fine_polygons|Coarse_polygons|Bbox[A-Za-z0-9]*)$")
@@ -471,9 +472,15 @@ def _has_list(value: Mapping[str, Any]) -> bool:
     """Whether it says which objects an image has, perhaps none."""
     inner = [each for each in value.values() if isinstance(each, dict)]
     lists = [(_plain(key), each) for one in (value, *inner) for key, each in one.items()]
-    return any(
+    return _has_no_objects(value) or any(
         key != "tags" if isinstance(each, list) else each is None and key in _LISTS_OF_OBJECTS for key, each in lists
     )
+
+
+def _has_no_objects(value: Any) -> bool:
+    """Whether an empty list `objects` is somewhere inside (Labelbox)."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (isinstance(value, dict) and value.get("objects") == []) or any(map(_has_no_objects, inner))
 
 
 def _first(own: Mapping[str, Any], names: str) -> Any:
