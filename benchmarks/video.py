@@ -171,8 +171,9 @@ def main() -> None:
 
 A video of {options.frames} frames of {width} x {height} pixels (the toy data set in motion); objects are tracked, and a
 video with boxes is written. Frame by frame: decode, detect, track, draw and encode a frame, then the next one. `frcnn
-predict` does these at the same time. The time to open the model does not count. In both ways, ffmpeg decodes and encodes
-in processes of its own. Models that are not trained, in their own input size. Medians of {options.rounds} rounds.
+predict` does these at the same time. The time to open the model does not count. In both ways, ffmpeg decodes and
+encodes in processes of its own. Models that are not trained, in their own input size. Medians of {options.rounds}
+rounds.
 `benchmarks/video.py` writes this file.
 
 {chr(10).join(rows)}
