@@ -52,7 +52,17 @@ def random_weights(name: str, photo: Path, file: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("name", base_model_names())
+LIKE_OTHERS = {
+    *(f"vgg{layers}{norm}{fpn}" for layers in (11, 13, 16, 19) for norm in ("", "_bn") for fpn in ("", "-fpn")),
+    *("resnet101", "resnet101-fpn"),
+} - {"vgg16", "vgg16_bn-fpn"}
+"""Base models that differ from tested ones in the number of layers; `make test-slow` tests them."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_OTHERS else []) for name in base_model_names()],
+)
 def test_it_trains_two_steps_and_detects_the_same_after_loading(name: str, data: Path, tmp_path: Path) -> None:
     steps: list[float] = []
     weights = random_weights(name, data / "positive" / "0.png", tmp_path / "weights.safetensors")
@@ -99,7 +109,10 @@ FAMILIES = (
 FAST_LEARNERS = ("alexnet", "vgg16")  # whose steps take long
 
 
-SLOW = ("vgg16", "resnet18", "resnext50_32x4d-fpn", "convnext_tiny", "regnet_y_800mf", "fasterrcnn_resnet50_fpn_v2")
+SLOW = (
+    *("vgg16", "resnet18", "resnext50_32x4d-fpn", "mobilenet_v2", "efficientnet_b0", "efficientnet_lite0-fpn"),
+    *("convnext_tiny", "regnet_y_800mf", "fasterrcnn_resnet50_fpn_v2"),
+)
 """The slowest families; `make test-slow` runs them."""
 
 

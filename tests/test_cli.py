@@ -652,7 +652,9 @@ def test_a_full_disk_behind_the_output_is_an_error(arguments: list[str]) -> None
     assert process.stderr == "frcnn: error: [Errno 28] No space left on device\n"
 
 
-@pytest.mark.parametrize("closing", ["2>/dev/full", "2>&-", ">&-", "<&-"])
+@pytest.mark.parametrize(
+    "closing", ["2>&-", ">&-", *(pytest.param(each, marks=pytest.mark.slow) for each in ("2>/dev/full", "<&-"))]
+)
 def test_the_exit_status_tells_where_no_text_can(closing: str) -> None:
     command = f"{shlex.quote(sys.executable)} -m frcnn layers"
     assert subprocess.run(f"{command} nosuch {closing}", shell=True, check=False).returncode == 2

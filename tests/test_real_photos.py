@@ -18,7 +18,11 @@ def test_the_default_recipe_learns_the_grocery_photos(shared: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("base_model", "new"), [("alexnet", ("classifier.1", "classifier.4")), ("vgg16", ("classifier.0", "classifier.3"))]
+    ("base_model", "new"),
+    [
+        ("alexnet", ("classifier.1", "classifier.4")),
+        pytest.param("vgg16", ("classifier.0", "classifier.3"), marks=pytest.mark.slow),
+    ],
 )
 def test_weights_of_conv_layers_alone_train(
     shared: Path, tmp_path: Path, base_model: str, new: tuple[str, ...]

@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("rules", "suffix", "expected_metadata"),
     [
         ("detectron2", ".onnx", {"rounding": "detectron2", "reduced_decoding": "false", "antialias": "true"}),
-        ("detectron2", ".xml", {}),
+        pytest.param("detectron2", ".xml", {}, marks=pytest.mark.slow),
         ("mmdetection", ".onnx", {"rounding": "half_up", "fixed_point": "true", "antialias": "false"}),
     ],
 )

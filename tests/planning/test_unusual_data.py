@@ -43,9 +43,9 @@ def random_boxes(size: Size, side: Size, count: int) -> Callable[[np.random.Gene
     ("size", "side", "count", "images"),
     [
         pytest.param((640, 480), (200, 150), 1, 3, id="three images with an object each"),
-        pytest.param((10, 10), (4, 5), 1, 3, id="images of ten pixels"),
+        pytest.param((10, 10), (4, 5), 1, 3, id="images of ten pixels", marks=pytest.mark.slow),
         pytest.param((20_000, 300), (60, 40), 4, 3, id="strips"),
-        pytest.param((320, 240), (1, 1), 5, 3, id="objects of one pixel"),
+        pytest.param((320, 240), (1, 1), 5, 3, id="objects of one pixel", marks=pytest.mark.slow),
         pytest.param((640, 480), (12, 10), 1000, 2, id="a thousand objects"),
     ],
 )

@@ -88,6 +88,7 @@ def test_a_logger_that_is_not_installed_says_what_to_install(tmp_path: Path, mon
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_memory_after_epoch_20_is_that_after_epoch_8(tmp_path: Path) -> None:
     """The toy data set, two threads that prefetch (they are part of the process), a checkpoint in every epoch; in a
     process of its own, so that nothing else is measured.

@@ -82,7 +82,13 @@ def metrics_of(run: Path) -> list[dict[str, object]]:
     return [{k: v for k, v in line.items() if k not in ("seconds", "memory")} for line in read_metrics(run)]
 
 
-@pytest.mark.parametrize("settings", SCHEMES.values(), ids=SCHEMES)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(settings, id=name, marks=[pytest.mark.slow] if name in ("fp16", "batch norm that learns") else [])
+        for name, settings in SCHEMES.items()
+    ],
+)
 def test_a_run_interrupted_anywhere_resumes_to_bit_identical_weights(
     data: Path, tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
