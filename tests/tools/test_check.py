@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from tiny import draw_image, tiny_config, train_tiny, write_tiny
 
 import frcnn
@@ -23,7 +23,7 @@ from frcnn.tools.check.boxes import odd_boxes, off_by_one
 from frcnn.tools.check.check import check_dataset
 from frcnn.tools.check.duplicates import _partners, find_duplicates
 from frcnn.tools.check.fix import fix
-from frcnn.tools.check.pictures import _shown, write_pictures
+from frcnn.tools.check.pictures import CELL, _shown, empty_cell, write, write_pictures
 from frcnn.tools.convert import convert_dataset
 
 ORIENTATION = 0x0112
@@ -429,6 +429,16 @@ def test_json_pictures_and_a_corrected_copy(data: Path, tmp_path: Path, capsys: 
     names = sorted(path.name for path in (tmp_path / "sheets").iterdir())
     assert names == ["box-without-area-1.jpg", "duplicate-images-in-two-splits-1.jpg", "sample-1.jpg"]
     assert main(["check", str(tmp_path / "fixed")]) == 0
+
+
+@pytest.mark.parametrize("length", [5, 40, 60, 300])
+def test_a_caption_that_does_not_fit_ends_in_dots(length: int) -> None:
+    cell = empty_cell()
+    write(ImageDraw.Draw(cell), (6, CELL[1]), "4" * length, (255, 255, 255))
+    columns = np.flatnonzero((np.asarray(cell) > 100).any(axis=(0, 2)))
+    assert columns.max() < CELL[0] - 6
+    end = np.asarray(cell)[CELL[1] :, CELL[0] - 40 :]
+    assert (end > 100).any() == (length > 50)  # dots, or letters
 
 
 def test_contact_sheets_mark_the_defect_in_red_and_draw_all_boxes(data: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ CELL = (400, 300)  # width, height
 _COLUMNS = 4
 _ROWS = 5
 _CAPTION = 34
-_LETTERS = 62  # of a line
+_LETTERS = 200  # of a line: more than fit
 _SAMPLE = _COLUMNS * _ROWS
 _RED = (225, 30, 30)
 
@@ -133,6 +133,11 @@ def empty_cell() -> Image.Image:
 
 
 def write(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, color: tuple[int, int, int]) -> None:
-    """A line of text in a cell."""
-    drawn, font = legible(text, 12)
-    pen.text(place, drawn[:_LETTERS], fill=color, font=font)
+    """A line of text in a cell. A longer one ends in dots: half of a number would be another number."""
+    drawn, font = legible(text[:_LETTERS], 12)
+    room = CELL[0] - 2 * place[0]
+    if pen.textlength(drawn, font=font) > room:
+        while pen.textlength(f"{drawn}...", font=font) > room:
+            drawn = drawn[:-1]
+        drawn += "..."
+    pen.text(place, drawn, fill=color, font=font)
