@@ -1,9 +1,9 @@
 """How many photos a second `frcnn predict` does, and with how much memory, and write benchmarks/predict.md.
 
-    python benchmarks/predict.py RUN PHOTOS [--rounds 3] [--count 200]
+    python benchmarks/predict.py RUN_DIR PHOTOS [--rounds 3] [--count 200]
 
-RUN is a trained one; PHOTOS is a folder with some of its photos, which are repeated by links. Every round does as many
-photos one by one (read, resize, detect, draw, write, then the next one) as by the command.
+RUN_DIR is of a training; PHOTOS is a folder with some of its photos, which are repeated by links. Every round does as
+many photos one by one (read, resize, detect, draw, write, then the next one) as by the command.
 """
 
 import argparse

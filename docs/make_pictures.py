@@ -1,8 +1,8 @@
 """Make the pictures of the pages: screenshots and detections.
 
-    frcnn train GROCERY --seed 1 --no-plan --out RUN    # for grocery-detections: without --no-plan
+    frcnn train GROCERY --seed 1 --no-plan --out RUN_DIR    # for grocery-detections: without --no-plan
     frcnn demo --out DEMO
-    python docs/make_pictures.py GROCERY RUN DEMO [NAME ...]
+    python docs/make_pictures.py GROCERY RUN_DIR DEMO [NAME ...]
 
 GROCERY is the folder of the Grocery photos (github.com/Azure/ObjectDetectionUsingCntk). NAME is a picture, e.g.
 report; without names, all are made. Needs the extras `annotate` and `serve`, Playwright and an installed Chromium.
@@ -157,7 +157,7 @@ def served(*arguments: object) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("grocery", "run", "demo"):
+    for name in ("grocery", "run_dir", "demo"):
         parser.add_argument(name, type=Path, metavar=name.upper())
     known = {make.__name__.replace("_", "-"): make for make in PICTURES}
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all: {', '.join(known)}")
@@ -169,7 +169,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         for name in options.names or known:
             page = browser.new_page(viewport=LAPTOP)
-            known[name](Inputs(options.grocery, options.run, options.demo, Path(folder), page))
+            known[name](Inputs(options.grocery, options.run_dir, options.demo, Path(folder), page))
             page.close()
             print(f"{OUT / name}.jpg: {(OUT / name).with_suffix('.jpg').stat().st_size / 1000:.0f} kB")
         browser.close()
