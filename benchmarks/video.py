@@ -1,7 +1,7 @@
 """How many frames a second `frcnn predict VIDEO --track` does, and how much faster than frame by frame; write
 benchmarks/video.md.
 
-    python benchmarks/video.py [--frames 60] [--rounds 3] [--growth 20000]
+    python benchmarks/video.py [--frames 240] [--rounds 3] [--growth 20000]
 
 The video is the toy data set in motion. Base models that are not trained (their layers have the same work to do), with
 their own input size. Frame by frame: decode a frame, detect, track, draw, encode, then the next one; ffmpeg decodes
@@ -38,7 +38,8 @@ from frcnn.tracking.tracker import Tracker, TrackerSettings
 from frcnn.tracking.writing import VideoWriter
 
 HERE = Path(__file__).parent
-BASE_MODELS = ("alexnet", "efficientnet_lite0", "resnet50-fpn")
+BASE_MODELS = {"alexnet": 60, "efficientnet_lite0": 240, "resnet50-fpn": 40}
+"""Name -> frames, for several seconds of work."""
 SMALL = ("detector.image.shorter_side=120", "detector.image.longer_side=160", "base_model.fc_channels=[64]")
 RUNTIMES = {"PyTorch": None, "ONNX Runtime": "model.onnx", "OpenVINO": "model.xml"}
 FPS = 25
@@ -98,7 +99,7 @@ def by_command(model: Path, video: Path, out: Path) -> float:
     """Seconds of the command, less those that it takes to open the model."""
     options = ["--track", "--threshold", str(THRESHOLD), "--out", str(out)]
     start = time.perf_counter()
-    frcnn.load(model)
+    frcnn.load(model, throughput=True)
     opened = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         assert command(["predict", str(model), str(video), *options]) == 0
@@ -145,36 +146,36 @@ def growth(model: Path, video: Path, frames: int) -> str:
 def main() -> None:
     frcnn.tune_malloc()  # as the commands do
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--frames", type=int, metavar="N", help="frames of the video (default: by base model)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--base-models", nargs="+", default=BASE_MODELS, metavar="NAME")
+    parser.add_argument("--base-models", nargs="+", choices=BASE_MODELS, default=BASE_MODELS, metavar="NAME")
     parser.add_argument("--growth", type=int, default=20_000, help="frames while the memory is watched")
     options = parser.parse_args()
     rows = [
-        "| base model | runtime | frame by frame, frames per second | `frcnn predict --track` | times |",
-        "| --- | --- | --- | --- | --- |",
+        "| base model | runtime | frames | frame by frame, frames per second | `frcnn predict --track` | times |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     with tempfile.TemporaryDirectory() as name:
         video = Path(name) / "video.mp4"
-        width, height = write_video(video, options.frames)
         for base_model in options.base_models:
+            frames = options.frames or BASE_MODELS[base_model]
+            width, height = write_video(video, frames)
             for runtime, model in files(base_model, video, Path(name) / base_model).items():
-                slow, fast, times = measure(model, video, options.frames, options.rounds)
+                slow, fast, times = measure(model, video, frames, options.rounds)
                 rows.append(
-                    f"| {base_model} | {runtime} | {slow:.1f} | {fast:.1f} | **{statistics.median(times):.2f}** "
-                    f"({min(times):.2f} to {max(times):.2f}) |"
+                    f"| {base_model} | {runtime} | {frames} | {slow:.1f} | {fast:.1f} "
+                    f"| **{statistics.median(times):.2f}** ({min(times):.2f} to {max(times):.2f}) |"
                 )
                 print(rows[-1], flush=True)
         small = files("alexnet", video, Path(name) / "small", *SMALL)["ONNX Runtime"]
         memory = growth(small, video, options.growth)
     text = f"""# Videos
 
-A video of {options.frames} frames of {width} x {height} pixels (the toy data set in motion); objects are tracked, and a
-video with boxes is written. Frame by frame: decode, detect, track, draw and encode a frame, then the next one. `frcnn
-predict` does these at the same time. The time to open the model does not count. In both ways, ffmpeg decodes and
-encodes in processes of its own. Models that are not trained, in their own input size. Medians of {options.rounds}
-rounds.
-`benchmarks/video.py` writes this file.
+A video of {width} x {height} pixels (the toy data set in motion); objects are tracked, and a video with boxes is
+written. Frame by frame: decode, detect, track, draw and encode a frame, then the next one. `frcnn predict` does these
+at the same time, and detects in several frames at a time. In both ways, ffmpeg decodes and encodes in processes of its
+own. The time to open the model does not count. Models that are not trained, in their own input size. Medians of
+{options.rounds} rounds. `benchmarks/video.py` writes this file.
 
 {chr(10).join(rows)}
 

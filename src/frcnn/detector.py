@@ -53,7 +53,7 @@ _OTHER_ARGUMENTS = {
 """Arguments of other libraries' `predict` -> ours, for messages."""
 
 
-def load(path: str | Path, *, device: str = "auto", trust: bool = False) -> Detector:
+def load(path: str | Path, *, device: str = "auto", trust: bool = False, throughput: bool = False) -> Detector:
     """Open a trained detector.
 
     Args:
@@ -62,6 +62,8 @@ def load(path: str | Path, *, device: str = "auto", trust: bool = False) -> Dete
             downloaded once.
         device: "auto" (cuda if there is one), "cpu", "cuda" or "mps"; exported files run on the CPU.
         trust: open a `.pt2` file, which can run any code, because its source is trusted.
+        throughput: for many images or a video: an exported file computes several images at a time, each with its part
+            of the cores. All are done sooner, and one alone later. A PyTorch model always does so with several images.
 
     Raises:
         FileNotFoundError: there is no model.
@@ -69,7 +71,7 @@ def load(path: str | Path, *, device: str = "auto", trust: bool = False) -> Dete
         ValueError: a damaged file, a file of another program or of a newer format, or a `.pt2` file without `trust`.
     """
     path = as_path(path, "path")
-    return Detector(open_runtime(path, device=device, trust=trust), path=path)
+    return Detector(open_runtime(path, device=device, trust=trust, throughput=throughput), path=path)
 
 
 class _PredictOptions(TypedDict, total=False):

@@ -4,10 +4,13 @@ import contextlib
 import json
 import math
 import os
+import pickle
 import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -26,7 +29,7 @@ import frcnn
 from frcnn.cli import main
 from frcnn.config import dump_yaml, make_config
 from frcnn.data.images import read_image
-from frcnn.data.transforms import prepare_images
+from frcnn.data.transforms import PaddedBatch, prepare_images
 from frcnn.export import export as exporting
 from frcnn.export.export import Export, export
 from frcnn.export.trace import least_side
@@ -159,6 +162,35 @@ def test_a_batch_gives_what_its_photos_give_alone(to: str, exported: Make, photo
     alone = [file.detect(type(frames)(*(array[n : n + 1] for array in frames))).detections[0] for n in range(5)]
     assert_same(file.detect(frames).detections, alone, pixels=0.01)
     assert len({one.xyxy.tobytes() for one in alone}) == 3  # three photos
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
+def test_several_images_at_a_time_give_what_one_after_the_other_gives(
+    to: str, exported: Make, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    file = exported(to).files[0]
+    assert Exported(file, trust=True).parallel_calls == 1
+    runtime = Exported(file, trust=True, throughput=True)
+    cores = len(os.sched_getaffinity(0))
+    assert runtime.parallel_calls == (min(4, cores) if to == "openvino" else 4)
+    assert pickle.loads(pickle.dumps(runtime)).parallel_calls == runtime.parallel_calls
+    run, running, most = runtime.run, set[int](), 0
+
+    def watched(frames: PaddedBatch) -> dict[str, np.ndarray]:
+        nonlocal most
+        running.add(threading.get_ident())
+        most = max(most, len(running))
+        outputs = run(frames)
+        time.sleep(0.05)
+        running.discard(threading.get_ident())
+        return outputs
+
+    monkeypatch.setattr(runtime, "run", watched)
+    many = 4 * photos
+    assert_same(list(frcnn.Detector(runtime).predict_iter(many, threshold=0.1)), predict(file, many, 0.1), pixels=1e-3)
+    assert most == runtime.parallel_calls
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])

@@ -1,5 +1,6 @@
 """Detecting in images: files, folders, and images at hand."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -427,6 +428,11 @@ def test_a_broken_photo_among_many_is_named(tmp_path: Path) -> None:
     for tile in (None, 64):
         with pytest.raises(ValueError, match=r"07\.png: damaged or truncated"):
             predict(FindsRectangles(), tmp_path, tile=tile)
+
+
+def test_parallel_calls_need_no_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import would be an error
+    assert list(in_parallel(lambda item: item + 1, iter(range(5)), calls=2)) == [1, 2, 3, 4, 5]
 
 
 def test_overlapping_predictions_leave_pytorch_its_threads() -> None:

@@ -181,8 +181,11 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_detector(options: argparse.Namespace) -> "Detector":
+def open_detector(options: argparse.Namespace, *, throughput: bool = False) -> "Detector":
     """The detector of --model, --svd and --precision.
+
+    Args:
+        throughput: as for `frcnn.load`.
 
     Raises:
         ValueError: --svd or --precision with an exported file.
@@ -197,7 +200,7 @@ def open_detector(options: argparse.Namespace) -> "Detector":
                 raise ValueError(
                     f"{option}: {options.model} is exported and cannot change; export the model again with {option}"
                 )
-        return load(options.model, trust=options.trust_file)
+        return load(options.model, trust=options.trust_file, throughput=throughput)
     detector = load(options.model)
     if options.svd is not None:
         detector = detector.compress(options.svd)

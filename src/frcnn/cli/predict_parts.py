@@ -75,7 +75,7 @@ def predict_parts(options: argparse.Namespace) -> int:
     from frcnn.inference.runtimes import model_sha256
 
     shard = ALL if options.shard is None else Shard.parse(options.shard)
-    detector = open_detector(options)
+    detector = open_detector(options, throughput=True)
     rules = prediction_rules(options, detector)
     settings = {
         "model": model_sha256(options.model),

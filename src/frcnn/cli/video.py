@@ -87,7 +87,7 @@ def predict_video(options: argparse.Namespace) -> int:
 
     (source,), places = options.images, _places(options)
     out = _output(options, source)
-    detector = open_detector(options)
+    detector = open_detector(options, throughput=True)
     rules = prediction_rules(options, detector)
     info = _info(source, options.allow_urls)
     counter, tally, errors = Counter(places), Tally[tuple[str, str, str]](), list[str]()

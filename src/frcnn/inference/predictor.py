@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -98,15 +99,17 @@ def predict_each(
 
 
 def in_parallel(function: Callable[[T], R], items: Iterator[T], calls: int) -> Iterator[R]:
-    """`map(function, items)`, in order, with so many calls at a time if there are several items. Each of them computes
-    with its part of PyTorch's threads."""
+    """`map(function, items)`, in order, with so many calls at a time if there are several items. If PyTorch is in use,
+    each of them computes with its part of PyTorch's threads."""
     first = list(islice(items, 2)) if calls > 1 else []
     items = chain(first, items)
     if len(first) < 2:
         yield from map(function, items)
         return
-    import torch
-
+    torch = sys.modules.get("torch")  # most exported files do not need it
+    if torch is None:
+        yield from prefetch(function, items, workers=calls)
+        return
     threads = _threads_of_call(torch.get_num_threads(), calls, +1)
 
     def call(item: T) -> R:
