@@ -1,7 +1,7 @@
 """How many frames a second `frcnn predict VIDEO --track` does, and how much faster than frame by frame; write
 benchmarks/video.md.
 
-    python benchmarks/video.py [--frames 240] [--rounds 3] [--growth 20000]
+    python benchmarks/video.py [--frames N] [--rounds 3] [--growth 20000]
 
 The video is the toy data set in motion. Base models that are not trained (their layers have the same work to do), with
 their own input size. Frame by frame: decode a frame, detect, track, draw, encode, then the next one; ffmpeg decodes

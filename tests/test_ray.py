@@ -3,6 +3,7 @@ pyarrow are large."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from tiny import draw_image, trained_run
 
 from frcnn.cli import main
@@ -213,6 +215,47 @@ def test_ray_runs_exported_files(cluster: Any, run: Path, photos: Path, tmp_path
     done = frcnn_ray.predict(photos, tmp_path / "model.onnx", output=tmp_path / "out", threshold=0.05)
     assert done == (62, 2)
     assert_as_expected(rows_in(tmp_path / "out"), expected_rows(run, photos, 0.05))
+
+
+def test_an_image_that_is_listed_twice_is_in_the_output_once(
+    cluster: Any, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    import frcnn.ray as frcnn_ray
+
+    (tmp_path / "list.txt").write_text(f"{photos / '0.png'}\n{photos / '2.png'}\n{photos / '0.png'}\n")
+    assert frcnn_ray.predict(tmp_path / "list.txt", run, output=tmp_path / "one") == (2, 0)
+    twice = [photos / "0.png", str(photos / "0.png")]
+    assert frcnn_ray.predict(twice, run, output=tmp_path / "two") == (1, 0)
+
+
+def test_a_disk_that_fails_is_no_fault_of_an_image(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+
+    from frcnn.data import images
+    from frcnn.ray import Predictor
+
+    def fail(path: Path, **options: Any) -> Any:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(images, "open_image", fail)
+    with pytest.raises(OSError, match="mend the disk or the network, and start the job again"):
+        Predictor(str(run))(pa.table({"path": [str(photos / "0.png")]}))
+
+
+def test_a_worker_has_as_many_threads_as_cpus(
+    cluster: Any, run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import frcnn.ray as frcnn_ray
+
+    class Watched(frcnn_ray.Predictor):
+        def __call__(self, batch: Any) -> Any:
+            (tmp_path / os.environ["OMP_NUM_THREADS"]).touch()
+            (tmp_path / f"torch {torch.get_num_threads()}").touch()
+            return super().__call__(batch)
+
+    monkeypatch.setattr(frcnn_ray, "Predictor", Watched)
+    frcnn_ray.predict(photos, run, output=tmp_path / "out", num_cpus=2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["2", "out", "torch 2"]
 
 
 @pytest.mark.parametrize("address", ["", "file://"])

@@ -62,8 +62,9 @@ def load(path: str | Path, *, device: str = "auto", trust: bool = False, through
             downloaded once.
         device: "auto" (cuda if there is one), "cpu", "cuda" or "mps"; exported files run on the CPU.
         trust: open a `.pt2` file, which can run any code, because its source is trusted.
-        throughput: for many images or a video: an exported file computes several images at a time, each with its part
-            of the cores. All are done sooner, and one alone later. A PyTorch model always does so with several images.
+        throughput: for many images or a video: an exported file detects in several images at a time, each on its share
+            of the cores. Many images take less time in total; a single image takes longer. A PyTorch model always does
+            so with several images.
 
     Raises:
         FileNotFoundError: there is no model.
@@ -212,9 +213,7 @@ class Detector:
         for name in unknown:
             hint = f"; use {_OTHER_ARGUMENTS[name]}" if name in _OTHER_ARGUMENTS else ""
             raise TypeError(f"predict() got an unexpected keyword argument '{name}'{hint}")
-        threshold = self.runtime.result_settings.predict_threshold if threshold is None else threshold
-        if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
-            raise ValueError(f"threshold: {threshold!r} must be a number from 0 to 1")
+        threshold = self._threshold(threshold)
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error: {on_error!r} must be 'raise' or 'skip'")
         return predict_each(
@@ -256,8 +255,8 @@ class Detector:
             and `image`. Few frames are held in memory.
 
         Raises:
-            FileNotFoundError, ValueError: no such video, or ffmpeg is missing or cannot read it. If a file is damaged,
-                the frames that can be read come first.
+            FileNotFoundError, ValueError: no such video, ffmpeg is missing or cannot read it, or an invalid threshold.
+                If a file is damaged, the frames that can be read come first.
 
         Source:
             Zhang et al. 2022, arXiv:2110.06864 (ByteTrack); see `frcnn.tracking.tracker.update_tracks`.
@@ -265,12 +264,18 @@ class Detector:
         from frcnn.tracking.track_video import track_frames
         from frcnn.tracking.tracker import TrackerSettings
 
-        threshold = self.runtime.result_settings.predict_threshold if threshold is None else threshold
-        settings = TrackerSettings(threshold=threshold, track_buffer=track_buffer)
+        settings = TrackerSettings(threshold=self._threshold(threshold), track_buffer=track_buffer)
         frames = track_frames(
             self.runtime, video, settings, every=every, tile=tile, overlap=overlap, allow_urls=allow_urls
         )
         return (frame.detections for frame in frames)
+
+    def _threshold(self, threshold: float | None) -> float:
+        """The detector's own if it is None."""
+        threshold = self.runtime.result_settings.predict_threshold if threshold is None else threshold
+        if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
+            raise ValueError(f"threshold: {threshold!r} must be a number from 0 to 1")
+        return threshold
 
     def evaluate(
         self,

@@ -21,6 +21,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 import ray.data
+import torch
 from pyarrow.dataset import dataset as parquet_dataset
 from pyarrow.dataset import field
 from pyarrow.fs import FileSystem, FileType
@@ -31,7 +32,7 @@ from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.tiles import OVERLAP
 from frcnn.detector import Detector, load
 from frcnn.inference.inputs import ImageLike
-from frcnn.inference.parts import list_names, row_of, to_table
+from frcnn.inference.parts import is_of_disk, list_names, row_of, to_table
 from frcnn.inference.predictor import predict_each
 from frcnn.messages import short
 
@@ -67,13 +68,24 @@ class Predictor:
         model: what `frcnn.load` opens, at the same path on all machines; or a detector, which Ray sends to the workers.
         device: "auto", "cpu", "cuda" or "mps".
         trust: open a `.pt2` file.
+        threads: of the worker; None: as Ray or the user says. Ray rounds down the CPUs of a worker.
         rules: threshold, tile and overlap, as for `Detector.predict`.
     """
 
     def __init__(
-        self, model: str | Detector, *, device: str = "auto", trust: bool = False, rules: dict[str, Any] | None = None
+        self,
+        model: str | Detector,
+        *,
+        device: str = "auto",
+        trust: bool = False,
+        threads: int | None = None,
+        rules: dict[str, Any] | None = None,
     ) -> None:
-        self.runtime = (model if isinstance(model, Detector) else load(model, device=device, trust=trust)).runtime
+        if threads is not None:
+            os.environ["OMP_NUM_THREADS"] = str(threads)  # read by ONNX Runtime and OpenVINO, when a file is opened
+            torch.set_num_threads(threads)
+        detector = model if isinstance(model, Detector) else load(model, device=device, trust=trust, throughput=True)
+        self.runtime = detector.runtime
         self.rules = {"threshold": None, **(rules or {})}
         if self.rules["threshold"] is None:
             self.rules["threshold"] = self.runtime.result_settings.predict_threshold
@@ -89,6 +101,8 @@ class Predictor:
         rows: list[dict[str, Any]] = []
 
         def on_error(error: Exception) -> None:
+            if is_of_disk(error):
+                raise OSError(f"{error}; mend the disk or the network, and start the job again") from error
             rows.append(row_of(names[len(rows)], error))
 
         for detections in predict_each(self.runtime, _present(images), on_error=on_error, **self.rules):
@@ -162,10 +176,10 @@ def read(source: str | Path) -> Dataset:
                 f"{text}: has no images that can be read ({short(str(error))}); if it holds Parquet files, pass "
                 f"ray.data.read_parquet({text!r})"
             ) from error
-    files = [{"name": name, "path": str(path.absolute())} for name, path in list_names(text)]
+    files = {name: str(path.absolute()) for name, path in list_names(text)}  # a list may name an image twice
     if not files:
         raise ValueError(f"{source}: has no images")
-    return ray.data.from_items(files)
+    return ray.data.from_items([{"name": name, "path": path} for name, path in files.items()])
 
 
 def _read_addresses(paths: str | list[str], **options: Any) -> Dataset:
@@ -202,7 +216,8 @@ def predict(
             number, leave one CPU free too: Ray waits forever otherwise.
         batch_size: images that a worker gets at a time.
         rows_per_file: least number of images in a file of the output.
-        num_cpus, num_gpus: of each worker. With GPUs, the workers predict on them.
+        num_cpus, num_gpus: of each worker. With GPUs, workers that open a run directory predict on them; a detector
+            stays on its device, and exported files run on the CPU.
         threshold, tile, overlap: as for `Detector.predict`.
         trust: open a `.pt2` file.
 
@@ -223,6 +238,7 @@ def predict(
         fn_constructor_kwargs={
             "device": "cuda" if num_gpus else "cpu",
             "trust": trust,
+            "threads": max(1, round(num_cpus)) if num_cpus else None,
             "rules": {"threshold": threshold, "tile": tile, "overlap": overlap},
         },
         batch_format="pyarrow",
@@ -248,7 +264,7 @@ def _dataset(source: Dataset | str | Path | Sequence[str | Path]) -> Dataset:
         return source
     if isinstance(source, str | Path):
         return read(source)
-    paths = list(map(str, source))
+    paths = list(dict.fromkeys(map(str, source)))
     addresses = [path for path in paths if "://" in path]
     if not addresses:
         return ray.data.from_items([{"path": os.path.abspath(path)} for path in paths])

@@ -466,6 +466,7 @@ def test_a_merge_says_which_shards_are_not_finished(
     assert "2 shards of 3 not finished: 0/3, 2/3; run them with --resume" in capsys.readouterr().err
     assert not out.exists()
     assert main(["merge", str(parts), "--out", str(out), "--incomplete"]) == 0
+    assert "of 1 shard, 0 with an error" in capsys.readouterr().out
     assert [json.loads(line)["image"] for line in out.read_text().splitlines()] == names_in(parts)
     assert main(["merge", str(parts), "--out", str(tmp_path / "all.csv")]) == 2
 

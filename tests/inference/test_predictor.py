@@ -430,6 +430,19 @@ def test_a_broken_photo_among_many_is_named(tmp_path: Path) -> None:
             predict(FindsRectangles(), tmp_path, tile=tile)
 
 
+@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("good", [0, 1, 2, 5])
+def test_results_before_an_error_of_the_source_come_first(calls: int, good: int) -> None:
+    def items() -> Iterator[int]:
+        yield from range(good)
+        raise ValueError("the source is damaged")
+
+    seen: list[int] = []
+    with pytest.raises(ValueError, match="the source is damaged"):
+        seen.extend(in_parallel(lambda item: item, items(), calls=calls))
+    assert seen == list(range(good))
+
+
 def test_parallel_calls_need_no_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # an import would be an error
     assert list(in_parallel(lambda item: item + 1, iter(range(5)), calls=2)) == [1, 2, 3, 4, 5]

@@ -22,7 +22,7 @@ from frcnn.inference.results import Detections
 from frcnn.tracking import track_video
 from frcnn.tracking.counting import Count
 from frcnn.tracking.ffmpeg import probe
-from frcnn.tracking.reading import read_frames
+from frcnn.tracking.reading import Frame, read_frames
 from frcnn.tracking.track_video import FrameDetections, detect_frames
 
 FRAMES = 20
@@ -226,6 +226,30 @@ def test_ctrl_c_writes_what_was_seen(clip: Path, tmp_path: Path, monkeypatch: py
     assert main(["predict", str(trained_run()), str(clip), "--json", str(lines), "--out", str(out)]) == 130
     assert 1 <= len(lines.read_text().splitlines()) <= 8
     assert len(list(read_frames(out))) == len(lines.read_text().splitlines())
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_results_of_a_camera_come_before_its_next_frame(
+    is_live: bool, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def read_slowly(*arguments: object, **options: object) -> Iterator[Frame]:
+        for frame in read_frames(*arguments, **options):  # type: ignore[arg-type]
+            read.append(frame.number)
+            yield frame
+
+    monkeypatch.setattr(track_video, "read_frames", read_slowly)
+    monkeypatch.setattr(track_video, "is_live", lambda source: is_live)
+    runtime = frcnn.load(trained_run()).runtime
+    ahead = [len(read) - 1 - frame.number for frame in detect_frames(runtime, clip, threshold=0.5)]
+    assert len(ahead) == FRAMES
+    assert (max(ahead) == 0) == is_live
+
+
+def test_a_threshold_that_is_none_is_refused(clip: Path) -> None:
+    with pytest.raises(ValueError, match="threshold: 50 must be a number from 0 to 1"):
+        frcnn.load(trained_run()).track(clip, threshold=50)
 
 
 def test_an_address_is_tracked(clip: Path) -> None:

@@ -77,6 +77,13 @@ def test_times_of_a_varying_frame_rate(clip: Path, tmp_path: Path) -> None:
     assert times == pytest.approx([*np.arange(10) / 10, *(1 + 0.3 * np.arange(20))], abs=0.002)
 
 
+def test_times_late_in_a_long_video_are_exact(clip: Path, tmp_path: Path) -> None:
+    late = "setpts='if(lt(N,2),N,250000+N)/25/TB'"  # after 10,000 seconds
+    ffmpeg("-i", clip, "-an", "-vf", late, "-vsync", "passthrough", tmp_path / "long.mkv")
+    times = [each.seconds for each in read_frames(tmp_path / "long.mkv")]
+    assert times == pytest.approx([0, 0.04, *(10_000 + np.arange(2, 30) / 25)], abs=0.002)
+
+
 def test_a_truncated_file_gives_its_frames_and_then_an_error(clip: Path, tmp_path: Path) -> None:
     ffmpeg("-i", clip, "-c", "copy", "-movflags", "faststart", tmp_path / "whole.mp4")
     content = (tmp_path / "whole.mp4").read_bytes()
@@ -199,6 +206,13 @@ def test_frames_that_come_too_fast_are_left_out_and_long_gaps_are_short(tmp_path
     seen = [round(brightness(each.image), -1) for each in read_frames(tmp_path / "out.mp4")]
     assert seen[:5] == pytest.approx([20, 60, 100, 140, 180], abs=20)
     assert len(seen) == pytest.approx(105, abs=2)
+
+
+def test_long_gaps_that_are_wanted_keep_their_length(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", fps=2, max_gap=22) as writer:
+        for number in range(3):
+            writer.write(gray(100 * number), 12 * number)
+    assert len(list(read_frames(tmp_path / "out.mp4"))) == 24 * 2 + 1
 
 
 def test_pictures_of_other_sizes_are_padded(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     from frcnn.inference.inputs import list_images
     from frcnn.inference.predictor import predict_each
 
-    is_one = len(options.images) == 1 and options.images[0].is_file()
+    is_one = len(options.images) == 1 and options.images[0].is_file() and not options.tile
     detector = open_detector(options, throughput=not is_one)
     rules = prediction_rules(options, detector)
     images = [Path(str(image)) for image in list_images([path for text in options.images for path in _expand(text)])]

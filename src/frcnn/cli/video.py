@@ -82,12 +82,12 @@ def predict_video(options: argparse.Namespace) -> int:
     """Detect in the frames of a video, track the objects, and write what was asked for."""
     from frcnn.data.prefetch import prefetch
     from frcnn.tracking.counting import Counter
-    from frcnn.tracking.ffmpeg import VideoError, shown
+    from frcnn.tracking.ffmpeg import VideoError, is_live, shown
     from frcnn.tracking.writing import VideoWriter
 
     (source,), places = options.images, _places(options)
     out = _output(options, source)
-    detector = open_detector(options, throughput=True)
+    detector = open_detector(options, throughput=not is_live(source))
     rules = prediction_rules(options, detector)
     info = _info(source, options.allow_urls)
     counter, tally, errors = Counter(places), Tally[tuple[str, str, str]](), list[str]()
@@ -100,7 +100,9 @@ def predict_video(options: argparse.Namespace) -> int:
         if out is not None:
             partial = stack.enter_context(atomic_write(out))
             fps = info.fps / (options.every or 1) if Path(source).is_dir() else info.fps
-            writer = stack.enter_context(VideoWriter(partial, fps=fps, sound=source if info.has_audio else None))
+            sound = source if info.has_audio else None
+            gap = 10 + (options.every or 1) / info.fps  # seconds; longer ones are false times
+            writer = stack.enter_context(VideoWriter(partial, fps=fps, sound=sound, max_gap=gap))
         progress = stack.enter_context(CountProgress("detecting", "frame"))
 
         def draw(frame: "FrameDetections") -> "tuple[FrameDetections, Image.Image | None]":
@@ -109,7 +111,7 @@ def predict_video(options: argparse.Namespace) -> int:
         rules |= {"every": options.every or 1, "allow_urls": options.allow_urls}
         rules["on_error"] = lambda error: errors.append(str(error))
         detected = _frames(detector.runtime, source, info, bool(options.track or places), rules)
-        results = prefetch(draw, detected, workers=1)
+        results = prefetch(draw, detected, workers=0 if is_live(source) else 1)
         try:
             for (number, detections), picture in results:
                 progress(number + 1, info.frames)

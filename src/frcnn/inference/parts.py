@@ -496,7 +496,8 @@ def predict_in_parts(
 
             def write(result: Detections | Exception) -> None:
                 if isinstance(result, Exception):
-                    _raise_of_disk(result)
+                    if is_of_disk(result):
+                        raise OSError(f"{result}; the job can be resumed (--resume)") from result
                     job.errors += 1
                 row = row_of(waiting.popleft(), result)
                 writer.add(row)
@@ -529,13 +530,15 @@ class _Job:
                 yield name, path
 
 
-def _raise_of_disk(error: BaseException) -> None:
-    """Raise an error that no image is to blame for; frcnn has put another one around it."""
+def is_of_disk(error: BaseException) -> bool:
+    """Whether the disk, the network or the machine is to blame, not the image. frcnn has put another error around
+    theirs."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _OF_DISK:
-            raise OSError(f"{error}; the job can be resumed (--resume)") from error
+            return True
         cause = cause.__context__
+    return False
 
 
 class _PartWriter:
@@ -582,6 +585,7 @@ class Merged(NamedTuple):
     errors: int
     """Images that could not be predicted."""
     shards: int
+    """Those that have parts."""
 
 
 def merge_parts(
@@ -619,7 +623,7 @@ def merge_parts(
                 images, errors = images + 1, errors + ("error" in row)
                 on_row(row)
                 write(row)
-    return Merged(images, errors, count)
+    return Merged(images, errors, len(states))
 
 
 def _require_finished(folder: Path, states: Mapping[Shard, _State], count: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -101,7 +101,12 @@ def predict_each(
 def in_parallel(function: Callable[[T], R], items: Iterator[T], calls: int) -> Iterator[R]:
     """`map(function, items)`, in order, with so many calls at a time if there are several items. If PyTorch is in use,
     each of them computes with its part of PyTorch's threads."""
-    first = list(islice(items, 2)) if calls > 1 else []
+    first: list[T] = []
+    try:
+        first.extend(islice(items, 2 if calls > 1 else 0))
+    except Exception:
+        yield from map(function, first)
+        raise
     items = chain(first, items)
     if len(first) < 2:
         yield from map(function, items)
@@ -124,7 +129,8 @@ def in_parallel(function: Callable[[T], R], items: Iterator[T], calls: int) -> I
 
 _PARALLEL = {"predictions": 0, "threads": 0}
 """How many `in_parallel` run now, and the number of threads before the first of them."""
-_PARALLEL_LOCK = Lock()
+_PARALLEL_LOCK = RLock()
+"""Reentrant, because the garbage collector may end an abandoned `in_parallel` while its thread holds the lock."""
 
 
 def _threads_of_call(threads: int, calls: int, change: int) -> int:

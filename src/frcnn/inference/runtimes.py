@@ -414,6 +414,8 @@ class Exported:
         try:
             parts = [self._run(inputs) for inputs in self.description.inputs(frames)]
         except Exception as error:  # whose classes differ between runtimes
+            if isinstance(error, MemoryError) or "alloc" in str(error):  # no image is to blame
+                raise MemoryError(f"{self.path}: its runtime needs more memory than there is ({error})") from error
             raise ValueError(
                 f"{self.path}: its runtime fails with images of {width} x {height} pixels ({error})"
             ) from error
@@ -504,9 +506,9 @@ def _onnx_runtime(path: Path, throughput: bool) -> _Opened:
     options.intra_op_num_threads = _thread_limit()  # 0: one for each core
     calls = 1
     if throughput:
-        threads = options.intra_op_num_threads or _cores()
+        threads = _thread_limit() or _cores()
         calls = _calls(threads)
-        options.intra_op_num_threads = threads // calls
+        options.intra_op_num_threads = threads - calls + 1  # each call brings its own, the others are shared
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whose classes differ between versions
@@ -555,13 +557,13 @@ def _openvino(path: Path, throughput: bool) -> _Opened:
         # By default, OpenVINO computes float32 files in bfloat16 on CPUs that have it. Told to use bfloat16, it also
         # does so on CPUs without it: AlexNet took thirty times as long, EfficientNet-Lite0 ten times.
         bf16 = metadata.get("precision") == "bf16" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        hints: dict[str, str | int] = {
+        calls = _calls(_thread_limit() or _cores()) if throughput else 1
+        hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-            "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
-            "INFERENCE_NUM_THREADS": _thread_limit(),
+            "INFERENCE_NUM_THREADS": _thread_limit(),  # 0: one for each core
+            "NUM_STREAMS": calls,
         }
         compiled = core.compile_model(model, "CPU", hints)
-        calls = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if throughput else 1
     except RuntimeError as error:
         raise ValueError(f"{path}: damaged, or not a model that OpenVINO can run ({error})") from None
     names = [output.get_any_name() for output in compiled.outputs]

@@ -56,6 +56,11 @@ def is_address(source: str | Path) -> bool:
     return _ADDRESS.match(str(source)) is not None
 
 
+def is_live(source: str | Path) -> bool:
+    """Whether frames come when they happen: a camera or an address."""
+    return is_camera(source) or is_address(source)
+
+
 def is_video(source: str | Path) -> bool:
     """Whether this is a video rather than an image: by its suffix, a camera's number, or an address of no image."""
     if is_address(source):

@@ -14,9 +14,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from frcnn.messages import clipped, plural
-from frcnn.tracking.ffmpeg import VideoError, input_arguments, is_address, is_camera, program, shown
+from frcnn.tracking.ffmpeg import VideoError, input_arguments, is_live, program, shown
 
-_FRAME = re.compile(r"Parsed_showinfo.* pts_time:\s*(\S+) .* s:(\d+)x(\d+) ")
+_TIME_BASE = re.compile(r"Parsed_showinfo.* config in time_base: (\d+)/(\d+)")
+_FRAME = re.compile(r"Parsed_showinfo.* pts:\s*(\S+) .* s:(\d+)x(\d+) ")
 _ERROR = re.compile(r"^(?:\[[^\]]*\] )*\[(error|fatal)\] (.*)")
 _MAX_PIXELS = 1 << 28
 
@@ -88,10 +89,13 @@ class _Decoder:
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
+        tick = 0.0  # seconds; showinfo also prints times in seconds, but only six digits of them
         for line in self._process.stderr:
             text = line.decode(errors="replace").rstrip()
             if frame := _FRAME.search(text):
-                self._said.put((_seconds(frame[1]), int(frame[2]), int(frame[3])))
+                self._said.put((tick * _ticks(frame[1]), int(frame[2]), int(frame[3])))
+            elif base := _TIME_BASE.search(text):
+                tick = int(base[1]) / int(base[2])
             elif error := _ERROR.match(text):
                 self._errors.append(error[2])
         self._said.put(None)
@@ -115,8 +119,8 @@ class _Decoder:
         """
         status = self._process.wait()
         self._listener.join()
-        is_stream = is_camera(source) or is_address(source)  # begins between two whole images, and says so
-        if not status and ((is_stream and frames) or not self._errors):
+        # A stream begins between two whole images, and ffmpeg says so.
+        if not status and ((is_live(source) and frames) or not self._errors):
             return
         said = "; ".join(dict.fromkeys(self._errors)).replace(str(source), shown(source))
         if "fps_mode" in said:
@@ -129,8 +133,8 @@ class _Decoder:
         raise VideoError(f"{shown(source)}: not a video that ffmpeg can read ({reason})")
 
 
-def _seconds(text: str) -> float:
+def _ticks(text: str) -> int:
     try:
-        return float(text)
+        return int(text)
     except ValueError:  # NOPTS
-        return 0.0
+        return 0

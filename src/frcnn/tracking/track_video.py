@@ -15,7 +15,7 @@ from frcnn.inference.inputs import is_folder, list_images
 from frcnn.inference.predictor import predict_each
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Runtime
-from frcnn.tracking.ffmpeg import probe
+from frcnn.tracking.ffmpeg import is_live, probe
 from frcnn.tracking.reading import read_frames
 
 if TYPE_CHECKING:  # needs scipy
@@ -42,7 +42,7 @@ def detect_frames(
     on_error: Callable[[Exception], None] | None = None,
 ) -> Iterator[FrameDetections]:
     """Detect in the frames of a video, in order. ffmpeg decodes the next frames meanwhile. Results of a video have
-    `image` and `seconds`.
+    `image` and `seconds`. Several frames are predicted at a time; of a camera or an address, one.
 
     Args:
         video: a file, the number of a camera, an address, or a folder of frames in natural order.
@@ -76,10 +76,12 @@ def detect_frames(
             raise error
         on_error(error)
 
-    found = predict_each(runtime, images(), threshold=threshold, tile=tile, overlap=overlap, on_error=skip)
-    for detections in found:
-        number, seconds = waiting.popleft()
-        yield FrameDetections(number, replace(detections, seconds=seconds))
+    # The next frame of a camera may come late: do not wait for it.
+    groups = ([image] for image in images()) if is_live(video) else iter([images()])
+    for group in groups:
+        for detections in predict_each(runtime, group, threshold=threshold, tile=tile, overlap=overlap, on_error=skip):
+            number, seconds = waiting.popleft()
+            yield FrameDetections(number, replace(detections, seconds=seconds))
 
 
 def track_frames(

@@ -14,8 +14,6 @@ from PIL import Image, ImageOps
 
 from frcnn.tracking.ffmpeg import VideoError, input_arguments, last_line, program
 
-_MAX_GAP = 10.0
-"""Seconds for which a picture is shown at most, so that a false time does not write days of video."""
 _WAITING = 2
 """Pictures that wait for ffmpeg."""
 
@@ -32,13 +30,15 @@ class VideoWriter:
         path: the file, e.g. "annotated.mp4".
         fps: frames per second.
         sound: a video file whose sound is added; None: no sound.
+        max_gap: seconds for which a picture is shown at most, so that a false time does not write days of video.
 
     Raises:
         VideoError: ffmpeg is not installed.
     """
 
-    def __init__(self, path: Path, *, fps: float, sound: str | Path | None = None) -> None:
+    def __init__(self, path: Path, *, fps: float, sound: str | Path | None = None, max_gap: float = 10) -> None:
         self._ffmpeg, self._path, self._fps = program("ffmpeg"), path, fps
+        self._max_gap = max(1, round(max_gap * fps))
         self._sound = None if path.suffix.lower() == ".gif" else sound
         self._errors = TemporaryFile()  # noqa: SIM115  # __exit__ closes it
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,7 +67,7 @@ class VideoWriter:
             if number <= since:
                 number = since
             else:
-                self._send(last, min(number - since, max(1, round(_MAX_GAP * self._fps))))
+                self._send(last, min(number - since, self._max_gap))
         self._last = picture, number
 
     def _send(self, picture: Image.Image, count: int) -> None:
