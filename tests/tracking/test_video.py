@@ -79,9 +79,17 @@ def test_times_of_a_varying_frame_rate(clip: Path, tmp_path: Path) -> None:
 
 def test_times_late_in_a_long_video_are_exact(clip: Path, tmp_path: Path) -> None:
     late = "setpts='if(lt(N,2),N,250000+N)/25/TB'"  # after 10,000 seconds
-    ffmpeg("-i", clip, "-an", "-vf", late, "-vsync", "passthrough", tmp_path / "long.mkv")
+    exact = ("-vsync", "passthrough", "-enc_time_base", "1/1000")
+    ffmpeg("-i", clip, "-an", "-vf", late, *exact, tmp_path / "long.mkv")
     times = [each.seconds for each in read_frames(tmp_path / "long.mkv")]
     assert times == pytest.approx([0, 0.04, *(10_000 + np.arange(2, 30) / 25)], abs=0.002)
+
+
+def test_frames_with_equal_times_are_no_damage(clip: Path, tmp_path: Path) -> None:
+    pairs = ("-vf", "setpts=floor(N/2)/10/TB", "-vsync", "passthrough")
+    ffmpeg("-i", clip, "-an", *pairs, tmp_path / "pairs.mkv")
+    times = [each.seconds for each in read_frames(tmp_path / "pairs.mkv")]
+    assert times == pytest.approx(np.repeat(np.arange(15) / 10, 2), abs=0.002)
 
 
 def test_a_truncated_file_gives_its_frames_and_then_an_error(clip: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from frcnn.tracking.ffmpeg import VideoError, input_arguments, is_live, program,
 _TIME_BASE = re.compile(r"Parsed_showinfo.* config in time_base: (\d+)/(\d+)")
 _FRAME = re.compile(r"Parsed_showinfo.* pts:\s*(\S+) .* s:(\d+)x(\d+) ")
 _ERROR = re.compile(r"^(?:\[[^\]]*\] )*\[(error|fatal)\] (.*)")
+_EQUAL_TIMES = "monoton"
+"""In what ffmpeg says if two frames have the same time in its output, which has no times."""
 _MAX_PIXELS = 1 << 28
 
 
@@ -49,8 +51,9 @@ def read_frames(source: str | Path, *, every: int = 1, allow_urls: bool = False)
     """
     chosen = "" if every == 1 else f"select='not(mod(n,{every}))',"
     command = [program("ffmpeg"), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"]
-    command += [*input_arguments(source, allow_urls=allow_urls), "-map", "0:v:0", "-vf", f"{chosen}showinfo=checksum=0"]
-    command += ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+    command += [*input_arguments(source, allow_urls=allow_urls), "-map", "0:v:0"]
+    command += ["-vf", f"{chosen}showinfo=checksum=0", "-fps_mode", "passthrough"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
     with _Decoder(command) as decoder:
         frames = 0
         for seconds, image in decoder.frames():
@@ -96,7 +99,7 @@ class _Decoder:
                 self._said.put((tick * _ticks(frame[1]), int(frame[2]), int(frame[3])))
             elif base := _TIME_BASE.search(text):
                 tick = int(base[1]) / int(base[2])
-            elif error := _ERROR.match(text):
+            elif (error := _ERROR.match(text)) and _EQUAL_TIMES not in error[2]:
                 self._errors.append(error[2])
         self._said.put(None)
 
