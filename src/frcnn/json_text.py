@@ -1,4 +1,4 @@
-"""Untrusted JSON: nesting that is too deep for a parser is an error like any other in a text."""
+"""JSON. In what is read, nesting that is too deep for a parser is an error like any other in a text."""
 
 import json
 from typing import Any, TypeVar
@@ -17,6 +17,12 @@ def load_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
+
+
+def to_json(content: Any) -> str:
+    """JSON text of several lines, for a UTF-8 file. Bytes of a file name that are not UTF-8 are escaped, as \\udc80."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def decode_json(text: str | bytes, type_: type[T]) -> T:

@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     image_names: list[str]
     """Where each image came from, for messages."""
     proposals: list[Tensor] | None = None
-    """Kept proposals of each image, (K, 4) input pixels, best first; None: the RPN makes them."""
+    """Stored proposals of each image, (K, 4) input pixels, best first; None: the RPN makes them."""
 
 
 class Level(NamedTuple):

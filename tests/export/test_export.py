@@ -506,6 +506,14 @@ def test_what_a_runtime_cannot_run_is_an_error_in_one_line(
     assert "its runtime fails with images of 64 x 96 pixels" in capsys.readouterr().err
 
 
+def test_photos_whose_names_are_not_utf8(tmp_path: Path) -> None:
+    photo = tmp_path / "photos" / os.fsdecode(b"\xff.png")
+    photo.parent.mkdir()
+    draw_image([("red", (10, 12, 60, 70))]).save(photo)
+    done = export(tiny_model(), "onnx", tmp_path / "m.onnx", data=photo.parent)
+    assert json.loads(done.verification.read_text(encoding="utf-8"))["photos"] == [photo.name]
+
+
 def test_a_folder_of_photos_is_enough_for_the_verification(photos: list[Path], tmp_path: Path) -> None:
     model = tiny_model()
     done = export(model, "onnx", tmp_path / "m.onnx", data=photos[0].parent)

@@ -15,7 +15,7 @@ from frcnn.config import make_config
 from frcnn.nn import model_file
 from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
-from frcnn.nn.model_file import FORMAT_VERSION, load_model, save_model
+from frcnn.nn.model_file import FORMAT_VERSION, load_model, save_model, store_threshold
 
 CLASSES = ("Apfelmus", "größe", "橙")
 
@@ -211,6 +211,14 @@ def test_an_input_that_takes_too_much_memory(image: dict[str, int], file: Path) 
     changed(file, settings=json.dumps(settings))
     with pytest.raises(ValueError, match=r"model\.safetensors: damaged, its input is 1 x 32,768 x .* 268,435,456"):
         load_model(file)
+
+
+@pytest.mark.parametrize("threshold", [50, -0.1, float("nan")])
+def test_a_threshold_that_cannot_be_loaded_is_not_stored(threshold: float, file: Path) -> None:
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match="must be a number from 0 to 1"):
+        store_threshold(file, threshold)
+    assert file.read_bytes() == before
 
 
 def test_a_class_that_cannot_be_loaded_is_not_saved(tmp_path: Path) -> None:

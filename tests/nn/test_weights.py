@@ -113,6 +113,15 @@ def test_a_download_is_kept(sources: Sources) -> None:
     assert read(sources, offline=True) == (4.0, str(sources.cached))
 
 
+def test_an_address_may_have_a_query_and_any_suffix(sources: Sources) -> None:
+    saved(sources.served.with_name("mine.safetensors"), w=6.0)
+    url = f"{str(sources.settings.weights_url).rpartition('/')[0]}/mine.safetensors?download=true"
+    settings = sources.settings.model_copy(update={"weights_url": url, "weights_package": None})
+    for offline in (False, True):
+        kept = str(cache_folder() / "mine.safetensors")
+        assert read(sources._replace(settings=settings), offline=offline) == (6.0, kept)
+
+
 @pytest.mark.parametrize("left", ["cached", "packaged", None])
 def test_offline_never_opens_a_connection(sources: Sources, monkeypatch: pytest.MonkeyPatch, left: str | None) -> None:
     for name in {"cached", "packaged"} - {left}:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from tiny import draw_image, tiny_config, train_tiny, write_tiny
+from tiny import draw_image, tiny_config, train_tiny, trained_run, write_tiny
 
 import frcnn
 from frcnn.cli import main
@@ -24,9 +24,21 @@ from frcnn.tools.check.check import check_dataset
 from frcnn.tools.check.duplicates import _partners, find_duplicates
 from frcnn.tools.check.fix import fix
 from frcnn.tools.check.pictures import CELL, _shown, empty_cell, write, write_pictures
+from frcnn.tools.check.suspects import judge
 from frcnn.tools.convert import convert_dataset
 
 ORIENTATION = 0x0112
+
+
+def test_objects_of_classes_that_a_detector_does_not_know_explain_what_is_there() -> None:
+    """With `--crossval`, the class of a single image is unknown to the detector that judges it."""
+    photo = trained_run().parent / "data" / "testImages" / "4.png"
+    record = make_record(photo, [((6, 8, 46, 52), "red"), ((60, 8, 100, 52), "green")])
+    with pytest.warns(UserWarning, match="does not know the class: 'green'"):
+        detections, (judged,) = judge(frcnn.load(trained_run()), [record])
+    assert len(detections) == 1
+    assert judged.class_names == ("red", "green")
+    assert judged.ignore.tolist() == [False, True]
 
 
 @pytest.fixture

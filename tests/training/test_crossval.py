@@ -122,9 +122,8 @@ def test_an_interrupted_cross_validation_resumes(instant: list[Path], data: Path
         crossval(data, folds=2, out=out, settings=QUICK)
 
 
-@pytest.mark.usefixtures("instant")
-def test_without_a_folder_the_interrupted_one_resumes_and_a_finished_one_is_kept(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_folder_the_interrupted_one_resumes_and_a_finished_one_is_returned(
+    instant: list[Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(result: FoldResult) -> None:
         raise KeyboardInterrupt
@@ -132,8 +131,43 @@ def test_without_a_folder_the_interrupted_one_resumes_and_a_finished_one_is_kept
     monkeypatch.chdir(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         crossval(data, folds=2, settings=QUICK, on_fold=stop)
-    folders = [crossval(data, folds=2, settings=QUICK).folder for _ in range(2)]
-    assert folders == [Path("runs/photos-crossval"), Path("runs/photos-crossval-2")]
+    for _ in range(2):
+        assert crossval(data, folds=2, settings=QUICK).folder == Path("runs/photos-crossval")
+    assert instant == [Path("runs/photos-crossval") / f"fold-{fold}-seed-3" for fold in (1, 2)]
+
+
+def test_changed_labels_and_settings_are_trained_on_anew(
+    instant: list[Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished folds were trained on the old ones, and the folds are drawn from the labels."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text("train: {lr: 0.01}\n")
+    arguments = {"folds": 2, "settings": QUICK, "config": tmp_path / "own.yaml"}
+    first = crossval(data, **arguments)
+    write_annotated(data / "positive" / "0.png", [("red", (60, 0, 100, 30))], seed=0)
+    second = crossval(data, **arguments)
+    (tmp_path / "own.yaml").write_text("train: {lr: 0.02}\n")
+    third = crossval(data, **arguments)
+    folders = [Path("runs") / f"photos-crossval{number}" for number in ("", "-2", "-3")]
+    assert [each.folder for each in (first, second, third)] == folders
+    assert len(instant) == 6
+    with pytest.raises(FileExistsError, match="with other data or settings"):
+        crossval(data, **arguments, out=first.folder)
+
+
+def test_what_cannot_be_evaluated_or_compared_is_said_before_the_first_training(
+    instant: list[Path], data: Path, tmp_path: Path
+) -> None:
+    baseline = crossval(data, folds=3, out=tmp_path / "three", settings=QUICK)
+    instant.clear()
+    with pytest.raises(ValueError, match="because it has folds 3, not 2"):
+        crossval(data, folds=2, out=tmp_path / "two", settings=QUICK, baseline=baseline)
+    for number in range(7):
+        for file in (data / "positive").glob(f"{number}.*"):
+            file.unlink()
+    with pytest.raises(ValueError, match="1 training image has objects, too few for 2 folds; label more images"):
+        crossval(data, folds=2, out=tmp_path / "few", settings=QUICK)
+    assert not instant
 
 
 @pytest.mark.usefixtures("instant")

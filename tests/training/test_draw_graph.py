@@ -82,7 +82,7 @@ def test_each_phase_has_its_picture(tmp_path: Path, sources: dict[str, str], gra
     assert "backbone (frozen)" in rpn
     assert "rpn_losses" in rpn
     assert "roi_losses" not in rpn
-    assert "kept proposals" in roi
+    assert "stored proposals" in roi
     assert "select_proposals" not in roi
 
 

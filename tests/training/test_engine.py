@@ -2,10 +2,12 @@
 
 import math
 import re
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import torch
 from tiny import CLASSES, OnStep, tiny_config, tiny_model, train_tiny, write_tiny
@@ -387,7 +389,45 @@ def test_recall_is_reported_when_proposals_are_stored(records: list[Record]) -> 
     ]
 
 
+def test_stored_proposals_are_not_mapped_when_they_are_removed(
+    records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows does not remove a file that is mapped."""
+    mapped: list[weakref.ref[np.ndarray]] = []
+    open_proposals, remove_proposals = engine.open_proposals, engine.remove_proposals
+
+    def opened(path: Path) -> np.ndarray:
+        found = open_proposals(path)
+        mapped.append(weakref.ref(found))
+        return found
+
+    def removed(run_dir: Path) -> None:
+        assert all(each() is None for each in mapped)
+        remove_proposals(run_dir)
+
+    monkeypatch.setattr(engine, "open_proposals", opened)
+    monkeypatch.setattr(engine, "remove_proposals", removed)
+    fit_all(new_state(2, *ALTERNATING), records[:2])
+    assert len(mapped) == 2
+
+
 # ------------------------------------------------------------------------------------------------------------ callbacks
+
+
+def test_a_callback_may_ask_for_the_phase_after_the_last_step(records: list[Record]) -> None:
+    seen: list[str] = []
+    state = new_state(2, *ALTERNATING)
+    fit_all(state, records[:2], OnStep(lambda report: seen.append(state.phase.name)))
+    assert seen[-1] == "4 roi"
+
+
+def test_a_training_that_stops_before_its_first_step_stores_its_model(tmp_path: Path) -> None:
+    class Stop(Callback):
+        def on_start(self, report: StartReport, state: TrainingState) -> None:
+            state.should_stop = True
+
+    result = train_tiny(write_tiny(tmp_path / "data"), tmp_path / "run", callbacks=[Stop()])
+    assert (result.run_dir / "model.safetensors").is_file()
 
 
 def test_a_callback_stops_training_after_its_step(records: list[Record]) -> None:

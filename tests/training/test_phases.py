@@ -11,14 +11,14 @@ BACKBONE, RPN, HEAD = Part.BACKBONE, Part.RPN, Part.ROI_HEAD
 def test_end_to_end_is_one_phase_that_trains_everything() -> None:
     (phase,) = end_to_end(TrainSettings(epochs=7, lr=(0.1, 0.2)))
     assert phase == ("end to end", frozenset(Part), frozenset(), 7, (0.1, 0.2))
-    assert not phase.keeps_proposals
+    assert not phase.uses_stored_proposals
 
 
 def test_alternating_is_the_four_steps_of_the_paper() -> None:
     """Section 3.2: (1) the RPN; (2) the detector, from the base model's weights again, by the proposals of step 1;
     (3) the RPN's own layers on fixed shared conv layers; (4) the detector's own layers, by the proposals of step 3."""
     phases = alternating(TrainSettings())
-    assert [(phase.name, set(phase.train), set(phase.restart), phase.keeps_proposals) for phase in phases] == [
+    assert [(phase.name, set(phase.train), set(phase.restart), phase.uses_stored_proposals) for phase in phases] == [
         ("1 rpn", {BACKBONE, RPN}, set(), False),
         ("2 roi", {BACKBONE, HEAD}, {BACKBONE}, True),
         ("3 rpn", {RPN}, set(), False),

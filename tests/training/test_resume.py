@@ -348,6 +348,36 @@ def test_one_training_at_a_time(data: Path, tmp_path: Path) -> None:
     train_tiny(data, tmp_path / "run", EVERY_STEP)
 
 
+def test_a_lock_is_released_where_an_open_file_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(f"{path} is open")
+
+    with monkeypatch.context() as patch, locked(tmp_path):
+        patch.setattr(Path, "unlink", refuse)
+    with locked(tmp_path):
+        pass
+
+
+def test_a_run_that_appears_while_another_one_starts_is_not_overwritten(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = run_module._timed
+
+    def slow(*arguments: Any) -> Any:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "model.safetensors").write_text("of the other run")
+        return timed(*arguments)
+
+    monkeypatch.setattr(run_module, "_timed", slow)
+    with pytest.raises(FileExistsError, match="exists and is not overwritten"):
+        train_tiny(data, tmp_path / "run")
+    assert (tmp_path / "run" / "model.safetensors").read_text() == "of the other run"
+
+
 # ------------------------------------------------------------------------------------------------- atomic files
 
 

@@ -1,6 +1,7 @@
 """From a folder of data to a run directory: its files, and what is never overwritten."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,14 @@ def test_a_trained_run_is_kept_if_asked(data: Path) -> None:
     assert (result.run_dir, result.trained) == (run, False)
     assert {name for name in files(run) if (run / name).stat().st_mtime_ns != before[name]} == {"metrics.json"}
     torch.testing.assert_close(result.detector.model.state_dict(), load_model(run).state_dict(), rtol=0, atol=0)
+
+
+def test_problems_of_images_whose_names_are_not_utf8_are_reported(data: Path) -> None:
+    image = data / "positive" / os.fsdecode(b"\xff.png")
+    write_annotated(image, [("red", (6, 8, 46, 500))])  # the box ends outside of the image
+    run = train_tiny(data, data.parent / "run", "train.smoke_test=true").run_dir
+    problems = json.loads((run / "data_report.json").read_text(encoding="utf-8"))["problems"]
+    assert [each["path"] for each in problems] == [f"positive/{image.name}"]
 
 
 def test_an_interrupted_training_leaves_no_model_and_no_half_written_file(data: Path) -> None:

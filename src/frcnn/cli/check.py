@@ -1,7 +1,6 @@
 """`frcnn check`: report errors and warnings about a data set."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from frcnn.cli.options import (
 )
 from frcnn.cli.output import text_beside_json, write_json
 from frcnn.cli.progress import CountProgress
+from frcnn.json_text import to_json
 from frcnn.messages import plural
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def run(options: argparse.Namespace) -> int:
                 print(f"  {change}")
             if len(fixed.changes) > _SHOWN:
                 print(f"  ... and {len(fixed.changes) - _SHOWN} more")
-        suspects = _suspects(options, config)
+        suspects = None if report.errors else _suspects(options, config)
+        if report.errors and (options.crossval or options.model is not None):
+            print("\nlabels that are probably wrong: not searched, because of the errors above; correct these first")
         if suspects is not None:
             print(f"\n{in_words(suspects)}")
             if options.pictures is not None:
@@ -90,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
         content = report.to_dict()
         if suspects is not None:
             content["suspects"] = [each.to_dict(report.discovery.tree.root) for each in suspects]
-        write_json(options.json, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_json(options.json, to_json(content))
     if report.errors:
         return 2
     return 1 if options.strict and report.problems else 0
@@ -112,16 +114,17 @@ def _suspects(options: argparse.Namespace, config: "Config") -> "Sequence[Suspec
 
 def _suspects_by_crossval(options: argparse.Namespace) -> "Sequence[Suspect]":
     from frcnn.config import parse_overrides
-    from frcnn.data.dataset import data_of_run
+    from frcnn.data.dataset import Dataset, data_of_run
     from frcnn.detector import load
     from frcnn.evaluation.suspects import find_suspects
+    from frcnn.tools.check.suspects import judge
     from frcnn.training.crossval import crossval
 
-    print(f"\n{_FOLDS} trainings; the same command resumes if it is interrupted", flush=True)
+    print(f"\n{_FOLDS} trainings; the same command resumes an interrupted one", flush=True)
     result = crossval(
         options.data,
         folds=_FOLDS,
-        out=Path("runs") / f"{options.data.resolve().name}-check",
+        name=f"{options.data.resolve().name}-check",
         base_model=options.base_model,
         recipe=options.recipe,
         settings=parse_overrides(data_settings(options)),
@@ -133,7 +136,8 @@ def _suspects_by_crossval(options: argparse.Namespace) -> "Sequence[Suspect]":
     for fold in result.results:
         data = data_of_run(fold.run_dir)
         assert data is not None
-        metrics = load(fold.run_dir).evaluate(data.model_copy(update={"force": True}))  # training has judged the data
-        detections += metrics.detections
-        images += metrics.records
+        dataset = Dataset(options.data, data.model_copy(update={"force": True}))  # training has judged the data
+        found, records = judge(load(fold.run_dir), dataset.test)
+        detections += found
+        images += records
     return find_suspects(detections, images)

@@ -54,12 +54,13 @@ def run(options: argparse.Namespace) -> None:
         )
 
     with text_beside_json(options.json):
-        print(f"{plural(trainings, 'training')}; the same command resumes if it is interrupted", flush=True)
+        print(f"{plural(trainings, 'training')}; the same command resumes an interrupted one", flush=True)
         result = crossval(
             options.data,
             folds=options.folds,
             seeds=_seeds(options.seeds),
             out=options.out,
+            baseline=baseline,
             base_model=options.base_model,
             recipe=options.recipe,
             settings=parse_overrides(data_settings(options)),

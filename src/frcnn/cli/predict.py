@@ -1,7 +1,6 @@
 """`frcnn predict`: detect objects in images and videos."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,6 +25,7 @@ from frcnn.cli.predict_parts import add_parts_options, is_parts_command, predict
 from frcnn.cli.progress import CountProgress
 from frcnn.cli.video import add_video_options, is_video_command, predict_video
 from frcnn.files import expand_home
+from frcnn.json_text import to_json
 from frcnn.messages import one_line, plural
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
     if len(images) == len(errors) == 1:
         raise ValueError(one_line(errors[0])) from errors[0]
     if options.json is not None:
-        write_json(options.json, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        write_json(options.json, to_json(results))
     if errors:
         with suppress(OSError):  # the exit status still tells
             print(

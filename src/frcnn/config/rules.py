@@ -1,4 +1,5 @@
-"""The values of `detector.rules`, paper and those of other libraries, as data: what the paper leaves open."""
+"""What each value of `detector.rules` stands for: the details that the paper leaves open, as frcnn (`paper`) and three
+libraries choose them."""
 
 from typing import NamedTuple
 

@@ -155,7 +155,10 @@ class BaseModelSettings(Settings):
     norm: Literal["none", "batch", "group"] = _set(
         "none", "normalization after new conv layers (those of a pyramid, and conv_channels)"
     )
-    freeze_batch_norm: bool = _set(True, "freeze the statistics, scale and shift of pretrained batch norm")
+    freeze_batch_norm: bool = _set(
+        True,
+        "freeze statistics, scale and shift of the base model's batch norm, which does nothing if weights are random",
+    )
     stride_in_1x1: bool = _set(
         False,
         "the first 1x1 convolution of a ResNet's bottleneck has the stride, as in the original ResNet; false: its 3x3 "
@@ -440,7 +443,7 @@ class TrainSettings(Settings):
     """How the detector is trained."""
 
     scheme: Literal["end_to_end", "alternating"] = _set(
-        "end_to_end", "end_to_end: all parts at once; alternating: in 4 steps, as in the paper"
+        "end_to_end", "end_to_end: all parts at once; alternating: in 4 phases, as in the paper"
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = _set(3, "random seed of weights, sampling and order")
     device: Literal["auto", "cpu", "cuda", "mps"] = _set("auto", "auto: cuda if available; mps: an Apple GPU")
@@ -454,7 +457,9 @@ class TrainSettings(Settings):
     validate_every: Count | None = _set(
         None, "epochs between validations; the weights with the best AP are kept; null: no validation"
     )
-    patience: Count | None = _set(None, "stop after N validations without a better AP; null: never")
+    patience: Count | None = _set(
+        None, "stop after N validations without a better AP, or a lower loss at the same AP; null: never"
+    )
     logger: Literal["none", "tensorboard"] = _set("none", "where metrics are logged besides metrics.jsonl")
     epochs: Count = _set(14, "passes over the training images")
     budget: Positive | None = _set(
@@ -491,13 +496,13 @@ class TrainSettings(Settings):
     )
     rpn: RpnTrainSettings = RpnTrainSettings()
     roi: RoiTrainSettings = RoiTrainSettings()
-    rpn_epochs: Count = _set(10, "epochs of steps 1 and 3 (RPN)")
+    rpn_epochs: Count = _set(10, "epochs of phases 1 and 3 (RPN)")
     rpn_lr: PositiveList = _set((0.01,), "rate of each of these epochs")
-    roi_epochs: Count = _set(14, "epochs of steps 2 and 4 (detector)")
+    roi_epochs: Count = _set(14, "epochs of phases 2 and 4 (RoI head)")
     roi_lr: PositiveList = _set((0.01,), "rate of each of these epochs")
     restart_rpn: bool = _set(
         False,
-        "step 3 restarts the RPN, as py-faster-rcnn does; false: it continues from step 1, as the tutorial does",
+        "phase 3 restarts the RPN, as py-faster-rcnn does; false: it continues from phase 1, as the tutorial does",
     )
     draw_graph: bool = _set(False, "save pictures of the training and the evaluation graph in the run directory")
     graph_type: Literal["png", "pdf"] = _set("png", "format of those pictures")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from frcnn.data.repair import RotatedImage, repair_boxes, repair_rotated
 from frcnn.data.split import draw_split
 from frcnn.data.tree import images_outside, split_word
 from frcnn.files import CONFIG_FILE, LOCAL_FILE
+from frcnn.json_text import to_json
 from frcnn.messages import one_line, plural, train_command
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Dataset:
             "counts": [{"level": level, "kind": kind, "count": count} for (level, kind), count in counts.items()],
             "problems": [problem_json(without_root(problem, self.discovery.tree.root)) for problem in self.problems],
         }
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        return to_json(content)
 
 
 def open_dataset(folder: Path, settings: DataSettings, splits: Collection[str] = SPLITS) -> Dataset:

@@ -24,8 +24,6 @@ ImageReader = Callable[[Path, Resizing, Window | None], tuple[Image.Image, tuple
 
 _Key = tuple[Path, Resizing, Window | None]
 
-"""Where Linux says how much memory a container may use."""
-
 
 def memory_limit() -> int:
     """Bytes of memory that a cache may fill: a quarter of what this process may use."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -25,6 +24,7 @@ from frcnn.export.trace import Deployed, in_precision, least_side, trace
 from frcnn.fast.svd import compress
 from frcnn.files import atomic_write_all, partial_dir
 from frcnn.inference.runtimes import OUTPUTS, RAW_OUTPUTS, Description, Exported, ResultRules, TorchRuntime
+from frcnn.json_text import to_json
 from frcnn.messages import plural
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import COCO, load_model
@@ -183,7 +183,7 @@ def export(
         with atomic_write_all(*files, verification) as (*partials, partial_verification):
             for part, partial in zip(files.values(), partials, strict=True):
                 os.replace(part, partial)
-            partial_verification.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            partial_verification.write_text(to_json(facts), encoding="utf-8")
     return Export(list(files), verification, runs, quantized, compression)
 
 

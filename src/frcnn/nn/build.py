@@ -34,7 +34,7 @@ def build_model(settings: ModelSettings, classes: Sequence[str], weights: Weight
         if model.roi_head.next is not None:
             model.newly_initialized -= _copy_to_later_stages(model)
     if settings.base_model.freeze_batch_norm:
-        model.frozen_norms = _pretrained_norms(model)
+        model.frozen_norms = _base_norms(model)
     model.frozen = frozenset(f"backbone.conv_layers.{name}" for name in base.frozen) | {
         name for name, _ in model.named_parameters() if name.rpartition(".")[0] in model.frozen_norms
     }
@@ -62,7 +62,7 @@ def _copy_to_later_stages(model: FasterRCNN) -> frozenset[str]:
     return frozenset(names - new)
 
 
-def _pretrained_norms(model: FasterRCNN) -> frozenset[str]:
+def _base_norms(model: FasterRCNN) -> frozenset[str]:
     """Batch norm of the base model, and that of new layers if weights for it were loaded."""
     return frozenset(
         name

@@ -128,12 +128,21 @@ class FasterRCNN(nn.Module):
         return self.run_roi_head(features, proposals, image_sizes)
 
     def run_rpn(
-        self, images: Tensor, image_sizes: Tensor, original_sizes: Tensor
+        self,
+        images: Tensor,
+        image_sizes: Tensor,
+        original_sizes: Tensor,
+        settings: ProposalSettings | None = None,
     ) -> tuple[Sequence[Tensor], Proposals]:
-        """The feature maps and the proposals; arguments as for `forward`."""
+        """The feature maps and the proposals; other arguments as for `forward`.
+
+        Args:
+            settings: how many proposals; None: those of prediction.
+        """
         features = self.backbone(self.normalize(images, image_sizes))
         rpn = self.rpn(features, (images.shape[-2], images.shape[-1]))
-        return features, self.propose(rpn, image_sizes, original_sizes, self.settings.detector.test_proposals)
+        settings = settings or self.settings.detector.test_proposals
+        return features, self.propose(rpn, image_sizes, original_sizes, settings)
 
     def run_roi_head(
         self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Float[Tensor, "B 2"]

@@ -109,8 +109,11 @@ def store_threshold(run: str | Path, threshold: float) -> None:
         threshold: 0..1, the least score of a detection that `predict` reports.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_model`.
+        FileNotFoundError: see `load_model`.
+        ValueError: see `load_model`; or a threshold that is none.
     """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold: {threshold!r} must be a number from 0 to 1")
     path = Path(run) / MODEL_FILE if Path(run).is_dir() else Path(run)
     if path.suffix != ".safetensors":
         raise ValueError(f"{run}: a threshold is stored in a run directory or a .safetensors file, not in this")

@@ -52,7 +52,7 @@ def _translated(key: str) -> str:
 
 def label_names(count: int) -> tuple[str, ...]:
     """COCO's names for 90 labels; for another number of labels the names are not known: "label 1", "label 2", ..."""
-    return coco_classes(count) if count == _COCO_LABELS else tuple(f"label {label}" for label in range(1, count + 1))
+    return coco_classes() if count == _COCO_LABELS else tuple(f"label {label}" for label in range(1, count + 1))
 
 
 def class_names(classes: Sequence[str] | None, count: int, *, unused: bool) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ def class_names(classes: Sequence[str] | None, count: int, *, unused: bool) -> t
         ValueError: there are not as many names as classes, or a name is empty or there twice.
     """
     if classes is None:
-        coco = coco_classes(_COCO_LABELS)
+        coco = coco_classes()
         names = tuple(name for name in coco if unused or not name.startswith(_UNUSED))
         if count != len(names):
             have = plural(count, "class", "classes")
@@ -83,19 +83,12 @@ def class_names(classes: Sequence[str] | None, count: int, *, unused: bool) -> t
     return names
 
 
-def coco_classes(count: int) -> tuple[str, ...]:
+def coco_classes() -> tuple[str, ...]:
     """The names of COCO's classes by torchvision's labels, from 1.
 
     Ten of the 90 labels were never used; their names are "unused 12" and so on.
-
-    Raises:
-        ValueError: `count` is not 90.
     """
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
     names = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-    if count != len(names):
-        raise ValueError(
-            f"the weights have {plural(count, 'class', 'classes')}, COCO has {len(names)}; name the classes, in order"
-        )
     return tuple(f"{_UNUSED}{label}" if name == "N/A" else name for label, name in enumerate(names, start=1))

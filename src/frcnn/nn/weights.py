@@ -4,11 +4,13 @@ import importlib.metadata
 import os
 import pickle
 import re
+import sys
 import urllib.error
 import zipfile
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -113,8 +115,12 @@ def coco_url(settings: BaseModelSettings) -> str | None:
 
 def cached_file(url: str | None) -> Path | None:
     """The file in the cache that was downloaded from this address, if there is one."""
-    file = cache_folder() / url.rsplit("/", 1)[-1] if url is not None else None
+    file = _place_in_cache(url) if url is not None else None
     return file if file is not None and file.is_file() else None
+
+
+def _place_in_cache(url: str) -> Path:
+    return cache_folder() / urlsplit(url).path.rsplit("/", 1)[-1]
 
 
 def _from_address(settings: BaseModelSettings, url: str, tried: list[str], *, offline: bool) -> Path:
@@ -122,7 +128,7 @@ def _from_address(settings: BaseModelSettings, url: str, tried: list[str], *, of
     cached = cached_file(url)
     if cached is not None:
         return cached
-    tried = [f"the cache ({cache_folder() / url.rsplit('/', 1)[-1]}): not there", *tried]
+    tried = [f"the cache ({_place_in_cache(url)}): not there", *tried]
     if offline:
         raise _nowhere(settings, [*tried, f"a download ({url}): not allowed by --offline"])
     try:
@@ -351,12 +357,13 @@ def file_in_package(package: str) -> Path | None:
 
 def _download(url: str) -> Path:
     """Download into the cache. The write is atomic: torch.hub writes a temporary file, checks the hash that is part of
-    the name, and renames the file."""
-    folder = cache_folder()
-    torch.hub.load_state_dict_from_url(
-        url, model_dir=str(folder), map_location="cpu", check_hash=True, weights_only=True
-    )
-    return folder / url.rsplit("/", 1)[-1]
+    the name (resnet50-0676ba61.pth), and renames the file."""
+    file = _place_in_cache(url)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    digest = re.search(r"-([a-f0-9]{8,})\.", file.name)
+    print(f"downloading {url} to {file}", file=sys.stderr)
+    torch.hub.download_url_to_file(url, str(file), digest and digest[1])
+    return file
 
 
 def _reason(error: Exception) -> str:

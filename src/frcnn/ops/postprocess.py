@@ -61,12 +61,12 @@ def select_proposals(
 
     kept = []
     levels = (values.split(rpn.per_level, dim=1) for values in (boxes, logits, small))
-    for boxes, logits, small in zip(*levels, strict=True):
-        logits, best = logits.topk(torch.sym_min(pre_nms_top_n, logits.shape[1]), dim=1)
-        boxes = _gather(boxes, best)
-        logits = logits.masked_fill(_gather(small, best) | (logits.sigmoid() < score_threshold), -torch.inf)
-        keep = nms(boxes, logits, nms_threshold, post_nms_top_n)
-        kept.append((_gather(boxes, keep), _gather(logits, keep).masked_fill(keep < 0, -torch.inf)))
+    for level_boxes, level_logits, level_small in zip(*levels, strict=True):
+        top, best = level_logits.topk(torch.sym_min(pre_nms_top_n, level_logits.shape[1]), dim=1)
+        top_boxes = _gather(level_boxes, best)
+        top = top.masked_fill(_gather(level_small, best) | (top.sigmoid() < score_threshold), -torch.inf)
+        keep = nms(top_boxes, top, nms_threshold, post_nms_top_n)
+        kept.append((_gather(top_boxes, keep), _gather(top, keep).masked_fill(keep < 0, -torch.inf)))
     boxes, logits = (torch.cat(values, dim=1) for values in zip(*kept, strict=True))
     logits, best = logits.topk(post_nms_top_n, dim=1)
     return Proposals(_gather(boxes, best), logits.sigmoid(), logits > -torch.inf)

@@ -18,8 +18,8 @@ def sample(
         Indices, foreground first. Fewer than `size` if there is too little background.
 
     Source:
-        Ren et al. 2015, section 3.1.3 (256 anchors, half positive); Girshick 2015, section 2.3 (128 RoIs,
-        a quarter foreground).
+        Ren et al. 2015, section 3.1.3 (256 anchors, half positive); Girshick 2015, section 2.3 (a quarter
+        foreground). Differs: 128 RoIs of each image; Girshick takes 64 of each of two.
     """
 
     def draw(candidates: Tensor, count: int) -> Tensor:

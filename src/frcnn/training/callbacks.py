@@ -13,7 +13,8 @@ class Callback:
     Example:
         >>> class StopAtLoss(Callback):
         ...     def on_step(self, report, state):
-        ...         state.should_stop = report.loss < 0.1
+        ...         if report.loss < 0.1:
+        ...             state.should_stop = True
         >>> frcnn.train("photos", callbacks=[StopAtLoss()])
     """
 

@@ -1,5 +1,6 @@
 """Cross-validation: train and evaluate once per fold and seed, average, and compare with an earlier result."""
 
+import hashlib
 import json
 import math
 import statistics
@@ -9,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from frcnn import distributed
-from frcnn.config import local_settings, make_config
-from frcnn.data.dataset import data_of_run
+from frcnn.config import Config, dump, local_settings, make_config
+from frcnn.data.dataset import Dataset
 from frcnn.files import as_path, write_text
-from frcnn.json_text import load_json
-from frcnn.messages import clipped
+from frcnn.json_text import load_json, to_json
+from frcnn.messages import clipped, plural
 from frcnn.training.callbacks import Callback
 from frcnn.training.run_dir import new_run_dir, numbered
 from frcnn.training.train import train
@@ -67,6 +68,8 @@ class CrossvalResult:
     settings: dict[str, Any] = field(repr=False)
     """All that was asked for, by name."""
     results: tuple[FoldResult, ...] = field(repr=False)
+    digest: str = field(default="", repr=False)
+    """Of the data and of all settings. Only a cross-validation with the same digest is resumed."""
 
     def estimate(self, metric: Metric = "map50") -> Estimate:
         """The mean of a metric over the folds; of each fold, the mean over its seeds."""
@@ -80,12 +83,7 @@ class CrossvalResult:
         Raises:
             ValueError: the other one has other folds or other data.
         """
-        for name in ("data", "folds", "data.split_seed"):
-            here, there = self.settings.get(name), other.settings.get(name)
-            if here != there:
-                raise ValueError(
-                    f"{other.folder}: cannot be compared fold by fold, because it has {name} {there}, not {here}"
-                )
+        self.require_same_folds(other)
         ours, theirs = self._of_folds(metric), other._of_folds(metric)
         if ours.keys() != theirs.keys():
             raise ValueError(f"{other.folder}: has results of the folds {sorted(theirs)} only; finish it first")
@@ -93,6 +91,17 @@ class CrossvalResult:
         if images[0] != images[1]:
             raise ValueError(f"{other.folder}: is of other data, with other numbers of images in the folds")
         return estimate([value - theirs[fold] for fold, value in ours.items()])
+
+    def require_same_folds(self, other: "CrossvalResult") -> None:
+        """Raises:
+        ValueError: the other one has other folds or other data.
+        """
+        for name in ("data", "folds", "data.split_seed"):
+            here, there = self.settings.get(name), other.settings.get(name)
+            if here != there:
+                raise ValueError(
+                    f"{other.folder}: cannot be compared fold by fold, because it has {name} {there}, not {here}"
+                )
 
     def _of_folds(self, metric: Metric) -> dict[int, float]:
         values: dict[int, list[float]] = {}
@@ -115,9 +124,10 @@ class CrossvalResult:
             "folds": self.folds,
             "seeds": self.seeds,
             "settings": self.settings,
+            "digest": self.digest,
             "results": [{**each._asdict(), "run_dir": each.run_dir.name} for each in self.results],
         }
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        return to_json(content)
 
 
 def crossval(
@@ -126,6 +136,8 @@ def crossval(
     folds: int = 4,
     seeds: Sequence[int] | None = None,
     out: str | Path | None = None,
+    name: str | None = None,
+    baseline: CrossvalResult | None = None,
     base_model: str | None = None,
     recipe: str | None = None,
     weights: str | Path | None = None,
@@ -145,13 +157,16 @@ def crossval(
     The interval is Student's over the folds. Folds share most of their training images, so it is somewhat too narrow
     (Bengio & Grandvalet 2004).
 
-    An interrupted cross-validation resumes if it is called again with the same arguments.
+    Called again with the same arguments, settings and data, an interrupted cross-validation resumes, and a finished one
+    is returned.
 
     Args:
         data: the folder, in any supported format.
         folds: how many; 2 or more, at most as many as there are images.
         seeds: one training per fold and seed; None: the seed of the settings.
-        out: the folder of the run directories; None: runs/DATA-crossval, or the next free runs/DATA-crossval-N.
+        out: the folder of the run directories; None: runs/NAME, or the next free one of runs/NAME-2, ...
+        name: see `out`; None: DATA-crossval.
+        baseline: an earlier result that this one will be compared with. If that is impossible, nothing is trained.
         base_model, recipe, weights, settings, config, plan, offline, callbacks, progress: see `train`. Each fold has a
             plan of its own.
         on_fold: called with each result.
@@ -160,7 +175,8 @@ def crossval(
         The metrics of each fold, their means and intervals.
 
     Raises:
-        FileExistsError: the folder holds another cross-validation.
+        FileExistsError: `out` holds another cross-validation, or one of other data or settings.
+        ValueError: fewer images with objects than folds, or a baseline with other folds.
         ValueError, FileNotFoundError, FloatingPointError, OSError: see `train`.
     """
     if folds < 2:
@@ -177,8 +193,13 @@ def crossval(
     asked |= {name: str(value) for name, value in given.items() if value is not None} | overrides
     asked |= {} if plan else {"plan": False}
     with distributed.process_group():
-        new = CrossvalResult(Path(out or ""), folds, seeds, json.loads(json.dumps(asked, default=str)), ())
-        chosen = _choose(out, f"{data_name}-crossval", new, Path(data)) if distributed.is_main_process() else None
+        chosen = None
+        if distributed.is_main_process():
+            new = CrossvalResult(Path(out or ""), folds, seeds, json.loads(json.dumps(asked, default=str)), ())
+            if baseline is not None:
+                new.require_same_folds(baseline)
+            new = replace(new, digest=_digest(Path(data), merged, folds))
+            chosen = _choose(out, name or f"{data_name}-crossval", new)
         result: CrossvalResult = distributed.broadcast_object(chosen)  # type: ignore[assignment]
         for fold in range(1, folds + 1):
             for seed in seeds:
@@ -249,7 +270,12 @@ def _read(folder: Path) -> CrossvalResult | None:
         ]
         settings = dict(content["settings"])
         return CrossvalResult(
-            folder, int(content["folds"]), tuple(map(int, content["seeds"])), settings, tuple(results)
+            folder,
+            int(content["folds"]),
+            tuple(map(int, content["seeds"])),
+            settings,
+            tuple(results),
+            str(content.get("digest", "")),
         )
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(
@@ -257,25 +283,38 @@ def _read(folder: Path) -> CrossvalResult | None:
         ) from None
 
 
-def _choose(out: str | Path | None, name: str, new: CrossvalResult, data: Path) -> CrossvalResult:
-    """The interrupted cross-validation with the arguments of the new one, or the new one in a new folder.
+def _digest(data: Path, config: Config, folds: int) -> str:
+    """See `CrossvalResult.digest`. It changes if the folder of the data moves.
+
+    Raises:
+        ValueError: fewer images with objects than folds.
+    """
+    dataset = Dataset(data, config.data.model_copy(update={"val_fraction": 0.0}))
+    labeled = sum(len(record.boxes) > 0 for record in dataset.train)
+    if labeled < folds:
+        raise ValueError(
+            f"{data}: {plural(labeled, 'training image has', 'training images have')} objects, too few for {folds} "
+            f"folds; label more images, or use fewer folds (folds=, --folds)"
+        )
+    settings = json.dumps(dump(config), sort_keys=True, default=str)
+    return hashlib.sha256(f"{dataset.fingerprint()}\0{settings}".encode()).hexdigest()
+
+
+def _choose(out: str | Path | None, name: str, new: CrossvalResult) -> CrossvalResult:
+    """The earlier cross-validation with the arguments, settings and data of the new one; else the new one, in a new
+    folder.
 
     Raises:
         FileExistsError: `out` holds something else.
     """
-    folder = Path(out) if out is not None else next(reversed(numbered(name)), None)
-    there = None if folder is None else _read(folder)
-    if there is not None and (there.settings, there.seeds) == (new.settings, new.seeds) and _is_of(there, data):
-        if out is not None or len(there.results) < new.folds * len(new.seeds):
+    for folder in reversed(numbered(name)) if out is None else [Path(out)]:
+        there = _read(folder)
+        if there is not None and (there.settings, there.seeds, there.digest) == (new.settings, new.seeds, new.digest):
             return there
-    elif out is not None and Path(out).exists() and any(Path(out).iterdir()):
-        raise FileExistsError(f"{out}: exists and is not overwritten; choose another folder (out=, --out)")
+    if out is not None and Path(out).exists() and any(Path(out).iterdir()):
+        raise FileExistsError(
+            f"{out}: exists, with other data or settings, and is not overwritten; choose another folder (out=, --out)"
+        )
     new = replace(new, folder=new_run_dir(out, name))
     write_text(new.folder / RESULT_FILE, new.to_json())
     return new
-
-
-def _is_of(result: CrossvalResult, data: Path) -> bool:
-    """Whether the finished trainings are of this folder. crossval.json has no path, so that it can be passed on."""
-    paths = {settings.path for each in result.results if (settings := data_of_run(each.run_dir)) is not None}
-    return paths <= {str(data.resolve())}

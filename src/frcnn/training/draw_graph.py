@@ -73,9 +73,9 @@ def draw_graphs(
         target = batch.targets[0]
         inputs |= {"true boxes": target.boxes, "true labels": target.labels}
         own = batch
-        if phase.keeps_proposals:
+        if phase.uses_stored_proposals:
             own = batch._replace(proposals=[target.boxes.clone()])
-            inputs["kept proposals"] = own.proposals[0]  # type: ignore[index]
+            inputs["stored proposals"] = own.proposals[0]  # type: ignore[index]
         step = TrainingStep(model, settings, phase.train)
         trace = _trace(model, inputs, partial(step, own, [generator_of(0)]))
         name = "graph-training" if len(phases) == 1 else f"graph-training-{phase.name.replace(' ', '-')}"

@@ -75,13 +75,14 @@ def fit(
     while state.step < state.steps and not state.should_stop:
         phase, stored = state.phase, proposals_file(run_dir, state.phase.name)
         if state.position.begins_phase:
+            proposals = None  # Windows does not remove a file that is mapped
             remove_proposals(run_dir)
-            if phase.keeps_proposals:
+            if phase.uses_stored_proposals:
                 recall = store_proposals(model, train, stored, batch_size=state.settings.batch_size, workers=workers)
                 for callback in callbacks:
                     callback.on_proposals(ProposalReport(phase.name, state.step, recall), state)
             state.begin_phase()
-        proposals = open_proposals(stored) if phase.keeps_proposals else None
+        proposals = open_proposals(stored) if phase.uses_stored_proposals else None
         fast = optimize(model)  # shares the weights of `model`
         training_step = TrainingStep(fast, state.settings, phase.train)
         distributed_step = _distributed(training_step)

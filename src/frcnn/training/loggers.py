@@ -160,7 +160,7 @@ def draw_curves(run_dir: Path) -> None:
 def _running_mean(values: list[float]) -> list[float]:
     """Exponential mean over about 1/20 of all values, since losses of single steps vary too much to be read."""
     means, weight = [], min(1.0, 20 / max(len(values), 1))
-    mean = values[0]
+    mean = values[0] if values else 0.0
     for value in values:
         mean += weight * (value - mean)
         means.append(mean)

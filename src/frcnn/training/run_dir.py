@@ -3,7 +3,7 @@
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def claimed(run_dir: Path, config: Config) -> Iterator[None]:
     """Make the run directory, write the settings, and keep other trainings out. All processes must call it.
 
     Raises:
-        FileExistsError: another training writes there.
+        FileExistsError: another training writes there, or has written there in the meantime.
         OSError: the disk is full.
         ValueError: the run directory is not shared by all machines.
     """
@@ -100,6 +100,8 @@ def claimed(run_dir: Path, config: Config) -> Iterator[None]:
             return
         remove_links(run_dir, LOCK_FILE)
         with locked(run_dir):
+            if is_trained(run_dir) or is_unfinished(run_dir):  # a run that began after this one chose the folder
+                _require_usable(run_dir, config)
             remove_links(run_dir, METRICS_FILE, CACHE_FOLDER, TENSORBOARD_FOLDER)
             remove_partial(run_dir)
             write_text(run_dir / UNFINISHED_FILE, "Training is not finished. Run the same command again to resume.\n")
@@ -133,7 +135,8 @@ def locked(run_dir: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (run_dir / LOCK_FILE).unlink(missing_ok=True)
+        with suppress(OSError):  # Windows does not remove an open file; there, `release` does it
+            (run_dir / LOCK_FILE).unlink()
         lock.release()
 
 

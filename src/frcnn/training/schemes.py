@@ -32,8 +32,8 @@ class Phase(NamedTuple):
     """Learning rate of each epoch, for one image per step; the last one also holds for later epochs."""
 
     @property
-    def keeps_proposals(self) -> bool:
-        """Whether it trains on stored proposals."""
+    def uses_stored_proposals(self) -> bool:
+        """Whether it trains on the proposals of an earlier phase; else on those of its own RPN."""
         return Part.RPN not in self.train
 
 

@@ -87,8 +87,8 @@ class TrainingState:
 
     @property
     def phase(self) -> Phase:
-        """Of the next step."""
-        return self.phases[self.position.phase]
+        """Of the next step; after the last one, the last phase."""
+        return self.phases[min(self.position.phase, len(self.phases) - 1)]
 
     @property
     def outcome(self) -> FasterRCNN:

@@ -106,9 +106,7 @@ def _write_rows(
         records, model.classes, settings.resizing, batch_size=batch_size, workers=workers
     ):
         images, sizes, originals, *_ = batch_to(batch, device)
-        features = model.backbone(model.normalize(images, sizes))
-        rpn = model.rpn(features, (images.shape[-2], images.shape[-1]))
-        boxes, _, valid = model.propose(rpn, sizes, originals, settings.train_proposals)
+        _, (boxes, _, valid) = model.run_rpn(images, sizes, originals, settings.train_proposals)
         original = rescale(boxes, sizes, originals).masked_fill(~valid[..., None], torch.nan).cpu().numpy()
         rows = np.full((len(own), settings.train_proposals.post_nms_top_n, 4), np.nan, "<f4")
         rows[:, : original.shape[1]] = original

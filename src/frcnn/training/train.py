@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Never
 
@@ -25,11 +25,11 @@ from frcnn.config import (
 from frcnn.config.merge import OF_THE_DATA, hint_for, similar_settings
 from frcnn.data.dataset import Dataset, open_dataset
 from frcnn.data.image_cache import ImageCache, disk_limit, memory_limit
-from frcnn.data.loader import load_batch
+from frcnn.data.loader import batch_to, load_batch
 from frcnn.data.records import Records
 from frcnn.data.tiles import in_tiles
 from frcnn.detector import Detector
-from frcnn.evaluation.evaluate import evaluate
+from frcnn.evaluation.evaluate import evaluate, unknown_counts
 from frcnn.evaluation.metrics import Metrics
 from frcnn.files import as_path, write_text
 from frcnn.inference.runtimes import TorchRuntime
@@ -138,7 +138,7 @@ def train(
 
     Args:
         data: the folder, in any supported format; None: that of the run directory that holds `config`, or of the
-            interrupted run in `out`.
+            interrupted run in `out`, with `resume`.
         out: the run directory: a new or empty folder, or an interrupted run with these settings. None:
             runs/DATA-BASEMODEL, or the next free runs/DATA-BASEMODEL-N.
         base_model: name of a base model, e.g. "resnet50-fpn", or path of a YAML file.
@@ -314,7 +314,7 @@ def _train(
     with _deterministic(settings.deterministic):
         if settings.draw_graph and distributed.is_main_process():
             example = load_batch(train[:1], model.classes, config.detector.resizing)
-            graphs = draw_graphs(model, settings, phases, example, run_dir, settings.graph_type)
+            graphs = draw_graphs(model, settings, phases, batch_to(example, device), run_dir, settings.graph_type)
         steps_per_epoch = -(-len(train) // images_per_step(settings))
         state = TrainingState(model, settings, phases, steps_per_epoch, precision)
         checkpoint = Checkpoint(run_dir, state, data=dataset.fingerprint())
@@ -520,8 +520,9 @@ def _evaluate(
 
     if not dataset.test:
         return None
-    test = dataset.test.of_classes(model.classes)  # the report of the data names the others
+    test = dataset.test.of_classes(model.classes)  # the report of the data warns of the others
     metrics = evaluate(TorchRuntime(model), test, split="test", workers=workers, on_image=on_image)
+    metrics = replace(metrics, left_out=unknown_counts(dataset.test, model.classes))
     if distributed.is_main_process():
         write_text(run_dir / EVALUATION_FILE, metrics.to_json())
     return metrics

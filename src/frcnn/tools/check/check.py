@@ -1,6 +1,5 @@
 """`frcnn check`: every error and every warning about a data set, in one report."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from frcnn.data.problems import Problem, ProblemKind, problem_json, without_root
 from frcnn.data.records import Records
 from frcnn.data.tree import Tree
 from frcnn.files import as_path
+from frcnn.json_text import to_json
 from frcnn.messages import plural
 from frcnn.planning.anchors import (
     IOU_LEVELS,
@@ -123,7 +123,7 @@ class CheckReport(NamedTuple):
 
     def to_json(self) -> str:
         """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        return to_json(self.to_dict())
 
     def _recall_lines(self) -> list[str]:
         if self.anchor_recall is None:

@@ -9,10 +9,12 @@ from PIL import Image, ImageDraw, ImageOps
 
 from frcnn.data.dataset import Dataset
 from frcnn.data.images import cropped, read_image
+from frcnn.data.records import Record
 from frcnn.data.tiles import window_around
 from frcnn.detector import Detector
 from frcnn.evaluation.evaluate import evaluate
 from frcnn.evaluation.suspects import Suspect, SuspectKind, find_suspects
+from frcnn.inference.results import Detections
 from frcnn.tools.check.pictures import CELL, empty_cell, sheets, write
 
 _SHOWN = 20
@@ -35,12 +37,28 @@ def suspects_of(
     """
     records = [record for split in ("train", "val", "test") for record in dataset.records(split)]
     labeled = sorted({name for record in records for name in record.class_names})
+    detections, judged = judge(detector, records, on_image=on_image)
+    return find_suspects([each[np.isin(each.class_name, labeled)] for each in detections], judged)
+
+
+def judge(
+    detector: Detector,
+    records: Sequence[Record],
+    *,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[Detections], list[Record]]:
+    """The detections in images, and the images, where objects of classes that the detector does not know are ignored:
+    they explain what is there.
+
+    Args:
+        on_image: called with the number of images that are done, and with their total.
+    """
     detections = evaluate(detector.runtime, records, split=None, on_image=on_image).detections
     judged = [
         each._replace(ignore=each.ignore | ~np.isin(np.array(each.class_names, str), detector.classes))
         for each in records
     ]
-    return find_suspects([each[np.isin(each.class_name, labeled)] for each in detections], judged)
+    return list(detections), judged
 
 
 def in_words(suspects: Sequence[Suspect]) -> str:
