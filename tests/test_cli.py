@@ -316,13 +316,36 @@ def test_a_report_and_the_threshold_that_it_stores(
     assert len(found) > len(load(run).predict(photo, threshold=0.5))
     exported = load(run).export("onnx", tmp_path / "model.onnx").files[0]
     assert len(load(exported).predict(photo)) == len(found)
-    assert main(["report", str(run), "--compare", str(tmp_path)]) == 2
-    assert "`frcnn evaluate" in capsys.readouterr().err
+    assert main(["report", str(run), "--store-threshold", "0.9", "--compare", str(tmp_path)]) == 2
+    output = capsys.readouterr()
+    assert "`frcnn evaluate" in output.err
+    assert not output.out  # nothing is stored or evaluated before
     for fixed in (str(exported), "coco:fasterrcnn_resnet50_fpn"):
         assert main(["report", fixed, "--store-threshold", "0.5", "--out", str(tmp_path / "b.html")]) == 2
         assert "a threshold is stored in" in capsys.readouterr().err
     assert main(["report", str(exported), "--data", str(tmp_path)]) == 2
     assert "name the file to write" in capsys.readouterr().err
+
+
+def test_the_report_of_other_images_has_a_name_of_its_own_and_says_what_it_is_of(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_tiny(tmp_path / "other photos")
+    assert main(["report", str(run)]) == 0
+    before = (run / "report.html").read_bytes()
+    for options, name, said in (
+        (["--split", "train"], "report-train.html", "5 images of split &#39;train&#39;;"),
+        (["--data", str(other)], "report-other photos.html", "2 images of split &#39;test&#39; of other photos;"),
+        (
+            ["--data", str(other), "--split", "train"],
+            "report-other photos-train.html",
+            "5 images of split &#39;train&#39; of other photos;",
+        ),
+    ):
+        assert main(["report", str(run), *options]) == 0
+        assert f"report in {run / name}" in capsys.readouterr().out
+        assert f"Evaluated on {said}" in (run / name).read_text()
+    assert (run / "report.html").read_bytes() == before
 
 
 def test_data_without_test_images_trains_and_says_that_nothing_is_measured(

@@ -1,5 +1,7 @@
 """Intervals by the bootstrap, against metrics of drawn images."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import strategies
@@ -26,6 +28,7 @@ def test_a_sample_has_the_metric_of_its_images(images: tuple[list[Detections], l
     for matched, metric, twin in (
         (matched_by_coco(*images, CLASSES), intervals.coco_ap, coco_ap),
         (matched_by_voc(*images, CLASSES), intervals.voc_ap, voc_ap),
+        (matched_by_voc(*images, CLASSES), intervals.voc_07_ap, partial(voc_ap, use_07_metric=True)),
     ):
         expected = twin(*chosen, CLASSES)
         for each in matched:

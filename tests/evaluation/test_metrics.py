@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,14 @@ import numpy as np
 import pytest
 import strategies
 from hypothesis import given
-from tiny import detections_of, tiny_model
+from tiny import detections_of, tiny_model, write_tiny
 
+from frcnn.config import DataSettings
+from frcnn.data.dataset import Dataset
 from frcnn.data.records import Record
+from frcnn.evaluation.errors import ErrorKind
 from frcnn.evaluation.evaluate import evaluate
+from frcnn.evaluation.matching import inside_ignored
 from frcnn.evaluation.metrics import compute_metrics, confusion_matrix, first_match, recall_at
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import TorchRuntime
@@ -52,6 +57,12 @@ def test_ignored_objects_and_their_detections_are_not_in_the_confusion_matrix() 
     assert matrix.tolist() == [[0, 0], [0, 0]]
 
 
+def test_detections_inside_an_ignored_region_are_not_in_the_confusion_matrix() -> None:
+    crowd = record(("cat", (0, 0, 100, 100)), ignore=(0,))
+    found = detections_of(("cat", 0.9, A), ("cat", 0.8, B), ("dog", 0.7, C))
+    assert confusion_matrix([found], [crowd], ["cat", "dog"]).tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0]]
+
+
 def test_the_best_overlap_is_paired_first() -> None:
     detections = detections_of(("dog", 0.9, (0, 0, 10, 7)), ("cat", 0.8, A))
     assert confusion_matrix([detections], [record(("cat", A))], ("cat", "dog")).tolist() == [
@@ -71,8 +82,9 @@ def test_the_sums_of_a_confusion_matrix_are_those_of_objects_and_detections(
         of_class = [(np.array(each.class_names) == name) & ~each.ignore for each in records]
         assert matrix[number].sum() == sum(mask.sum() for mask in of_class)
     found = sum(int((each.confidence >= 0.25).sum()) for each in detections)
-    objects_ignored = sum(int(each.ignore.sum()) for each in records)
-    assert found - objects_ignored <= matrix[:, :-1].sum() <= found
+    ignored = sum(int(each.ignore.sum()) for each in records)
+    ignored += sum(int(inside_ignored(*each).sum()) for each in zip(*images, strict=True))
+    assert found - ignored <= matrix[:, :-1].sum() <= found
     assert matrix[-1, -1] == 0
 
 
@@ -144,11 +156,53 @@ def test_everything_is_in_the_file() -> None:
     assert set(content["intervals"]) == {"map50", "map", "ar", "small", "medium", "large"}
     low, high = content["intervals"]["map50"]
     assert 0 <= low <= metrics.map50 <= high <= 1
-    assert content["errors"]["background"] == {"count": 1, "cost": 0.0}
-    assert content["errors"]["missed"]["cost"] == pytest.approx(0.5)
+    assert content["errors"]["background"] == {"count": 0, "cost": 0.0}  # its confidence is below the threshold
+    assert content["errors"]["missed"] == {"count": 1, "cost": pytest.approx(0.5)}
+    assert content["at_threshold"] == {"precision": 1, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8)}
+    assert content["calibration"] == [
+        {"confidence": pytest.approx(confidence), "correct": correct, "detections": 1}
+        for confidence, correct in ((0.4, 0), (0.7, 1), (0.9, 1))
+    ]
+    assert content["left_out"] == {}
     assert content["per_class"]["cat"]["precision"] == 1
     assert content["per_class"]["dog"]["recall"] == 0
     assert content["best_threshold"] == pytest.approx(0.55)
+
+
+def test_errors_are_counted_at_a_threshold() -> None:
+    """The dog is taken for a cat; from 0.7 on, nothing is about it, so it is missed."""
+    images = [detections_of(("cat", 0.9, A), ("cat", 0.6, B))], [record(("cat", A), ("dog", B))]
+    metrics = compute_metrics(*images, ("cat", "dog"))
+    assert (metrics.error_counts()[ErrorKind.CLASS], metrics.error_counts()[ErrorKind.MISSED]) == (1, 0)
+    assert {kind: count for kind, count in metrics.error_counts(0.7).items() if count} == {ErrorKind.MISSED: 1}
+    assert metrics.error_counts(0.95)[ErrorKind.MISSED] == 2
+    assert metrics.error_counts(0.9)[ErrorKind.MISSED] == 1  # 0.9 as float32 is less than 0.9
+
+
+@given(strategies.evaluations())
+def test_without_a_threshold_all_errors_are_counted(images: tuple[list[Detections], list[Record]]) -> None:
+    metrics = compute_metrics(*images, strategies.CLASSES)
+    counts = Counter(error.kind for error in metrics.errors.errors)
+    assert metrics.error_counts(0) == {kind: counts[kind] for kind in ErrorKind}
+
+
+@pytest.mark.parametrize("use_07_metric", [False, True])
+def test_the_interval_is_that_of_the_metric(use_07_metric: bool) -> None:
+    """In all images the same: each sample has the AP of all images."""
+    detections, records = [detections_of(("cat", 0.9, A))] * 3, [record(("cat", A), ("cat", B))] * 3
+    metrics = compute_metrics(detections, records, ("cat",), use_07_metric=use_07_metric)
+    assert metrics.map50 == pytest.approx(6 / 11 if use_07_metric else 0.5)
+    assert metrics.intervals["map50"] == pytest.approx((metrics.map50, metrics.map50))
+
+
+def test_objects_of_unknown_classes_are_told(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path)
+    (folder / "testImages" / "5.bboxes.labels.tsv").write_text("red\ngreen\n")
+    records = Dataset(folder, DataSettings()).test
+    runtime = TorchRuntime(tiny_model())
+    with pytest.warns(UserWarning, match="does not know the class"):
+        metrics = evaluate(runtime, records)
+    assert metrics.left_out == metrics.to_dict()["left_out"] == {"green": 1}
 
 
 def test_figures(tmp_path: Path) -> None:

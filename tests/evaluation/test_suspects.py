@@ -92,6 +92,13 @@ def test_ignored_objects_are_not_judged_and_explain_detections() -> None:
     assert find_suspects([detections_of(("cat", 0.9, CAT))], [record]) == []
 
 
+def test_what_is_inside_a_region_to_be_ignored_has_no_missing_label() -> None:
+    """A crowd is much larger than each of its objects, so its IoU with them is low."""
+    crowd = make_record(IMAGE, [((0, 0, 300, 300), "cat")], ignore=[True])
+    found = detections_of(("cat", 0.9, CAT), ("dog", 0.8, DOG), ("cat", 0.7, (290, 0, 330, 30)))
+    assert [each.class_name for each in find_suspects([found], [crowd])] == ["dog", "cat"]
+
+
 def test_planted_errors_are_the_first_suspects() -> None:
     """A detector that is right, but for small noise: the planted errors come before everything else."""
     rng = np.random.default_rng(0)

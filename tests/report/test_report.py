@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from playwright.sync_api import Browser, Page, expect
 from tiny import detections_of, draw_image, tiny_model
 
 from frcnn.data.records import Record, make_record
-from frcnn.evaluation.errors import ErrorKind
 from frcnn.evaluation.metrics import Metrics, compute_metrics
 from frcnn.files import write_text
 from frcnn.inference.results import Detections
+from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.report.evidence import KINDS, Evidence, collect
 from frcnn.report.page import Background, render, verdict, warnings
 
@@ -152,6 +153,10 @@ def test_few_images_are_said_to_be_few(metrics: Metrics) -> None:
     found = list(warnings(metrics))
     assert found[0].startswith("The evaluation has only 9 objects in 3 images")
     assert found[1].startswith("These classes have fewer than 10 objects")
+    unknown = replace(metrics, left_out={"owl": 2, "yak": 1})
+    assert list(warnings(unknown))[-1] == (
+        "Left out of all figures, because the detector does not know the class: owl (2 objects), yak (1 object)."
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------------- page
@@ -192,10 +197,10 @@ def test_the_slider_changes_every_number(tab: Page, metrics: Metrics, threshold:
     assert boxes > 0
 
 
-def test_errors_are_counted_at_the_threshold(tab: Page, metrics: Metrics) -> None:
-    set_threshold(tab, 0.05)
-    for kind in ErrorKind:
-        count = sum(error.kind == kind for error in metrics.errors.errors)
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.8, 0.9])
+def test_errors_are_counted_at_the_threshold(tab: Page, metrics: Metrics, threshold: float) -> None:
+    set_threshold(tab, threshold)
+    for kind, count in metrics.error_counts(threshold).items():
         expect(tab.locator(f"#error-table tr[data-kind='{kind.value}'] .count")).to_have_text(str(count))
 
 
@@ -209,7 +214,66 @@ def test_the_buttons_find_thresholds(tab: Page, metrics: Metrics) -> None:
         assert float(tab.locator("#value").inner_text()) == pytest.approx(found, abs=0.006)
     tab.locator("#recall").fill("100")
     tab.locator("#by-recall").click()
-    expect(tab.locator("#message")).to_have_text("No threshold of 0.05 or more reaches this recall.")
+    expect(tab.locator("#message")).to_have_text("No threshold of the slider reaches this recall.")
+
+
+def show(tab: Page, folder: Path, metrics: Metrics, model: FasterRCNN | None = None) -> None:
+    write_text(folder / "report.html", render(metrics, collect(metrics, threshold=0.5, model=model), Background("run")))
+    tab.goto((folder / "report.html").as_uri())
+
+
+def test_a_button_keeps_the_precision_at_the_threshold_that_the_slider_can_have(tab: Page, tmp_path: Path) -> None:
+    """A threshold of 0.8635 has a precision of 75%. The steps of the slider beside it have 60% and 50%."""
+    record = write_data(tmp_path)[1][0]
+    cat, dog, emu = CLASSES
+    right, wrong = [(cat, BOXES[0]), (dog, BOXES[1]), (emu, BOXES[2])], (cat, (80.0, 60.0, 110.0, 90.0))
+    found = detections_of(
+        (right[0][0], 0.95, right[0][1]),
+        (wrong[0], 0.94, wrong[1]),
+        (right[1][0], 0.867, right[1][1]),
+        (right[2][0], 0.865, right[2][1]),
+        (wrong[0], 0.862, (80.0, 5.0, 110.0, 35.0)),
+    )
+    show(tab, tmp_path, compute_metrics([_with_classes(found)], [record], CLASSES))
+    tab.locator("#precision").fill("70")
+    tab.locator("#by-precision").click()
+    assert float(tab.locator("#shown-precision").inner_text().rstrip("%")) >= 70
+    tab.locator("#precision").fill("101")
+    tab.locator("#by-precision").click()
+    expect(tab.locator("#message")).to_have_text("No threshold of the slider reaches this precision.")
+
+
+def test_detections_inside_an_ignored_region_do_not_count(tab: Page, tmp_path: Path) -> None:
+    record = write_data(tmp_path)[1][0]
+    crowd = make_record(record.image, [((0, 0, 100, 100), CLASSES[0])], ignore=[True])
+    found = _with_classes(detections_of((CLASSES[0], 0.9, BOXES[0]), (CLASSES[0], 0.8, BOXES[2])))
+    show(tab, tmp_path, compute_metrics([found], [crowd], CLASSES))
+    cells = tab.locator("#confusion tbody td").all_inner_texts()
+    assert {cell or "0" for cell in cells} == {"0"}
+    expect(tab.locator("#false")).to_have_text("0")
+
+
+def test_a_missed_object_with_a_weak_detection_has_its_reason_too(tab: Page, tmp_path: Path) -> None:
+    record = write_data(tmp_path)[1][0]
+    found = _with_classes(detections_of((CLASSES[0], 0.2, BOXES[0])))
+    show(tab, tmp_path, compute_metrics([found], [record], CLASSES), tiny_model(classes=CLASSES))
+    text = tab.locator("#pictures li p:first-of-type").filter(has_text="0.20").inner_text()
+    assert re.fullmatch(r"cat: missed\. detected with a confidence of only 0\.20; .+", text)
+
+
+def test_the_page_says_which_ap_it_shows(tab: Page, tmp_path: Path) -> None:
+    metrics = compute_metrics(*write_data(tmp_path), CLASSES, iou_threshold=0.7, use_07_metric=True)
+    usual = compute_metrics(metrics.detections, metrics.records, CLASSES)
+    background = Background("run", others=[("same", metrics.to_dict()), ("usual", usual.to_dict())])
+    write_text(tmp_path / "report.html", render(metrics, collect(metrics, threshold=0.5), background))
+    tab.goto((tmp_path / "report.html").as_uri())
+    first = tab.locator("#summary tbody th").first
+    expect(first).to_have_text("mAP70: mean over the classes of the average precision at IoU 0.7 (11-point)")
+    expect(tab.locator("#class-table thead th").nth(2)).to_have_text("AP70")
+    expect(tab.locator("#comparison thead th").nth(2)).to_have_text("mAP70")
+    cells = [tab.locator(f"#comparison tbody tr:nth-child({row}) td").nth(1).inner_text() for row in (1, 2, 3)]
+    assert cells[0] == cells[1]
+    assert cells[2] == "-"  # of another IoU
 
 
 def test_filters_by_kind_and_class_with_the_keyboard_alone(tab: Page) -> None:

@@ -19,8 +19,13 @@ from frcnn.cli.output import evaluate_and_print, store_evaluation, text_beside_j
 
 
 def register(commands: Commands) -> None:
-    about = "measure the average precision of a trained detector, and draw its detections"
+    about = "measure the average precision of a trained detector"
     parser = add_command(commands, "evaluate", run, about, "frcnn evaluate runs/demo/run")
+    parser.description = (
+        f"{parser.description} On the test images of a run directory, also write metrics.json, report.html and "
+        "pictures of the detections (images/) there. With --data, --svd, or another --split or --precision, write none "
+        "of these; --json writes the metrics."
+    )
     parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
     add_evaluated_data(parser)
     add_precision(parser)

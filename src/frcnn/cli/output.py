@@ -95,14 +95,20 @@ def store_evaluation(detector: "Detector", metrics: "Metrics", run_dir: Path) ->
 
 
 def write_run_report(
-    detector: "Detector", metrics: "Metrics", model: Path, file: Path | None = None, compare: Sequence[Path] = ()
+    detector: "Detector",
+    metrics: "Metrics",
+    model: Path,
+    file: Path | None = None,
+    data: Path | None = None,
+    others: Sequence[tuple[str, dict[str, Any]]] = (),
 ) -> None:
     """Write the report of an evaluation.
 
     Args:
         model: run directory, model file or exported file.
         file: to write; None: report.html in the run directory.
-        compare: run directories whose metrics are shown beside these.
+        data: that was evaluated; None: that of the run.
+        others: runs whose metrics are shown beside these.
     """
     from frcnn.inference.runtimes import TorchRuntime
     from frcnn.report.write import REPORT_FILE, write_report
@@ -118,7 +124,8 @@ def write_run_report(
             threshold=detector.runtime.result_settings.predict_threshold,
             model=detector.model if isinstance(detector.runtime, TorchRuntime) else None,
             run_dir=model if model.is_dir() else None,
-            compare=compare,
+            data=data,
+            others=others,
             on_picture=progress,
         )
     print(f"report in {file}")

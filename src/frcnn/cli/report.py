@@ -28,20 +28,26 @@ def register(commands: Commands) -> None:
     )
     add_trust(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the HTML file (default: report.html in the run directory)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the HTML file (default: report.html in the run directory; with --data or --split, their names are added: "
+        "report-DATA-SPLIT.html)",
     )
 
 
 def run(options: argparse.Namespace) -> None:
     from frcnn.detector import load
     from frcnn.nn.model_file import store_threshold
-    from frcnn.report.write import REPORT_FILE
+    from frcnn.report.write import REPORT_FILE, metrics_of, report_file
 
     if options.out is None and not options.model.is_dir():
         raise ValueError(f"{options.model}: is not a run directory; name the file to write, e.g. --out {REPORT_FILE}")
+    others = metrics_of(options.compare)  # before time is spent on evaluating
     if options.store_threshold is not None:
         store_threshold(options.model, options.store_threshold)
         print(f"{options.model}: predict now uses the threshold {options.store_threshold:g} by default")
     detector = load(options.model, trust=options.trust_file)
     metrics = evaluate_and_print(detector, options.data, options.split, options.format)
-    write_run_report(detector, metrics, options.model, options.out, compare=options.compare)
+    file = options.out or options.model / report_file(options.data, options.split)
+    write_run_report(detector, metrics, options.model, file, options.data, others)

@@ -14,6 +14,8 @@ from frcnn.inference.results import Detections
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
+RECALLS_07 = np.arange(11) / 10 - 1e-12
+"""VOC 2007's, a little lower because recalls are rounded."""
 MAX_DETECTIONS = 100
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}
 """COCO's sizes of objects: least and largest area, square pixels."""
@@ -226,8 +228,7 @@ def _area(recall: np.ndarray, precision: np.ndarray) -> float:
 
 def _eleven_points(recall: np.ndarray, precision: np.ndarray) -> float:
     """The mean of the best precision at recall >= 0, 0.1, ..., 1 (VOC 2007)."""
-    levels = np.arange(11) / 10
-    return float(np.mean([precision[recall >= level - 1e-12].max(initial=0.0) for level in levels]))
+    return float(np.mean([precision[recall >= level].max(initial=0.0) for level in RECALLS_07]))
 
 
 def _at_101_recalls(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:

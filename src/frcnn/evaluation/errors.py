@@ -14,7 +14,7 @@ import numpy as np
 
 from frcnn.data.records import Record
 from frcnn.evaluation.average_precision import ap_at_101_recalls
-from frcnn.evaluation.matching import iou_matrix, overlap_matrix
+from frcnn.evaluation.matching import inside_ignored, iou_matrix
 from frcnn.inference.results import Detections
 
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
@@ -105,10 +105,7 @@ class _Image:
         self.object_of = np.full(len(detections), -1)
         self.detection_of = np.full(len(self.counted), -1)
         self._match()
-        ignored = np.flatnonzero(record.ignore)
-        inside = overlap_matrix(detections.xyxy, record.boxes[ignored]) > FOREGROUND_IOU
-        inside &= self.labels[:, None] == self.targets[ignored][None]
-        self.counts = (self.object_of >= 0) | ~inside.any(axis=1)
+        self.counts = (self.object_of >= 0) | ~inside_ignored(detections, record)
 
     def _match(self) -> None:
         own = self.iou * self.same

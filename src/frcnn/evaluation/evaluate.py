@@ -54,6 +54,8 @@ def evaluate(
     """
     if not len(records):
         raise ValueError(f"there are no images to evaluate on{'' if split is None else f' in the split {split!r}'}")
+    records = Records.of(records)
+    left_out = unknown_counts(records, runtime.classes)
     records = known_objects(records, runtime.classes)
     results = [each for part in distributed.gather(_detect(runtime, records, workers, on_image)) for each in part]
     results.sort(key=lambda each: each.image_index)
@@ -69,6 +71,7 @@ def evaluate(
         recall=recall_at([match for image in matches for match in image]) if matches else None,
         split=split,
         seconds_per_image=statistics.median(each.seconds for each in results),
+        left_out=left_out,
     )
 
 
@@ -117,6 +120,11 @@ def _detect_in_tiles(
     return done
 
 
+def unknown_counts(records: Records, classes: Sequence[str]) -> dict[str, int]:
+    """The number of objects of each class that the model does not know."""
+    return {name: count for name, count in records.learned_counts.items() if name not in classes}
+
+
 def known_objects(records: Sequence[Record], classes: Sequence[str]) -> Records:
     """The images with the objects of classes that the model knows; a warning names the other classes.
 
@@ -124,14 +132,13 @@ def known_objects(records: Sequence[Record], classes: Sequence[str]) -> Records:
         ValueError: there are objects, but none of a class that the model knows.
     """
     all_records = Records.of(records)
-    counts = all_records.learned_counts
-    unknown = [name for name in counts if name not in classes]
-    if counts and len(unknown) == len(counts):
+    unknown = unknown_counts(all_records, classes)
+    if unknown and len(unknown) == len(all_records.learned_counts):
         raise ValueError(
             f"the model knows none of the classes of these images ({', '.join(unknown)}); it knows: "
             f"{', '.join(classes)}"
         )
     if unknown:
-        left_out = ", ".join(f"'{name}' ({plural(counts[name], 'object')})" for name in unknown)
+        left_out = ", ".join(f"'{name}' ({plural(count, 'object')})" for name, count in unknown.items())
         warnings.warn(f"left out, because the model does not know the class: {left_out}", stacklevel=3)
     return all_records.of_classes(classes)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from frcnn.evaluation.average_precision import RECALLS, Matched
+from frcnn.evaluation.average_precision import RECALLS, RECALLS_07, Matched
 
 SAMPLES = 400
 _MOST_VALUES = 20_000_000  # detections x thresholds x samples: 2 s
@@ -32,7 +32,7 @@ def interval(classes: Sequence[Matched], metric: OfSamples, *, seed: int = 0) ->
     Images are drawn with replacement, as many as there are. A class without objects in a sample does not count in it.
 
     Args:
-        metric: `coco_ap`, `voc_ap` or `recall` of this module.
+        metric: `coco_ap`, `voc_ap`, `voc_07_ap` or `recall` of this module.
 
     Returns:
         None: there are fewer than two images, or no objects.
@@ -87,11 +87,7 @@ def _of_class(matched: Matched, drawn: np.ndarray, metric: OfSamples) -> np.ndar
 
 def coco_ap(correct: np.ndarray, count: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """COCO's AP: the mean of the best precision at 101 recalls."""
-    envelope = np.pad(_envelope(correct, count), ((0, 0), (0, 1)))
-    recall = correct / totals[:, None]
-    return np.array(
-        [row[np.searchsorted(own, RECALLS, side="left")].mean() for row, own in zip(envelope, recall, strict=True)]
-    )
+    return _mean_at(RECALLS, correct, count, totals)
 
 
 def voc_ap(correct: np.ndarray, count: np.ndarray, totals: np.ndarray) -> np.ndarray:
@@ -101,10 +97,24 @@ def voc_ap(correct: np.ndarray, count: np.ndarray, totals: np.ndarray) -> np.nda
     return area
 
 
+def voc_07_ap(correct: np.ndarray, count: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Pascal VOC 2007's AP: the mean of the best precision at 11 recalls."""
+    return _mean_at(RECALLS_07, correct, count, totals)
+
+
 def recall(correct: np.ndarray, count: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """The fraction of the objects that are found."""
     found: np.ndarray = correct[:, -1] / totals
     return found
+
+
+def _mean_at(recalls: np.ndarray, correct: np.ndarray, count: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """(B,): the mean of the best precision at these recalls."""
+    envelope = np.pad(_envelope(correct, count), ((0, 0), (0, 1)))
+    recall = correct / totals[:, None]
+    return np.array(
+        [row[np.searchsorted(own, recalls, side="left")].mean() for row, own in zip(envelope, recall, strict=True)]
+    )
 
 
 def _envelope(correct: np.ndarray, count: np.ndarray) -> np.ndarray:

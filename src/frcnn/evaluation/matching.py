@@ -15,6 +15,8 @@ from frcnn.inference.results import Detections
 from frcnn.messages import plural
 
 _CHUNK = 1 << 16  # detections that are compared at once: as fast as all, in a few megabytes
+_INSIDE = 0.5
+"""A detection of which more than this fraction is inside an ignored object of its class does not count."""
 
 
 class Boxes(NamedTuple):
@@ -176,6 +178,15 @@ def overlap_matrix(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
     """(N, M) float64: the fraction of every box that is inside every region."""
     rows, columns = np.repeat(boxes, len(regions), axis=0), np.tile(regions, (len(boxes), 1))
     return _overlap(rows, columns, np.ones(len(rows), bool)).reshape(len(boxes), len(regions))
+
+
+def inside_ignored(detections: Detections, record: Record) -> np.ndarray:
+    """(D,) bool: which detections of an image are inside an ignored object of their class, by more than half of their
+    area. An ignored object may be a region with many objects, e.g. a crowd of COCO."""
+    names = np.array(record.class_names, dtype=str)[record.ignore]
+    inside = overlap_matrix(detections.xyxy, record.boxes[record.ignore]) > _INSIDE
+    same: np.ndarray = detections.class_name[:, None] == names[None]
+    return (inside & same).any(axis=1)
 
 
 def _in_arrays(images: Sequence[tuple[np.ndarray, Sequence[str]]], classes: Sequence[str]) -> Boxes:

@@ -27,8 +27,8 @@ from frcnn.evaluation.average_precision import (
 )
 from frcnn.evaluation.errors import ErrorKind, ErrorReport, find_errors
 from frcnn.evaluation.intervals import Interval
-from frcnn.evaluation.matching import iou_matrix
-from frcnn.evaluation.thresholds import Counts, Curve, curves, together
+from frcnn.evaluation.matching import inside_ignored, iou_matrix
+from frcnn.evaluation.thresholds import Counts, Curve, calibration, curves, together
 from frcnn.inference.results import Detections, missing_attribute
 from frcnn.messages import plural
 
@@ -82,6 +82,8 @@ class Metrics:
     """What `map50` is, in words."""
     ap_iou: float
     """The IoU of `map50`."""
+    use_07_metric: bool
+    """Whether `map50` is VOC 2007's mean over 11 recalls, not the area under the curve."""
     split: str | None
     """The name of the split; None: the data has no splits, and these are all images."""
     images: int
@@ -91,6 +93,8 @@ class Metrics:
     """Of each image, without threshold."""
     records: Sequence[Record] = ()
     """The images and their objects."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Class that the detector does not know -> the number of its objects, which are not in the metrics."""
 
     @cached_property
     def curves(self) -> dict[str, Curve]:
@@ -118,7 +122,8 @@ class Metrics:
 
     @cached_property
     def ar(self) -> float:
-        """COCO's average recall with 100 detections per image: the mean over IoU 0.50:0.95 and the classes."""
+        """COCO's average recall with at most 100 detections per image and class: the mean over IoU 0.50:0.95 and the
+        classes."""
         return mean_ap({each.name: ar_of(each) for each in self._by_coco})
 
     @cached_property
@@ -133,7 +138,7 @@ class Metrics:
         None: fewer than two images, or no objects."""
         by_voc = matched_by_voc(self.detections, self.records, tuple(self.per_class), iou_threshold=self.ap_iou)
         return {
-            "map50": intervals.interval(by_voc, intervals.voc_ap),
+            "map50": intervals.interval(by_voc, intervals.voc_07_ap if self.use_07_metric else intervals.voc_ap),
             "map": intervals.interval(self._by_coco, intervals.coco_ap),
             "ar": intervals.interval(self._by_coco, intervals.recall),
             **{name: intervals.interval(own, intervals.coco_ap) for name, own in self._by_size.items()},
@@ -141,8 +146,33 @@ class Metrics:
 
     @cached_property
     def errors(self) -> ErrorReport:
-        """The errors of the detector by kind, and what each kind costs, as in TIDE."""
+        """The errors of all detections, whatever their confidence, and what each kind costs, as in TIDE."""
         return find_errors(self.detections, self.records, tuple(self.per_class))
+
+    def error_counts(self, threshold: float | None = None) -> dict[ErrorKind, int]:
+        """The number of errors of each kind at a confidence threshold. An object without a correct detection counts as
+        missed, unless a detection of the wrong class or with poor localization is about it.
+
+        Args:
+            threshold: least confidence of a detection; None: `confusion_threshold`.
+        """
+        limit = self.confusion_threshold if threshold is None else threshold
+        kept = [each.confidence >= float(limit) for each in self.detections]
+        false = [
+            error for error in self.errors.errors if error.detection is not None and kept[error.image][error.detection]
+        ]
+        found = {
+            (image, target)
+            for image, matches in enumerate(self.errors.matches)
+            for target in matches[kept[image]].tolist()
+        }
+        found |= {(error.image, error.object) for error in false if error.kind in (ErrorKind.CLASS, ErrorKind.LOCATION)}
+        objects = (
+            (image, target) for image, each in enumerate(self.records) for target in np.flatnonzero(~each.ignore)
+        )
+        counts = Counter(error.kind for error in false)
+        counts[ErrorKind.MISSED] = sum(each not in found for each in objects)
+        return {kind: counts[kind] for kind in ErrorKind}
 
     def plot_confusion_matrix(self) -> Figure:
         """The confusion matrix as a matplotlib figure. A notebook shows it; `figure.savefig(path)` saves it."""
@@ -189,6 +219,7 @@ class Metrics:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without the detections; None for NaN."""
+        error_counts = self.error_counts()
         return {
             "map50": _number(self.map50),
             "map": _number(self.map),
@@ -202,19 +233,19 @@ class Metrics:
                 }
                 for name, own in self.per_class.items()
             },
+            "left_out": self.left_out,
             "recall": {str(count): _number(value) for count, value in self.recall.items()},
             "confusion_matrix": self.confusion_matrix.tolist(),
             "confusion_threshold": self.confusion_threshold,
+            "at_threshold": _at_threshold(self.counts()),
+            "calibration": [
+                {"confidence": confidence, "correct": correct, "detections": count}
+                for confidence, correct, count in calibration(together(self.curves))
+            ],
             "ar": _number(self.ar),
             "by_size": {name: _number(value) for name, value in self.by_size.items()},
             "intervals": {name: None if each is None else list(each) for name, each in self.intervals.items()},
-            "errors": {
-                kind.value: {
-                    "count": sum(error.kind == kind for error in self.errors.errors),
-                    "cost": self.errors.cost[kind],
-                }
-                for kind in ErrorKind
-            },
+            "errors": {kind.value: {"count": error_counts[kind], "cost": self.errors.cost[kind]} for kind in ErrorKind},
             "best_threshold": self.best_threshold(),
             "metric": self.metric,
             "split": self.split,
@@ -250,6 +281,7 @@ def compute_metrics(
     recall: dict[int, float] | None = None,
     split: str | None = "test",
     seconds_per_image: float = math.nan,
+    left_out: dict[str, int] | None = None,
 ) -> Metrics:
     """The metrics of detections.
 
@@ -258,7 +290,7 @@ def compute_metrics(
         classes: of the model.
         iou_threshold, use_07_metric: see `voc_ap`.
         threshold: the confidence from which detections are in the confusion matrix.
-        recall, split, seconds_per_image: as in `Metrics`.
+        recall, split, seconds_per_image, left_out: as in `Metrics`.
 
     Raises:
         ValueError: the numbers of detections and records differ.
@@ -275,12 +307,14 @@ def compute_metrics(
         confusion_threshold=threshold,
         recall=recall or {},
         ap_iou=iou_threshold,
+        use_07_metric=use_07_metric,
         metric=f"Pascal VOC average precision ({form}) at IoU {iou_threshold:g}",
         split=split,
         images=len(records),
         seconds_per_image=seconds_per_image,
         detections=list(detections),
         records=records,
+        left_out=left_out or {},
     )
 
 
@@ -290,8 +324,8 @@ def confusion_matrix(
     """Which classes are detected as which, (C + 1, C + 1) int: row = object, column = detection, background last.
 
     In each image, detections and objects are paired whatever their classes: of the pairs with an IoU of 0.5 or more,
-    the one with the highest IoU first, and each detection and object once. Ignored objects and their detections do not
-    count.
+    the one with the highest IoU first, and each detection and object once. Ignored objects, their detections, and the
+    other detections inside ignored objects of their class do not count.
 
     Args:
         detections, records: of the same images, in the same order.
@@ -303,6 +337,7 @@ def confusion_matrix(
         kept = own[own.confidence >= threshold]
         predicted = [index[name] for name in kept.class_name.tolist()]
         actual = [index[name] for name in record.class_names]
+        inside = inside_ignored(kept, record)
         iou = iou_matrix(kept.xyxy, record.boxes)  # (N, O)
         free, unmatched = set(range(len(actual))), set(range(len(predicted)))
         for pair in np.argsort(-iou, axis=None, kind="stable").tolist():
@@ -315,7 +350,8 @@ def confusion_matrix(
                 if not record.ignore[o]:
                     matrix[actual[o], predicted[d]] += 1
         for d in unmatched:
-            matrix[-1, predicted[d]] += 1
+            if not inside[d]:
+                matrix[-1, predicted[d]] += 1
         for o in free:
             if not record.ignore[o]:
                 matrix[actual[o], -1] += 1

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from frcnn.data.records import Record
-from frcnn.evaluation.matching import iou_matrix
+from frcnn.evaluation.matching import inside_ignored, iou_matrix
 from frcnn.inference.results import Detections
 
 SAME, NEAR, APART = 0.5, 0.3, 0.1
@@ -173,8 +173,8 @@ def _overlap_with_own(iou: np.ndarray, names: np.ndarray, record: Record) -> np.
 
 
 def _missing(detections: Detections, record: Record, iou: np.ndarray, names: np.ndarray) -> Iterator[Suspect]:
-    """Detections where no label is, each place once."""
-    free = iou.max(axis=1, initial=0) < NEAR
+    """Detections where no label is, each place once. An ignored object may be a region with many objects."""
+    free = (iou.max(axis=1, initial=0) < NEAR) & ~inside_ignored(detections, record)
     free &= detections.confidence >= LEAST_SCORE
     taken: list[int] = []
     for index in np.flatnonzero(free).tolist():  # by falling confidence

@@ -15,7 +15,7 @@ import numpy as np
 from frcnn.data.images import cropped, read_image
 from frcnn.data.tiles import cut_into_windows, window_around
 from frcnn.evaluation.errors import ErrorKind
-from frcnn.evaluation.matching import iou_matrix
+from frcnn.evaluation.matching import inside_ignored, iou_matrix
 from frcnn.evaluation.thresholds import LEAST_SCORE, calibration, together
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Evidence(NamedTuple):
     """`image`, `label`, `box`, `ignore` and `detection` (of it; -1: none), (O,) each."""
     pairs: dict[str, list[Any]]
     """`detection`, `object`: those with an IoU of 0.5 or more, whatever their classes, best first."""
+    inside: list[int]
+    """The detections inside an ignored object of their class: without a pair, they do not count."""
     calibration: list[tuple[float, float, int]]
     pictures: list[Picture]
     floor: float
@@ -117,6 +119,7 @@ def collect(
         detections,
         objects,
         _pairs(metrics, number_of, object_of),
+        _inside(metrics, number_of),
         calibration(together(metrics.curves)),
         pictures,
         float(np.ceil(100 * detections["score"][-1]) / 100) if is_cut else LEAST_SCORE,
@@ -207,6 +210,15 @@ def _pairs(
                 rows.append((-float(iou[index, target]), number, object_of[image, target]))
     rows.sort()
     return {"detection": [row[1] for row in rows], "object": [row[2] for row in rows]}
+
+
+def _inside(metrics: Metrics, number_of: dict[tuple[int, int], int]) -> list[int]:
+    return [
+        number_of[image, index]
+        for image, (own, record) in enumerate(zip(metrics.detections, metrics.records, strict=True))
+        for index in np.flatnonzero(inside_ignored(own, record)).tolist()
+        if (image, index) in number_of
+    ]
 
 
 class _Wanted(NamedTuple):

@@ -7,6 +7,8 @@ const CORRECT = kinds.indexOf("correct"), IGNORED = kinds.indexOf("ignored"), MI
 const byId = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const PAGE = 24; // pictures that are shown at once
+const HIGHEST = Number(byId("slider").max);
+const inside = new Set(data.inside);
 
 let threshold = Math.max(data.threshold, data.floor);
 let pages = 1;
@@ -52,7 +54,7 @@ function confusion(count) {
     if (!objects.ignore[object]) matrix[objects.label[object]][detections.label[number]] += 1;
   });
   for (let number = 0; number < count; number += 1) {
-    if (!used[number]) matrix[size - 1][detections.label[number]] += 1;
+    if (!used[number] && !inside.has(number)) matrix[size - 1][detections.label[number]] += 1;
   }
   objects.label.forEach((label, object) => {
     if (!taken[object] && !objects.ignore[object]) matrix[label][size - 1] += 1;
@@ -252,7 +254,7 @@ function describe(picture) {
   if (picture.kind === MISSED) {
     const detection = objects.detection[picture.number], name = classes[objects.label[picture.number]];
     const low = detection >= 0 ? `detected with a confidence of only ${detections.score[detection].toFixed(2)}` : "";
-    return `${name}: ${kind}. ${low || picture.why}`;
+    return `${name}: ${kind}. ${[low, picture.why].filter(Boolean).join("; ")}`;
   }
   const name = classes[detections.label[picture.number]], object = detections.object[picture.number];
   const truth = object >= 0 && picture.kind !== kinds.indexOf("duplicate") ? `; the object is ${classes[objects.label[object]]}` : "";
@@ -283,28 +285,35 @@ function fillFilters() {
 
 // ---------------------------------------------------------------------------------------------------------- threshold
 
-/** The best threshold: `value` of (correct, false) is highest among those that `allowed` accepts. */
+/**
+ * The best threshold of the slider: `value` of (correct, false) is highest among those that `allowed` accepts. It is in
+ * the middle between two confidences, as far as the steps of the slider permit.
+ */
 function best(value, allowed) {
-  let right = 0, wrong = 0, highest = -1, found = null;
-  const scores = detections.score;
+  const scores = detections.score, rights = [0], wrongs = [0]; // among the first 0, 1, 2, ... detections
+  detections.kind.forEach((kind, number) => {
+    rights.push(rights[number] + (kind === CORRECT));
+    wrongs.push(wrongs[number] + (kind !== CORRECT && kind !== IGNORED));
+  });
+  let highest = -1, found = null;
   scores.forEach((score, number) => {
-    if (detections.kind[number] === CORRECT) right += 1;
-    else if (detections.kind[number] !== IGNORED) wrong += 1;
-    if (scores[number + 1] === score || !right || !allowed(right, wrong)) return;
-    if (value(right, wrong) > highest) {
+    if (scores[number + 1] === score) return;
+    const middle = Math.round(50 * (score + (scores[number + 1] ?? data.floor))) / 100;
+    const shown = Math.min(Math.max(middle, data.floor), HIGHEST), count = above(shown);
+    const right = rights[count], wrong = wrongs[count];
+    if (right && allowed(right, wrong) && value(right, wrong) > highest) {
       highest = value(right, wrong);
-      found = Math.max((score + (scores[number + 1] ?? data.floor)) / 2, data.floor);
+      found = shown;
     }
   });
   return found;
 }
 
-function setTo(found, none, round = Math.round) {
+function setTo(found, none) {
   byId("message").textContent = found === null ? none : "";
   if (found !== null) {
-    const shown = Math.max(round(found * 100) / 100, data.floor);
-    byId("slider").value = shown;
-    change(shown);
+    byId("slider").value = found;
+    change(found);
   }
 }
 
@@ -329,11 +338,11 @@ byId("slider").addEventListener("input", (event) => { byId("message").textConten
 byId("best-f1").addEventListener("click", () => setTo(best((right, wrong) => (2 * right) / (right + wrong + total), () => true), "No detection is correct, so there is no best threshold."));
 byId("by-precision").addEventListener("click", () => {
   const least = Number(byId("precision").value) / 100;
-  setTo(best((right) => right, (right, wrong) => right / (right + wrong) >= least), "No threshold of 0.05 or more reaches this precision.", Math.ceil);
+  setTo(best((right) => right, (right, wrong) => right / (right + wrong) >= least), "No threshold of the slider reaches this precision.");
 });
 byId("by-recall").addEventListener("click", () => {
   const least = Number(byId("recall").value) / 100;
-  setTo(best((right, wrong) => right / (right + wrong), (right) => right / total >= least), "No threshold of 0.05 or more reaches this recall.", Math.floor);
+  setTo(best((right, wrong) => right / (right + wrong), (right) => right / total >= least), "No threshold of the slider reaches this recall.");
 });
 for (const id of ["kind", "class"]) byId(id).addEventListener("change", () => { pages = 1; showPictures(); });
 byId("more").addEventListener("click", () => { pages += 1; showPictures(); });

@@ -23,7 +23,6 @@ FEW_IMAGES, FEW_OBJECTS = 30, 50
 """With fewer, metrics say little about other images."""
 
 _MEANING = {
-    "map50": "mAP50: mean over the classes of the average precision at IoU 0.5",
     "map": "COCO AP: mean of the average precision over IoU 0.50 to 0.95",
     "ar": "COCO AR: mean recall over IoU 0.50 to 0.95, with at most 100 detections per image and class",
     "small": "COCO AP of small objects, under 32 x 32 pixels",
@@ -33,11 +32,12 @@ _MEANING = {
 
 _KINDS = {
     ErrorKind.CLASS: "wrong class: the IoU with an object of another class is 0.5 or more",
-    ErrorKind.LOCATION: "poor localization: the IoU with an object of its class is 0.1 to 0.5",
+    ErrorKind.LOCATION: "poor localization: its highest IoU with an object of its class is 0.1 to 0.5",
     ErrorKind.BOTH: "wrong class and poor localization: the IoU with an object of another class is 0.1 to 0.5",
     ErrorKind.DUPLICATE: "duplicate: the object already has a correct detection with more confidence",
     ErrorKind.BACKGROUND: "background: the IoU with every object is under 0.1",
-    ErrorKind.MISSED: "missed: an object without a correct detection, and without one of the first two errors",
+    ErrorKind.MISSED: "missed: an object without a correct detection, unless a detection of the wrong class or with "
+    "poor localization is about it",
 }
 
 
@@ -47,6 +47,8 @@ class Background:
 
     name: str
     """Of the run."""
+    evaluated_data: str = ""
+    """Name of the evaluated data; "": that of the run."""
     about: Sequence[tuple[str, str]] = ()
     """Name and value: versions, machine, hashes, times."""
     data: Sequence[str] = ()
@@ -82,6 +84,7 @@ def render(metrics: Metrics, evidence: Evidence, background: Background) -> str:
         verdict=verdict(metrics, evidence.threshold),
         warnings=list(warnings(metrics)),
         metrics=list(_metric_rows(metrics)),
+        ap_name=_ap_name(metrics),
         recall=[(count, _three(value)) for count, value in metrics.recall.items()],
         classes=list(_class_rows(metrics, evidence.threshold)),
         errors=list(_error_rows(metrics)),
@@ -127,13 +130,25 @@ def warnings(metrics: Metrics) -> Iterator[str]:
     if absent:
         some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
         yield f"These classes have no objects in the evaluated images, so they could not be evaluated: {some}."
+    if metrics.left_out:
+        unknown = [f"{name} ({plural(count, 'object')})" for name, count in metrics.left_out.items()]
+        some = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        yield f"Left out of all figures, because the detector does not know the class: {some}."
+
+
+def _ap_name(metrics: Metrics) -> str:
+    """What `ClassMetrics.ap50` is called: "AP50"."""
+    return f"AP{100 * metrics.ap_iou:g}"
 
 
 def _metric_rows(metrics: Metrics) -> Iterator[dict[str, Any]]:
+    form = " (11-point)" if metrics.use_07_metric else ""
+    map50 = f"mean over the classes of the average precision at IoU {metrics.ap_iou:g}{form}"
+    meaning = {"map50": f"m{_ap_name(metrics)}: {map50}", **_MEANING}
     values = {"map50": metrics.map50, "map": metrics.map, "ar": metrics.ar, **metrics.by_size}
     for name, value in values.items():
         if not (name in SIZES and math.isnan(value)):
-            yield {"name": _MEANING[name], "value": _three(value), "interval": _range(metrics.intervals[name])}
+            yield {"name": meaning[name], "value": _three(value), "interval": _range(metrics.intervals[name])}
 
 
 def _class_rows(metrics: Metrics, threshold: float) -> Iterator[dict[str, Any]]:
@@ -165,6 +180,8 @@ def _other_rows(metrics: Metrics, background: Background) -> Iterator[dict[str, 
     if not background.others:
         return
     for name, values in ((background.name, metrics.to_dict()), *background.others):
+        if values.get("metric", metrics.metric) != metrics.metric:  # of another IoU, or VOC 2007's
+            values = {**values, "map50": None, "intervals": {**(values.get("intervals") or {}), "map50": None}}
         yield {
             "name": name,
             "images": values.get("images", "-"),

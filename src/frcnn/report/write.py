@@ -36,7 +36,8 @@ def write_report(
     threshold: float,
     model: FasterRCNN | None = None,
     run_dir: Path | None = None,
-    compare: Sequence[Path] = (),
+    data: Path | None = None,
+    others: Sequence[tuple[str, dict[str, Any]]] = (),
     on_picture: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write the report of an evaluation, one HTML file.
@@ -47,29 +48,58 @@ def write_report(
         threshold: the least confidence of a detection, to begin with.
         model: says why objects were missed; None: it is not known.
         run_dir: of the training, whose settings and curves are shown; None: there is none.
-        compare: other run directories, whose metrics are shown beside these.
+        data: that was evaluated; None: that of the run.
+        others: runs to compare with, see `metrics_of`.
         on_picture: called with the numbers of pictures done and in total.
-
-    Raises:
-        FileNotFoundError: a run directory to compare with has no metrics.json.
     """
     evidence = collect(metrics, threshold=threshold, model=model, on_picture=on_picture)
     background = Background(
-        name=name.encode(errors="replace").decode(),
+        name=_printable(name),
+        evaluated_data="" if data is None else _printable(_name_of(data)),
         about=list(_about(metrics.records, run_dir)),
-        others=[(other.resolve().name, _metrics_of(other)) for other in compare],
+        others=[(_printable(other), values) for other, values in others],
         **({} if run_dir is None else _of_run(run_dir)),
     )
     write_text(file, render(metrics, evidence, background))
 
 
-def _metrics_of(run_dir: Path) -> dict[str, Any]:
+def report_file(data: Path | None, split: str | None) -> str:
+    """The name of the report on this split of this data, so that each has a file of its own.
+
+    Args:
+        data: None: that of the run.
+        split: None: "test", or all images of `data`.
+    """
+    own = [] if data is None else [_name_of(data)]
+    own += [] if split is None or (data is None and split == "test") else [split]
+    return "-".join([Path(REPORT_FILE).stem, *own]) + Path(REPORT_FILE).suffix
+
+
+def metrics_of(run_dirs: Sequence[Path]) -> list[tuple[str, dict[str, Any]]]:
+    """The name of each run directory, and what its metrics.json holds.
+
+    Raises:
+        FileNotFoundError: a run directory has none.
+        ValueError: a file is damaged.
+    """
     from frcnn.training.run_dir import EVALUATION_FILE
 
-    file = run_dir / EVALUATION_FILE
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: there is none; `frcnn evaluate {run_dir}` writes it")
-    return _read_object(file, f"`frcnn evaluate {run_dir}` writes it again")
+    found = []
+    for run_dir in run_dirs:
+        file = run_dir / EVALUATION_FILE
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: there is none; `frcnn evaluate {run_dir}` writes it")
+        found.append((run_dir.resolve().name, _read_object(file, f"`frcnn evaluate {run_dir}` writes it again")))
+    return found
+
+
+def _name_of(data: Path) -> str:
+    return Path(os.path.abspath(data)).name
+
+
+def _printable(name: str) -> str:
+    """The name without bytes that are not UTF-8."""
+    return name.encode(errors="replace").decode()
 
 
 def _read_object(file: Path, remedy: str) -> dict[str, Any]:
