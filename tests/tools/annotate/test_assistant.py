@@ -15,6 +15,7 @@ from tiny import SETTINGS, draw_image, trained_run, write_annotated
 from frcnn.cli import main
 from frcnn.config import DataSettings
 from frcnn.detector import load
+from frcnn.tools.annotate import next_images
 from frcnn.tools.annotate.assistant import Assistant
 from frcnn.tools.annotate.editing import Editor
 from frcnn.tools.annotate.next_images import ImageSummary, choose_next, farthest_first, uncertainty
@@ -41,10 +42,14 @@ def assistant_that_trains(editor: Editor, run: Path, *, count: int = 0) -> Assis
     return Assistant(editor, threshold=0.0, count=count, train=lambda: (command, run))
 
 
-def ended(assistant: Assistant) -> str:
-    """The state when the training has ended."""
+def ended(assistant: Assistant, *, state: str = "running") -> str:
+    """The state when the training has ended.
+
+    Args:
+        state: until then.
+    """
     deadline = time.monotonic() + 120
-    while assistant.training().state == "running" and time.monotonic() < deadline:
+    while assistant.training().state == state and time.monotonic() < deadline:
         time.sleep(0.05)
     return assistant.training().state
 
@@ -168,6 +173,34 @@ def test_a_training_that_fails_says_why(tmp_path: Path) -> None:
     assert ended(assistant) == "failed"
     assert re.search(r"The training failed: (.|\n)*no annotations", assistant.training().message)
     assert assistant.detector is None
+
+
+def test_after_a_training_images_are_chosen_and_a_failure_of_this_is_no_failure_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = Editor(write_photos(tmp_path / "photos", labeled=1, new=2), DataSettings())
+    said: list[str] = []
+    command = [sys.executable, "-c", ""]
+    assistant = Assistant(editor, count=1, train=lambda: (command, trained_run()))
+    monkeypatch.setattr(assistant, "_say", lambda state, message: said.append(message))
+    assistant.start_training()
+    assert ended(assistant, state="idle") == "done"
+    assert said[-1] == "choosing the images to label next: looked at 3 of 3 images"
+    finished = f"The training has finished. Proposals now come from {trained_run()}."
+    assert assistant.training().message == finished
+
+    def fail(*arguments: object) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(next_images, "choose_next", fail)
+    assistant.start_training()
+    deadline = time.monotonic() + 60
+    while assistant.training().finished < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert assistant.training().state == "done"
+    assert (
+        assistant.training().message == f"{finished} The images to label next were not chosen again: the disk is gone"
+    )
 
 
 def test_one_training_at_a_time_and_none_after_the_end(tmp_path: Path) -> None:

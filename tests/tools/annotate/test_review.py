@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from serving import Serve
-from tiny import Box, write_annotated
+from tiny import Box, detections_of, write_annotated
 
 from frcnn.config import DataSettings
 from frcnn.evaluation.suspects import Suspect, SuspectKind
@@ -234,6 +234,18 @@ def test_an_image_that_cannot_be_read_is_kept(tab: Page, folder: Path, tmp_path:
     expect(tab.locator("#progress")).to_have_text("1 of 1 suspect reviewed")
 
 
+def test_nothing_is_proposed_in_a_review(tab: Page, folder: Path, tmp_path: Path, serve: Serve) -> None:
+    suspects, _ = write_damaged(folder, 1)
+    report = write_report(tmp_path / "suspects.json", suspects, folder)
+    answer = detections_of(("red", 0.9, PLACES[0]))
+    tab.goto(serve(folder, review=report, propose=lambda image: answer))
+    shows(tab, 0, suspects)
+    for key in ("Tab", "Escape"):
+        tab.keyboard.press(key)
+        for name in ("propose", "accept", "copy", "empty"):
+            expect(tab.locator(f"#{name}")).to_be_hidden()
+
+
 def test_names_and_reasons_stay_text(tab: Page, folder: Path, tmp_path: Path, serve: Serve) -> None:
     write_annotated(folder / "00.png", [])
     name = "<img src=x onerror=alert(1)>"
@@ -308,3 +320,16 @@ def test_decisions_outlive_a_new_check(folder: Path, tmp_path: Path) -> None:
     review.decide(0, "accepted")
     review = review_of(write_report(tmp_path / "suspects.json", suspects, folder), folder)
     assert [review.decision(number) for number in range(6)] == [None, "kept", None, None, "accepted", None]
+
+
+def test_two_reviews_of_the_same_suspects_keep_the_decisions_of_both(folder: Path, tmp_path: Path) -> None:
+    suspects, _ = write_damaged(folder, 1)
+    file = write_report(tmp_path / "suspects.json", suspects, folder)
+    one, two = review_of(file, folder), review_of(file, folder)
+    one.decide(0, "kept")
+    two.decide(1, "accepted")
+    two.decide(0, "accepted")  # the later one stays
+    one.decide(2, "kept")
+    two.decide(1, None)
+    assert [review_of(file, folder).decision(number) for number in range(3)] == ["accepted", None, "kept"]
+    assert [each["decision"] for each in one.for_page()] == ["accepted", None, "kept"]

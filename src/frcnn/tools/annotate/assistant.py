@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from frcnn.detector import Detector, load
 from frcnn.inference.results import Detections
+from frcnn.messages import plural
 from frcnn.serve import training_process
 from frcnn.tools.annotate.editing import Editor
 
@@ -120,12 +121,18 @@ class Assistant:
         try:
             training_process.follow(process, partial(self._say, "running"))
             self.detector = load(run_dir)
-            self.choose_next()
         except Exception as error:  # in a thread of its own, nobody else would see it
             self._say("failed", f"The training failed: {error}")
-        else:
-            message = f"The training has finished. Proposals now come from {run_dir}."
-            self._training = TrainingStatus("done", message, self._training.finished + 1)
+            return
+        message = f"The training has finished. Proposals now come from {run_dir}."
+        try:
+            self.choose_next(self._say_choosing)
+        except Exception as error:
+            message += f" The images to label next were not chosen again: {error}"
+        self._training = TrainingStatus("done", message, self._training.finished + 1)
+
+    def _say_choosing(self, done: int, total: int) -> None:
+        self._say("running", f"choosing the images to label next: looked at {done} of {plural(total, 'image')}")
 
     def _say(self, state: State, message: str) -> None:
         self._training = self._training._replace(state=state, message=message)

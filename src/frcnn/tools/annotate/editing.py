@@ -162,7 +162,7 @@ class Editor:
             raise ValueError(
                 f"{image}: was annotated before; its objects can be removed, but not the annotation itself"
             )
-        with self._saving, self._locked(), self._turn:  # in this order, so that reads do not wait for another process
+        with self._saving, self.locked(), self._turn:  # in this order, so that reads do not wait for another process
             before = self.read(index)
             if before.version != version:
                 raise ConflictError(f"{image}: its annotation was changed elsewhere in the meantime")
@@ -175,8 +175,12 @@ class Editor:
         return annotation
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other processes from writing to the folder."""
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing to the folder, and from storing decisions about it.
+
+        Raises:
+            OSError: another program has held the lock for too long.
+        """
         try:
             self._lock.acquire()
         except Timeout:

@@ -59,7 +59,8 @@ class _StoredDecision(msgspec.Struct):
 class Review:
     """The suspects of a file, in its order, and the decisions so far.
 
-    Decisions are stored at once, in a file beside it: suspects.decisions.json.
+    Decisions are stored at once, in a file beside it: suspects.decisions.json. Several reviews may go through the same
+    suspects: each adds its decisions to those in the file. Of two decisions about one suspect, the later one stays.
 
     Args:
         file: of `frcnn check DATA --model RUN_DIR --json FILE`.
@@ -76,7 +77,7 @@ class Review:
 
     def __init__(self, file: Path, editor: Editor) -> None:
         self._file = file.with_name(file.stem + _DECISIONS_SUFFIX)
-        self._lock = threading.Lock()
+        self._editor, self._saving = editor, threading.Lock()
         listed = _read(file, _Report, _OF_CHECK)
         numbers: dict[Path | None, int] = {image.resolve(): index for index, (_, image) in enumerate(editor.images)}
         found = [(numbers.get(_real(editor.root / each.image)), each) for each in listed.suspects]
@@ -91,13 +92,17 @@ class Review:
         self.not_shown = ""
         if missing:
             self.not_shown = f"{plural(len(missing), 'suspect')} not shown: the image is not there, e.g. {example}"
-        self._decisions: dict[str, _StoredDecision] = {}
-        if self._file.is_file():
-            decided = _read(self._file, list[_StoredDecision], _OF_DECISIONS)
-            self._decisions = {each.suspect.key: each for each in decided}
+        self._decisions = self._stored()
+
+    def _stored(self) -> dict[str, _StoredDecision]:
+        """The decisions in the file, by the key of their suspect."""
+        if not self._file.is_file():
+            return {}
+        return {each.suspect.key: each for each in _read(self._file, list[_StoredDecision], _OF_DECISIONS)}
 
     def decision(self, number: int) -> Decision | None:
-        """What was decided about a suspect; None: nothing yet."""
+        """What was decided about a suspect; None: nothing yet. Decisions of other reviews are known when a page is
+        loaded, and after each decision."""
         decided = self._decisions.get(self.suspects[number][1].key)
         return None if decided is None else decided.decision
 
@@ -105,11 +110,12 @@ class Review:
         """Store a decision; None deletes it.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written, or another program has held the lock of the folder for too long.
+            ValueError: the file with the decisions so far is damaged.
         """
         suspect = self.suspects[number][1]
-        with self._lock:
-            decisions = {key: each for key, each in self._decisions.items() if key != suspect.key}
+        with self._saving, self._editor.locked():
+            decisions = {key: each for key, each in self._stored().items() if key != suspect.key}
             if decision is not None:
                 decisions[suspect.key] = _StoredDecision(suspect, decision)
             write_text(self._file, json.dumps(msgspec.to_builtins(list(decisions.values())), indent=1) + "\n")
@@ -122,7 +128,13 @@ class Review:
         return f"{accepted + kept} of {plural(len(decisions), 'suspect')} reviewed: {accepted} accepted, {kept} kept"
 
     def for_page(self) -> Iterator[dict[str, object]]:
-        """The suspects for the page."""
+        """The suspects for the page.
+
+        Raises:
+            ValueError: the file with the decisions is damaged.
+        """
+        with self._saving:
+            self._decisions = self._stored()
         for number, (index, suspect) in enumerate(self.suspects):
             yield msgspec.to_builtins(suspect) | {"index": index, "decision": self.decision(number)}
 

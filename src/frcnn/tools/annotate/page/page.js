@@ -429,7 +429,7 @@ async function travelInReview(from, to) {
 function renderReview() {
   $("review").hidden = !review;
   $("boxes").classList.toggle("reviewed", Boolean(review));
-  for (const id of ["copy", "empty", "propose", "accept"]) if (review) $(id).hidden = true;
+  for (const id of ["copy", "empty"]) if (review) $(id).hidden = true;
   const one = suspect();
   if (!one) return;
   const { suspects } = overview;
@@ -638,7 +638,7 @@ function renderPanel() {
   const place = review ? review.number : order.indexOf(sheet.index);
   $("previous").disabled = place <= 0;
   $("next").disabled = place === (review ? overview.suspects : order).length - 1;
-  $("propose").hidden = $("accept").hidden = !overview.proposes;
+  $("propose").hidden = $("accept").hidden = !overview.proposes || Boolean(review);
   $("propose").disabled = sheet.proposing;
   $("propose").textContent = sheet.proposing ? "Proposing …" : "Propose";
   $("accept").disabled = !sheet.proposals.length;
