@@ -59,14 +59,14 @@ def draw(
     for box, color in zip(boxes[::-1], colors[::-1], strict=True):  # the highest confidence on top
         pen.rectangle(_ordered(box), outline=color, width=line)
 
-    labels = np.empty((len(boxes), 4))
+    labels: list[tuple[float, float, float, float]] = []
     numbers = [-1] * len(boxes) if tracker_id is None else tracker_id.tolist()
-    rows = zip(boxes, confidence, class_name, numbers, colors, strict=True)
-    for index, (box, score, name, number, color) in enumerate(rows):
+    for box, score, name, number, color in zip(boxes, confidence, class_name, numbers, colors, strict=True):
         text, font = legible(f"{f'#{number} ' if number >= 0 else ''}{name} {score:.2f}", max(11, round(side / 48)))
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         size = (right - left + 2 * line, bottom - top + 2 * line)
-        labels[index] = label = _label_box(box, size, picture.size, labels[:index])
+        label = _label_box(box, size, picture.size, labels)
+        labels.append(label)
         pen.rectangle(label, fill=color)
         pen.text((label[0] + line - left, label[1] + line - top), text, font=font, fill=contrast_color(color))
     return picture
@@ -131,20 +131,19 @@ def _label_box(
     box: np.ndarray,
     size: tuple[float, float],
     image: tuple[int, int],
-    labels: np.ndarray,
+    labels: Sequence[tuple[float, float, float, float]],
 ) -> tuple[float, float, float, float]:
-    """The label's box: above, below or in the object's box, inside the image, and without overlap with other labels
-    (K, 4), if possible."""
+    """The label's box: above, below or in the object's box, inside the image, and without overlap with other labels, if
+    possible."""
     width, height = size
     x1, y1, _, y2 = _ordered(box)
     left = min(max(x1, 0), max(image[0] - width, 0))
     tops = [y1 - height, y2, y1, y2 - height]
     candidates = [(left, top, left + width, top + height) for top in tops if 0 <= top <= image[1] - height]
-    top = min(max(y1 - height, 0), max(image[1] - height, 0))
-    fallback = next(iter(candidates), (left, top, left + width, top + height))
-    return next((each for each in candidates if not _is_covered(each, labels)), fallback)
+    free = [p for p in candidates if not any(_overlap(p, other) for other in labels)]
+    fallback = min(max(y1 - height, 0), max(image[1] - height, 0))
+    return next(iter(free or candidates), (left, fallback, left + width, fallback + height))
 
 
-def _is_covered(box: tuple[float, float, float, float], others: np.ndarray) -> bool:
-    """Whether it overlaps another one."""
-    return bool(((others[:, :2] < box[2:]) & (others[:, 2:] > box[:2])).all(axis=1).any())
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
