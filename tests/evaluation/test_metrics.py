@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import strategies
 from hypothesis import given
-from tiny import detections_of, tiny_model, write_tiny
+from tiny import detections_of, tiny_model, train_tiny, write_tiny
 
 from frcnn.config import DataSettings
 from frcnn.data.dataset import Dataset
@@ -196,13 +196,15 @@ def test_the_interval_is_that_of_the_metric(use_07_metric: bool) -> None:
 
 
 def test_objects_of_unknown_classes_are_told(tmp_path: Path) -> None:
-    folder = write_tiny(tmp_path)
+    folder = write_tiny(tmp_path / "data")
     (folder / "testImages" / "5.bboxes.labels.tsv").write_text("red\ngreen\n")
     records = Dataset(folder, DataSettings()).test
     runtime = TorchRuntime(tiny_model())
     with pytest.warns(UserWarning, match="does not know the class"):
         metrics = evaluate(runtime, records)
     assert metrics.left_out == metrics.to_dict()["left_out"] == {"green": 1}
+    train_tiny(folder, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["left_out"] == {"green": 1}
 
 
 def test_figures(tmp_path: Path) -> None:
