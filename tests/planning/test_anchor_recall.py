@@ -176,6 +176,10 @@ def test_other_anchors_are_suggested_where_they_reach_more() -> None:
         Shapes(pasted.detector.anchors.scales, pasted.detector.anchors.aspect_ratios) == suggestion.anchor_recall.shapes
     )
     assert suggest(boxes, suggestion.anchor_recall, levels, config) is None  # nothing clearly better
+    ratios = suggest(boxes, now, levels, config, kept=["scales"])
+    assert ratios is not None
+    assert [setting.partition("=")[0] for setting in ratios.settings] == ["detector.anchors.aspect_ratios"]
+    assert ratios.anchor_recall.shapes.scales == rules.scales
 
 
 def test_a_rare_class_is_not_given_up_for_a_common_one() -> None:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from frcnn.config import Config, make_config, with_settings
 from frcnn.planning import choices
 from frcnn.planning.choices import Machine
 from frcnn.planning.fingerprint import QUANTILES, ClassFingerprint, Fingerprint, Quantiles
+from frcnn.planning.sizes import Sizes
 
 
 def all_equal(value: float) -> Quantiles:
@@ -35,13 +37,19 @@ def found(**figures: Any) -> Fingerprint:
     return Fingerprint(**(values | figures))
 
 
+def sizes(size: float, longer_side: float, shorter_side: float | None = None) -> Sizes:
+    """An object of this size in an image of this size, 4:3 if not said."""
+    sides = (longer_side * 3 / 4 if shorter_side is None else shorter_side, longer_side)
+    return Sizes(np.array([size]), np.array([0]), np.array([sides]))
+
+
 @pytest.fixture(scope="module")
 def config() -> Config:
     return make_config()
 
 
 def test_large_objects_keep_the_default_input_size(config: Config) -> None:
-    assert choices.input_size(found(), config) is None
+    assert choices.input_size(found(), sizes(100, 640), config) is None
 
 
 @pytest.mark.parametrize(
@@ -54,10 +62,18 @@ def test_large_objects_keep_the_default_input_size(config: Config) -> None:
     ],
 )
 def test_small_objects_get_a_larger_input(
-    relative: float, longer_side: float, size: tuple[int, int] | None, config: Config
+    relative: float, longer_side: int, size: tuple[int, int] | None, config: Config
 ) -> None:
-    choice = choices.input_size(found(relative_size=all_equal(relative), longer_side=all_equal(longer_side)), config)
+    images = found(shorter_side=all_equal(longer_side * 3 / 4), longer_side=all_equal(longer_side))
+    choice = choices.input_size(images, sizes(relative * longer_side, longer_side), config)
     assert (None if choice is None else tuple(choice.settings.values())) == size
+
+
+def test_a_square_image_may_become_twice_as_large_too(config: Config) -> None:
+    square = found(shorter_side=all_equal(360), longer_side=all_equal(360))
+    choice = choices.input_size(square, sizes(1, 360, 360), config)
+    assert choice is not None
+    assert choice.settings["detector.image.shorter_side"] == 736  # 2 x 360, rounded up
 
 
 @pytest.mark.parametrize(("reached", "chosen"), [(1.0, False), (0.8, False), (0.79, True), (0.0, True)])
@@ -71,41 +87,40 @@ def test_objects_that_anchors_cannot_reach_get_finer_feature_maps(reached: float
 
 
 @pytest.mark.parametrize(
-    ("longer_side", "size", "tile"),
+    ("longer_side", "size", "at_largest_input", "tile"),
     [
-        (3840, 20, 640),
-        (20_000, 40, 640),  # strips
-        (4000, 8, 320),  # no pixel is enlarged more than twice
-        (1000, 6, 320),
-        (400, 6, None),  # enlarged as a whole
-        (3840, 300, None),
-        (3840, 50, None),
+        (3840, 20, 5.3, 640),
+        (20_000, 40, 2, 640),  # strips
+        (4000, 8, 2, 320),  # no pixel is enlarged more than twice
+        (1000, 6, 6, 320),
+        (400, 6, 11.9, None),  # a tile would be nearly the image
+        (3840, 50, 12, None),
     ],
 )
 def test_tiny_objects_in_large_images_get_tiles(
-    longer_side: int, size: float, tile: int | None, config: Config
+    longer_side: int, size: float, at_largest_input: float, tile: int | None, config: Config
 ) -> None:
-    choice = choices.tile(found(longer_side=all_equal(longer_side), size=all_equal(size)), config)
+    choice = choices.tile(found(longer_side=all_equal(longer_side), size=all_equal(size)), at_largest_input, config)
     assert (None if choice is None else choice.settings["detector.image.tile"]) == tile
 
 
 def test_a_tile_holds_nearly_all_objects_in_its_overlap(config: Config) -> None:
-    sizes = (10, 10, 20, 30, 60, 200, 900)
-    choice = choices.tile(found(longer_side=all_equal(5000), size=sizes), config)
+    objects = (10, 10, 20, 30, 60, 200, 900)
+    choice = choices.tile(found(longer_side=all_equal(5000), size=objects), 4, config)
     assert choice is not None
     assert choice.settings["detector.image.tile"] == 1024  # a fifth of it is 200 or more
 
 
 def test_a_pyramid_needs_a_smaller_input() -> None:
-    small, config = found(relative_size=all_equal(0.02), longer_side=all_equal(4000)), make_config()
+    large, config = found(longer_side=all_equal(4000)), make_config()
     with_pyramid = make_config(base_model="efficientnet_lite0-fpn")
-    sizes = [choices.input_size(small, each) for each in (config, with_pyramid)]
-    assert [None if each is None else each.settings["detector.image.longer_side"] for each in sizes] == [1024, 800]
+    chosen = [choices.input_size(large, sizes(80, 4000), each) for each in (config, with_pyramid)]
+    assert [None if each is None else each.settings["detector.image.longer_side"] for each in chosen] == [1024, 800]
 
 
 def test_images_that_fit_a_frame_keep_it() -> None:
     config = make_config(overrides={"detector.image.resize": "fit"})
-    assert choices.input_size(found(relative_size=all_equal(0.001)), config) is None
+    assert choices.input_size(found(), sizes(1, 640), config) is None
 
 
 @pytest.mark.parametrize(("classes", "flip"), [((), True), (("left", "right"), False)])
@@ -206,21 +221,21 @@ def test_a_budget_scales_the_epochs_of_the_scheme() -> None:
     assert choices.within_budget(train, seconds=1080).settings == {"train.epochs": 10}
     alternating = make_config(overrides={"train.budget": 600, "train.scheme": "alternating"}).train
     assert "few" not in choices.within_budget(train, seconds=1080).reason
-    assert choices.within_budget(train, seconds=3000).reason.endswith("so few epochs may not be enough")
+    assert choices.within_budget(train, seconds=3000).reason.endswith(
+        "less than a quarter of the usual epochs: this may be too little; give it more time"
+    )
     assert choices.within_budget(alternating, seconds=1080).settings == {"train.rpn_epochs": 5, "train.roi_epochs": 7}
 
 
 def test_warnings_about_the_data(config: Config) -> None:
-    assert list(choices.warnings(found(), found(), config, 0)) == []
-    assert next(choices.warnings(found(), found(), config, 2)).startswith(
-        "2 of 100 objects will not be trained on: no tile"
-    )
+    assert list(choices.warnings(found(), 10, config, 0)) == []
+    assert next(choices.warnings(found(), 10, config, 2)).startswith("2 of 100 objects will not be trained on: no tile")
     classes = {"cat": ClassFingerprint(100, 90, all_equal(100)), "dog": ClassFingerprint(1, 1, all_equal(100))}
     rare = found(images=12, empty_images=9, classes=classes)
-    few = list(choices.warnings(rare, rare, config, 0))
+    few = list(choices.warnings(rare, 10, config, 0))
     assert few[0] == "few training images have objects (3): label at least 10"
     assert few[1].startswith("fewer than 5 training objects of dog")
-    strips = found(shorter_side=all_equal(300), longer_side=all_equal(20_000), size=all_equal(60))
-    assert next(choices.warnings(strips, strips, config, 0)).startswith(
-        "a quarter of the objects are smaller than 2 pixels"
-    )
+    for size, pixels in ((1.92, "2 pixels"), (0.6, "1 pixel"), (0.1, "1 pixel")):
+        assert next(choices.warnings(found(), size, config, 0)).startswith(
+            f"a quarter of the objects are smaller than {pixels} at the input"
+        )

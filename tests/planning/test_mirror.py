@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from frcnn.data.records import Record, make_record
-from frcnn.planning.mirror import mirrored_by_looks
+from frcnn.planning.mirror import _thumbnails, mirrored_by_looks
 
 SHAPES = {
     "forth": [(0, 8), (22, 8), (22, 0), (40, 15), (22, 30), (22, 22), (0, 22)],  # arrows, named by no side
@@ -60,3 +60,9 @@ def test_ignored_objects_and_boxes_without_pixels_do_not_count(tmp_path: Path) -
     assert mirrored_by_looks(ignored) == ()
     tiny = [record._replace(boxes=record.boxes[:, [0, 1, 0, 1]] + np.float32((0, 0, 1, 1))) for record in records]
     assert mirrored_by_looks(tiny) == ()
+
+
+def test_of_thousands_of_objects_in_an_image_few_are_looked_at(tmp_path: Path) -> None:
+    [record] = photos(tmp_path, "forth", "back", count=1)
+    crowd = make_record(record.image, [(box, name) for box, name in zip(record.boxes, "ab", strict=True)] * 1000)
+    assert {name: len(found) for name, found in _thumbnails(crowd).items()} == {"a": 40, "b": 40}

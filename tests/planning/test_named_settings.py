@@ -12,6 +12,7 @@ from frcnn.data.records import Records, make_record
 from frcnn.nn.build import build_model
 from frcnn.nn.model_file import detector_settings, save_model
 from frcnn.nn.weights import DETECTOR_KEY
+from frcnn.planning.anchors import anchor_recall_of
 from frcnn.planning.fingerprint import fingerprint
 from frcnn.planning.plan import Plan, make_plan
 
@@ -54,6 +55,29 @@ def test_a_named_base_model_or_named_anchors_get_no_pyramid(overrides: dict[str,
     assert after.base_model.cascade == 2
     if overrides.keys() == {"detector.anchors.scales"}:
         assert (after.detector.anchors.base_size, after.detector.anchors.scales) == (16, (0.5, 1, 2))
+
+
+@pytest.mark.parametrize(
+    "named", [{"scales": [8, 16, 32]}, {"aspect_ratios": [4]}, {"scales": [2], "aspect_ratios": [0.7]}]
+)
+def test_anchors_are_fitted_to_those_that_are_named(named: dict[str, Any]) -> None:
+    """Long objects: the anchor recall that the plan tells is that of the anchors that it uses."""
+    records = [make_record(Path("a.png"), [((100, 100, 340, 180), "a"), ((100, 200, 370, 280), "a")], (480, 640))] * 20
+    overrides = {f"detector.anchors.{name}": value for name, value in named.items()}
+    config = make_config(overrides=overrides)
+    plan = make_plan("x", fingerprint(records), Records.of(records), config, set_names(None, overrides))
+    assert not overrides.keys() & plan.settings.keys()
+    told = [choice.reason for choice in plan.choices if "detector.anchors" in str(choice.settings)]
+    recall = anchor_recall_of(records, plan.config)
+    assert told in ([], [f"anchor recall at IoU 0.5: {recall:.0%} instead of {anchor_recall_of(records, config):.0%}"])
+    assert recall >= anchor_recall_of(records, config)
+
+
+def test_a_named_tile_that_shows_no_object_is_refused() -> None:
+    records = [make_record(Path("a.png"), [((50, 50, 350, 350), "a")], (480, 640))] * 3
+    config = make_config(overrides={"detector.image.tile": 64})
+    with pytest.raises(ValueError, match=r"detector\.image\.tile: no tile of 64 pixels shows half of an object"):
+        make_plan("x", fingerprint(records), Records.of(records), config, {"detector.image.tile"})
 
 
 @pytest.mark.parametrize("named", [{"base_model.box_per_class": True}, {"base_model.cascade": 1}])

@@ -1,6 +1,7 @@
 """A plan for any data: it validates, repeats itself, leaves the user's settings alone, and can be used."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,10 @@ def test_in_python(tmp_path: Path) -> None:
     assert "train.flip" not in plan.settings
     assert plan.data == "data"
     assert plan == frcnn.plan(data, settings={"train.flip": False})
+
+
+def test_the_cores_are_those_that_the_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    plan = frcnn.plan(write_tiny(tmp_path / "data"))
+    assert plan.settings["data.workers"] == 2

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from frcnn.cores import usable_cores
 from frcnn.data.tiles import MIN_TILE
 from frcnn.data.transforms import PaddedBatch
 from frcnn.files import finish_changes, require_classes, require_format, require_input
@@ -488,10 +489,6 @@ def _thread_limit() -> int:
     return int(threads) if threads.isdecimal() else 0
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _onnx_runtime(path: Path, throughput: bool) -> _Opened:
     import onnxruntime
 
@@ -506,7 +503,7 @@ def _onnx_runtime(path: Path, throughput: bool) -> _Opened:
     options.intra_op_num_threads = _thread_limit()  # 0: one for each core
     calls = 1
     if throughput:
-        threads = _thread_limit() or _cores()
+        threads = _thread_limit() or usable_cores()
         calls = _calls(threads)
         options.intra_op_num_threads = threads - calls + 1  # each call brings its own, the others are shared
     try:
@@ -557,7 +554,7 @@ def _openvino(path: Path, throughput: bool) -> _Opened:
         # By default, OpenVINO computes float32 files in bfloat16 on CPUs that have it. Told to use bfloat16, it also
         # does so on CPUs without it: AlexNet took thirty times as long, EfficientNet-Lite0 ten times.
         bf16 = metadata.get("precision") == "bf16" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        calls = _calls(_thread_limit() or _cores()) if throughput else 1
+        calls = _calls(_thread_limit() or usable_cores()) if throughput else 1
         hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": _thread_limit(),  # 0: one for each core

@@ -3,7 +3,7 @@
 Letters: G boxes, A anchors per cell.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -217,12 +217,17 @@ def anchor_sides(pairs: Sequence[tuple[float, float]], level: Level, config: Con
     return 2.0 * (np.rint(half) if config.detector.details.rounded_anchors else half)
 
 
-def suggest(boxes: Boxes, now: AnchorRecall, levels: Sequence[Level], config: Config) -> Suggestion | None:
+def suggest(
+    boxes: Boxes, now: AnchorRecall, levels: Sequence[Level], config: Config, kept: Collection[str] = ()
+) -> Suggestion | None:
     """Search scales and aspect ratios, as many as there are, with a clearly higher recall.
 
     Each scale and each ratio is varied in small steps as long as the recall rises. The search starts from the present
     anchors, and again from quantiles of the boxes. Classes count as much as objects do, so that a rare class, which
     often is a small one, is not given up for the others.
+
+    Args:
+        kept: fields of `Shapes` that stay as they are.
 
     Returns:
         None: no better anchors were found, or there are too few boxes to tell. Values that become equal are merged.
@@ -230,20 +235,22 @@ def suggest(boxes: Boxes, now: AnchorRecall, levels: Sequence[Level], config: Co
     if len(boxes.xyxy) < _ENOUGH:
         return None
     some = boxes.take(np.random.default_rng(0).permutation(len(boxes.xyxy))[:_SAMPLE])
-    starts = (now.shapes, *_quantiles(some, now.shapes, levels, config))
-    shapes, _ = max((_climb(some, start, levels, config) for start in starts), key=lambda result: result[1])
-    shapes = Shapes(*(tuple(sorted({float(f"{value:.2g}") for value in values})) for values in shapes))
+    same = {name: getattr(now.shapes, name) for name in kept}
+    starts = (now.shapes, *(start._replace(**same) for start in _quantiles(some, now.shapes, levels, config)))
+    shapes, _ = max((_climb(some, start, levels, config, kept) for start in starts), key=lambda result: result[1])
+    shapes = Shapes(*(tuple(sorted({float(f"{value:.2g}") for value in values})) for values in shapes))._replace(**same)
     better = anchor_recall(boxes, shapes, levels, config)
     if _score(better) < _score(now) + _GAIN:
         return None
     settings = [
         f"detector.anchors.{name}=[{','.join(f'{value:g}' for value in values)}]"
         for name, values in zip(Shapes._fields, shapes, strict=True)
+        if name not in kept
     ]
     return Suggestion(better, settings)
 
 
-def fitted_anchors(records: Sequence[Record], config: Config) -> Choice | None:
+def fitted_anchors(records: Sequence[Record], config: Config, named: Collection[str] = ()) -> Choice | None:
     """Anchors that fit the training objects, in the sizes that training shows; None: the present ones do.
 
     If there are fewer than 30 objects, each is replaced by several of similar size and shape, so that the anchors also
@@ -251,18 +258,22 @@ def fitted_anchors(records: Sequence[Record], config: Config) -> Choice | None:
 
     Args:
         records: verified images, or tiles.
+        named: the settings that the user chose. The others are fitted to them.
     """
+    names = {name: f"detector.anchors.{name}" for name in Shapes._fields}
+    kept = {name for name, setting in names.items() if setting in named}
+    if len(kept) == len(names):
+        return None
     boxes, levels = _boxes_of(records, config), feature_levels(config)
     present = Shapes(config.detector.anchors.scales, config.detector.anchors.aspect_ratios)
     varied = _with_variants(boxes, config.train.scale_jitter)
-    better = suggest(varied, anchor_recall(varied, present, levels, config), levels, config)
+    better = suggest(varied, anchor_recall(varied, present, levels, config), levels, config, kept)
     if better is None:
         return None
     low, fitted = IOU_LEVELS[0], better.anchor_recall.shapes
     before, after = (anchor_recall(boxes, shapes, levels, config).all[low] for shapes in (present, fitted))
-    names = (f"detector.anchors.{name}" for name in Shapes._fields)
     return Choice(
-        dict(zip(names, map(list, fitted), strict=True)),
+        {setting: list(getattr(fitted, name)) for name, setting in names.items() if name not in kept},
         f"anchor recall at IoU {low}: {after:.0%} instead of {before:.0%}",
     )
 
@@ -294,8 +305,14 @@ def _with_variants(boxes: Boxes, scale_jitter: float) -> Boxes:
     return copies._replace(xyxy=np.concatenate((center - sides / 2, center + sides / 2), axis=1))
 
 
-def _climb(boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config) -> tuple[Shapes, float]:
-    """Hill climbing; the best shapes and their score."""
+def _climb(
+    boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config, kept: Collection[str]
+) -> tuple[Shapes, float]:
+    """Hill climbing; the best shapes and their score.
+
+    Args:
+        kept: fields that do not change.
+    """
     known: dict[tuple[float, float], np.ndarray] = {}
 
     def score(shapes: Shapes) -> float:
@@ -309,7 +326,7 @@ def _climb(boxes: Boxes, shapes: Shapes, levels: Sequence[Level], config: Config
         improved = True
         while improved:
             improved = False
-            for other in _neighbors(shapes, factor):
+            for other in _neighbors(shapes, factor, kept):
                 if (other_score := score(other)) > best + 1e-6:
                     shapes, best, improved = other, other_score, True
     return shapes, best
@@ -342,10 +359,11 @@ def _middles(count: int) -> np.ndarray:
     return (np.arange(count) + 0.5) / count
 
 
-def _neighbors(shapes: Shapes, factor: float) -> list[Shapes]:
-    """The shapes with one value multiplied or divided by the factor."""
+def _neighbors(shapes: Shapes, factor: float, kept: Collection[str]) -> list[Shapes]:
+    """The shapes with one value multiplied or divided by the factor. The fields in `kept` do not change."""
     changed = []
-    for field, values in zip(Shapes._fields, shapes, strict=True):
+    for field in (name for name in Shapes._fields if name not in kept):
+        values = getattr(shapes, field)
         for index in range(len(values)):
             for step in (factor, 1 / factor):
                 moved = (*values[:index], values[index] * step, *values[index + 1 :])

@@ -11,6 +11,7 @@ from frcnn.config.schema import MAX_BOXES
 from frcnn.data.tiles import OVERLAP
 from frcnn.messages import duration, plural
 from frcnn.planning.fingerprint import QUANTILES, Fingerprint, Quantiles
+from frcnn.planning.sizes import LARGEST_INPUT, MOST_ENLARGED, Sizes
 from frcnn.resizing import input_size as input_size_of
 
 FEW_IMAGES, FEW_OBJECTS = 10, 5
@@ -22,7 +23,7 @@ STEPS = 6000
 """Steps of one image that a training should have."""
 MIN_EPOCHS, MAX_EPOCHS = 8, 40
 _ENOUGH_FRACTION = 0.25
-"""Of the epochs without a budget. With fewer, the plan says that they may not be enough."""
+"""Of the epochs without a budget. With fewer, the plan says that they may be too few."""
 MIN_EPOCHS_OF_TILES = 4
 """Several tiles show the same object."""
 
@@ -52,8 +53,6 @@ TINY = 12.0
 """Pixels at the largest input: where a quarter of the objects are smaller, images are cut into tiles."""
 MAX_TILE = 0.75
 """Of the longer side of an image: larger tiles would not enlarge the objects much."""
-LARGEST_INPUT = 1024
-"""Longer side, pixels. The time of a step grows with the area."""
 PYRAMID_CHANNELS = 64
 """A quarter of the paper's, for CPUs."""
 ENOUGH_REACHED = 0.8
@@ -82,53 +81,65 @@ def pyramid(config: Config, reached: float) -> Choice | None:
     )
 
 
-def tile(found: Fingerprint, config: Config) -> Choice | None:
+def tile(found: Fingerprint, at_largest_input: float, config: Config) -> Choice | None:
     """Tiles, where objects would be tiny even at the largest input.
 
     In a tile, three quarters of the objects have `SMALL_ON_PYRAMID` pixels or more at the input, nearly all objects fit
     into the overlap of two tiles, and no pixel is enlarged more than twice.
+
+    Args:
+        found: the fingerprint of the images that are as large as those with the small objects.
+        at_largest_input: the size of small objects in whole images, pixels; see `Sizes.at_largest_input`.
     """
     image = config.detector.image
-    longer, small = at(found.longer_side, 0.5), at(found.size, 0.25)
-    if image.resize != "shorter_side" or small * min(LARGEST_INPUT / longer, 2) >= TINY:
+    if image.resize != "shorter_side" or at_largest_input >= TINY:
         return None
-    input_side = image.longer_side
-    enlarged = max(input_side * min(small / SMALL_ON_PYRAMID, 1), input_side / 2)
+    longer, small, input_side = at(found.longer_side, 0.5), at(found.size, 0.25), image.longer_side
+    enlarged = max(input_side * min(small / SMALL_ON_PYRAMID, 1), input_side / MOST_ENLARGED)
     side = _round_up(max(enlarged, at(found.size, 0.95) / OVERLAP), 32)
     if side > MAX_TILE * longer:
         return None
     settings = {"detector.image.tile": side, "detector.image.shorter_side": input_side}
-    reason = f"a quarter of the objects are under {small:.0f} pixels, too small in an image that is scaled as a whole"
+    reason = f"without tiles, a quarter of the objects are under {at_largest_input:.2g} pixels at the largest input"
     return Choice(settings, reason)
 
 
 def input_of_tile(found: Fingerprint, config: Config) -> Choice | None:
     """A square input for tiles that the user chose. With the default shorter side, each tile would lose pixels."""
     image = config.detector.image
-    side = min(image.longer_side, 2 * image.tile) if image.tile is not None else 0
-    if image.resize != "shorter_side" or side <= image.shorter_side or side > 2 * at(found.longer_side, 0.5):
+    side = min(image.longer_side, MOST_ENLARGED * image.tile) if image.tile is not None else 0
+    most = MOST_ENLARGED * at(found.longer_side, 0.5)
+    if image.resize != "shorter_side" or side <= image.shorter_side or side > most:
         return None
     return Choice({"detector.image.shorter_side": side}, f"tiles are squares, here of {image.tile} pixels")
 
 
-def input_size(found: Fingerprint, config: Config) -> Choice | None:
+def input_size(found: Fingerprint, sizes: Sizes, config: Config) -> Choice | None:
     """The size to which images are scaled, so that three quarters of the objects reach `SMALL`.
 
     An image is not enlarged beyond twice its size. Where that is not needed, the default stays.
+
+    Args:
+        found: the fingerprint of the images that are as large as those with the small objects.
+        sizes: of all images.
     """
     image, has_pyramid = config.detector.image, len(config.base_model.last_conv_node) > 1
     if image.resize != "shorter_side":
         return None
-    wanted = (SMALL_ON_PYRAMID if has_pyramid else SMALL) / at(found.relative_size, 0.25)
-    longer = min(wanted, LARGEST_INPUT, 2 * at(found.longer_side, 0.5))
-    if longer <= image.longer_side:
+    wanted, size = (SMALL_ON_PYRAMID if has_pyramid else SMALL), sizes.at_input(image.shorter_side, image.longer_side)
+    frame = max(at(found.longer_side, 0.5), at(found.shorter_side, 0.5) * image.longer_side / image.shorter_side)
+    most = min(LARGEST_INPUT, MOST_ENLARGED * frame)
+    if size >= wanted or most <= image.longer_side:
         return None
-    longer = _round_up(longer, 32)
-    shorter = _round_up(longer * image.shorter_side / image.longer_side, 32)
+    inputs = (
+        (_round_up(longer * image.shorter_side / image.longer_side, 32), longer)
+        for longer in range(_round_up(image.longer_side + 1, 32), _round_up(most, 32) + 1, 32)
+    )
+    *smaller, largest = inputs
+    chosen = next((each for each in smaller if sizes.at_input(*each) >= wanted), largest)
     names = "detector.image.shorter_side", "detector.image.longer_side"
-    part = f"{at(found.relative_size, 0.25):.1%}"
-    reason = f"a quarter of the objects are smaller than {part} of the longer side of their image"
-    return Choice(dict(zip(names, (shorter, longer), strict=True)), reason)
+    reason = f"a quarter of the objects are under {size:.2g} pixels at {image.longer_side} x {image.shorter_side}"
+    return Choice(dict(zip(names, chosen, strict=True)), reason)
 
 
 def mirror(found: Fingerprint) -> Choice:
@@ -261,14 +272,15 @@ def within_budget(train: TrainSettings, seconds: float, spent: float = 0) -> Cho
     epochs = {f"train.{name}": max(1, math.floor(getattr(train, name) * factor)) for name in names}
     before = " and ".join(str(getattr(train, name)) for name in names)
     reason = f"training may take {duration(budget)}; {before} epochs would take {duration(seconds)}"
-    return Choice(epochs, reason + ("; so few epochs may not be enough" if factor < _ENOUGH_FRACTION else ""))
+    few = "; less than a quarter of the usual epochs: this may be too little; give it more time"
+    return Choice(epochs, reason + (few if factor < _ENOUGH_FRACTION else ""))
 
 
-def warnings(found: Fingerprint, seen: Fingerprint, config: Config, hidden: int) -> Iterator[str]:
+def warnings(found: Fingerprint, size: float, config: Config, hidden: int) -> Iterator[str]:
     """Problems of the data that no setting solves, one sentence each.
 
     Args:
-        seen: the fingerprint of the tiles; of the images if there are none.
+        size: of small objects at the input, pixels; see `Sizes.at_input`.
         config: with the choices.
         hidden: number of objects that no tile shows by at least half.
     """
@@ -284,15 +296,11 @@ def warnings(found: Fingerprint, seen: Fingerprint, config: Config, hidden: int)
     if rare:
         names = ", ".join(rare[:4]) + (", ..." if len(rare) > 4 else "")
         yield f"fewer than {FEW_OBJECTS} training objects of {names}: the detector may miss them; label more"
-    image = config.detector.image
-    if image.resize == "shorter_side":
-        scale = min(image.shorter_side / at(seen.shorter_side, 0.5), image.longer_side / at(seen.longer_side, 0.5))
-        pixels = scale * at(seen.size, 0.25)
-        if pixels < TOO_SMALL:
-            yield (
-                f"a quarter of the objects are smaller than {max(pixels, 1):.0f} pixels at the input; they are "
-                f"hard to find: use images that show them larger, or set detector.image.tile"
-            )
+    if config.detector.image.resize == "shorter_side" and size < TOO_SMALL:
+        yield (
+            f"a quarter of the objects are smaller than {plural(max(round(size), 1), 'pixel')} at the input; they "
+            f"are hard to find: use images that show them larger, or set detector.image.tile"
+        )
 
 
 def total_epochs(train: TrainSettings) -> int:

@@ -129,10 +129,17 @@ def mirrored_classes(centers: dict[str, np.ndarray]) -> tuple[str, ...]:
 
 
 def _other_side(name: str) -> str | None:
-    """The name with left and right exchanged, e.g. "turn-right" of "turn-left"; None: it has no such word."""
+    """The name with left and right exchanged, e.g. "turn-right" of "turn-left"; None: it has no such word.
+
+    If it is not a word, it may be the start or the end of the name, e.g. of "turnleft".
+    """
     parts = re.split(r"([^A-Za-z]+|(?<=[a-z])(?=[A-Z]))", name)
-    swapped = [_swapped(part) for part in parts]
-    return "".join(swapped) if swapped != parts else None
+    other = "".join(_swapped(part) for part in parts)
+    if other == name:
+        other = re.sub(
+            "^(left|right)|(left|right)$", lambda side: _swapped(side[0]), name, count=1, flags=re.IGNORECASE
+        )
+    return other if other != name else None
 
 
 def _swapped(word: str) -> str:

@@ -40,22 +40,23 @@ def mirrored_by_looks(records: Sequence[Record]) -> tuple[str, ...]:
     chosen = _chosen(records)
     if not chosen:
         return ()
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        found = [pair for pairs in pool.map(_thumbnails, (records[index] for index in chosen)) for pair in pairs]
     by_class: dict[str, list[np.ndarray]] = {}
-    for name, thumbnail in found:
-        by_class.setdefault(name, []).append(thumbnail)
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        for found in pool.map(_thumbnails, (records[index] for index in chosen)):
+            for name, thumbnails_of_class in found.items():
+                kept = by_class.setdefault(name, [])
+                kept += thumbnails_of_class[: _OBJECTS - len(kept)]
     classes = sorted(name for name, each in by_class.items() if len(each) >= _ENOUGH)
     if len(classes) < 2:
         return ()
-    kept = [by_class[name][:_OBJECTS] for name in classes]
-    thumbnails = np.concatenate([np.stack(each) for each in kept])
-    labels = np.repeat(np.arange(len(classes)), [len(each) for each in kept])
+    counts = [len(by_class[name]) for name in classes]
+    thumbnails = np.concatenate([np.stack(by_class[name]) for name in classes])
+    labels = np.repeat(np.arange(len(classes)), counts)
     plain = _most_similar(thumbnails, thumbnails, labels)
     mirrored = _most_similar(thumbnails[:, :, ::-1], thumbnails, labels)
     turns_into: dict[int, int] = {}
     for label in range(len(classes)):
-        votes = np.bincount(mirrored[labels == label], minlength=len(classes)) / len(kept[label])
+        votes = np.bincount(mirrored[labels == label], minlength=len(classes)) / counts[label]
         if (plain[labels == label] == label).mean() >= _KNOWN and votes.max() >= _MIRRORED:
             turns_into[label] = int(votes.argmax())
     pairs = {label for label, other in turns_into.items() if other != label and turns_into.get(other) == label}
@@ -82,19 +83,20 @@ def _most_similar(queries: np.ndarray, thumbnails: np.ndarray, labels: np.ndarra
     return labels[similarity.argmax(axis=1)]
 
 
-def _thumbnails(record: Record) -> list[tuple[str, np.ndarray]]:
-    """Class and gray thumbnail of each object, with mean 0 and length 1; objects of one color have none."""
+def _thumbnails(record: Record) -> dict[str, list[np.ndarray]]:
+    """Class -> gray thumbnails of its first objects, with mean 0 and length 1; objects of one color have none."""
     image, (height, width) = read_to_resize(record.image, _READ)
     gray = image.convert("L")
-    found = []
+    found: dict[str, list[np.ndarray]] = {}
     for box, name, ignore in zip(record.boxes, record.class_names, record.ignore, strict=True):
         x1, y1, x2, y2 = box * np.tile((image.width / width, image.height / height), 2)
         region = (max(x1, 0), max(y1, 0), min(x2, image.width), min(y2, image.height))
-        if ignore or region[2] - region[0] < 2 or region[3] - region[1] < 2:
+        kept = found.setdefault(name, [])
+        if ignore or len(kept) == _OBJECTS or region[2] - region[0] < 2 or region[3] - region[1] < 2:
             continue
         pixels = np.asarray(gray.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=region), np.float32)
         pixels -= pixels.mean()
         length = np.linalg.norm(pixels)
         if length > 0:
-            found.append((name, pixels / length))
+            kept.append(pixels / length)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from frcnn.config import (
     with_base_model,
     with_settings,
 )
+from frcnn.cores import usable_cores
 from frcnn.data.dataset import Dataset
 from frcnn.data.image_cache import disk_limit, memory_limit
 from frcnn.data.images import decoded_bytes
@@ -33,6 +33,7 @@ from frcnn.planning.anchors import anchor_recall_of, fitted_anchors
 from frcnn.planning.choices import Choice, Machine, at
 from frcnn.planning.fingerprint import Fingerprint, Quantiles, fingerprint
 from frcnn.planning.mirror import mirrored_by_looks
+from frcnn.planning.sizes import Sizes, sizes_of
 
 _TILE = "detector.image.tile"
 _IMAGE_SIZE = {f"detector.image.{name}" for name in ("resize", "width", "height", "shorter_side", "longer_side")}
@@ -169,12 +170,13 @@ def make_plan(
     images = _Images(records, found)
     if detector is None:
         made = _with_layout(made, images)
-    _, seen = images.seen(made.config)
+    seen = images.seen(made.config)
     for choose in (choices.min_proposal_size, choices.max_detections, choices.proposals, choices.roi_samples):
-        made.add(choose(seen, made.config))
-    made.add(choices.schedule(seen, made.config))
+        made.add(choose(seen.found, made.config))
+    made.add(choices.schedule(seen.found, made.config))
     hidden = count_hidden_objects(records, made.config.detector.resizing)
-    warnings = tuple(choices.warnings(found, seen, made.config, hidden))
+    size = seen.sizes.at_input(made.config.detector.image.shorter_side, made.config.detector.image.longer_side)
+    warnings = tuple(choices.warnings(found, size, made.config, hidden))
     return Plan(data, found, tuple(made.choices), made.config, tuple(sorted(named)), warnings)
 
 
@@ -189,7 +191,7 @@ def _with_layout(made: _Choices, images: _Images) -> _Choices:
     single = _fitted(made.copy(), images)
     if any(name.startswith(("base_model.", "detector.anchors.")) for name in made.named):
         return single
-    reached = anchor_recall_of(images.seen(single.config)[0], single.config)
+    reached = anchor_recall_of(images.seen(single.config).records, single.config)
     made.add(choices.pyramid(made.config, reached), with_preset=True)
     return single if made.config.base_model == single.config.base_model else _fitted(made, images)
 
@@ -197,10 +199,29 @@ def _with_layout(made: _Choices, images: _Images) -> _Choices:
 def _fitted(made: _Choices, images: _Images) -> _Choices:
     """With the size of the input, and with anchors, that fit the objects."""
     if _IMAGE_SIZE.isdisjoint(made.named):
-        made.add((choices.input_of_tile if _TILE in made.named else choices.tile)(images.whole, made.config))
-        made.add(choices.input_size(images.seen(made.config)[1], made.config))
-    made.add(fitted_anchors(images.seen(made.config)[0], made.config))
+        whole = images.whole
+        if _TILE in made.named:
+            made.add(choices.input_of_tile(whole.found, made.config))
+        else:
+            at_largest_input = whole.sizes.at_largest_input(made.config.detector.image)
+            made.add(choices.tile(whole.of_small(made.config), at_largest_input, made.config))
+        seen = images.seen(made.config)
+        made.add(choices.input_size(seen.of_small(made.config), seen.sizes, made.config))
+    made.add(fitted_anchors(images.seen(made.config).records, made.config, made.named))
     return made
+
+
+class _Seen(NamedTuple):
+    """Images as training sees them: whole, or in tiles."""
+
+    records: Records
+    found: Fingerprint
+    sizes: Sizes
+
+    def of_small(self, config: Config) -> Fingerprint:
+        """The fingerprint of the images that are about as large as those with the small objects."""
+        chosen = self.sizes.images_of_small(config.detector.image)
+        return self.found if len(chosen) == len(self.records) else fingerprint(self.records.take(chosen))
 
 
 class _Images:
@@ -211,23 +232,38 @@ class _Images:
     """
 
     def __init__(self, records: Records, whole: Fingerprint) -> None:
-        self.whole = whole
-        self._seen = {0: (records, whole)}
+        self.whole = _Seen(records, whole, sizes_of(records))
+        self._seen = {0: self.whole}
 
-    def seen(self, config: Config) -> tuple[Records, Fingerprint]:
-        """What training sees with these settings: tiles or whole images, and their fingerprint."""
-        resizing = config.detector.resizing
-        if resizing.tile not in self._seen:
-            tiles = in_tiles(self._seen[0][0], resizing)
-            self._seen[resizing.tile] = tiles, fingerprint(tiles, self.whole.mirrored_classes)
-        return self._seen[resizing.tile]
+    def seen(self, config: Config) -> _Seen:
+        """What training sees with these settings."""
+        tile = config.detector.resizing.tile
+        if tile not in self._seen:
+            tiles = as_trained(self.whole.records, config)
+            self._seen[tile] = _Seen(tiles, fingerprint(tiles, self.whole.found.mirrored_classes), sizes_of(tiles))
+        return self._seen[tile]
+
+
+def as_trained(records: Records, config: Config) -> Records:
+    """The training images, in tiles if the settings say so.
+
+    Raises:
+        ValueError: the tiles show no object.
+    """
+    tiles = in_tiles(records, config.detector.resizing)
+    if config.detector.image.tile is not None and not tiles.learned_counts:
+        raise ValueError(
+            f"detector.image.tile: no tile of {config.detector.image.tile} pixels shows half of an object; choose a "
+            f"larger one"
+        )
+    return tiles
 
 
 def _for_machine(plan: Plan, records: Records, named: Collection[str]) -> Plan:
     """Add the choices that depend on this computer."""
     resizing = plan.config.detector.resizing
     size = sum(decoded_bytes(record.image, size_of(record), resizing) for record in in_tiles(records, resizing))
-    machine = Machine(os.cpu_count() or 1, memory_limit(), disk_limit(Path()))
+    machine = Machine(usable_cores(), memory_limit(), disk_limit(Path()))
     made = _Choices(plan.config, named)
     made.add(choices.cache(size, choices.total_epochs(plan.config.train), machine))
     made.add(choices.workers(machine))
