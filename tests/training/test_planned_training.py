@@ -1,5 +1,6 @@
 """Training makes a plan by itself; a budget of time replaces the epochs."""
 
+import shutil
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from tiny import SETTINGS, read_split, tiny_config, tiny_model, train_tiny, writ
 import frcnn
 from frcnn.cli import main
 from frcnn.config import Config, DataSettings, make_config, parse_overrides, read_run_config
+from frcnn.data import image_cache
+from frcnn.data.images import read_to_resize
 from frcnn.training import estimate
 from frcnn.training import train as training
 from frcnn.training.estimate import estimate_seconds
@@ -122,6 +125,42 @@ def test_an_interrupted_run_keeps_its_epochs(data: Path, tmp_path: Path, monkeyp
         train_tiny(data, tmp_path / "run", budget=56, plan=True)
 
 
+@pytest.mark.parametrize("file", ["config.yaml", "plan.yaml"])
+def test_a_run_with_a_budget_is_repeated_with_its_epochs(
+    data: Path, tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "estimate_seconds", lambda *_, **__: 20.0)
+    train_tiny(data, tmp_path / "run", budget=56, plan=True)
+    monkeypatch.setattr(training, "estimate_seconds", lambda *_, **__: pytest.fail("measured again"))
+    again = frcnn.train(data, config=tmp_path / "run" / file, out=tmp_path / "again", weights="none", progress=False)
+    first, second = (read_run_config(run).train for run in (tmp_path / "run", again.run_dir))
+    assert (second.epochs, second.budget) == (5, None)
+    assert first == second
+
+
+def test_an_interrupted_run_resumes_with_the_same_budget_or_from_its_own_settings(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not with another budget, and not with one if it had none."""
+
+    def interrupt(report: StepReport) -> None:
+        if report.step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "estimate_seconds", lambda *_, **__: 20.0)
+    for budget, other in ((56, 50), (None, 56)):
+        run = tmp_path / f"run-{budget}"
+        with pytest.raises(KeyboardInterrupt):
+            train_tiny(data, run, budget=budget, on_step=interrupt)
+        with pytest.raises(FileExistsError, match=r"train\.budget"):
+            train_tiny(data, run, budget=other)
+        shutil.copytree(run, tmp_path / f"copy-{budget}")
+        assert train_tiny(data, run, budget=budget).metrics is not None
+        result = frcnn.train(out=tmp_path / f"copy-{budget}", resume=True, progress=False)
+        assert read_run_config(result.run_dir).train.epochs == (2 if budget is None else 5)
+        assert not (run / ".budget").exists()
+
+
 @pytest.mark.usefixtures("twenty_seconds")
 def test_a_budget_on_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -148,3 +187,32 @@ def test_the_estimate_counts_all_steps_of_all_phases_and_changes_nothing(
     per_step = 3  # the engine looks twice
     assert seconds == per_step * len(records) * {"end_to_end": 7, "alternating": 2 * (2 + 3)}[scheme]
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("limit", "decoded"), [(0, 7), (1, 7), (10**9, 1)])
+def test_the_estimate_counts_decoding_once_where_the_cache_holds_the_images(
+    data: Path, limit: int, decoded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding takes 100 seconds, and the rest of a step three."""
+    config, model = tiny_config("train.epochs=7"), tiny_model()
+    records = read_split(data, "train", DataSettings())
+    now = 0
+
+    def tick() -> int:
+        nonlocal now
+        now += 1
+        return now
+
+    def decode(*arguments: Any) -> Any:
+        nonlocal now
+        now += 100
+        return read_to_resize(*arguments)
+
+    monkeypatch.setattr(estimate.time, "perf_counter", tick)
+    monkeypatch.setattr(image_cache, "read_to_resize", decode)
+    seconds = estimate_seconds(model, config.train, records, torch.float32, workers=0, cache_limit=limit)
+    least = len(records) * 3 * 7
+    if decoded == 7:
+        assert seconds == least + len(records) * 100 * 7
+    else:  # some of the three images are measured several times
+        assert least <= seconds < least + len(records) * 100

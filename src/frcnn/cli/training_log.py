@@ -113,6 +113,7 @@ def _summary(start: StartReport) -> Iterator[str]:
     if start.graphs:
         yield f"graphs in {', '.join(map(str, start.graphs))}"
     if start.estimated_seconds is not None:
-        yield f"training will take about {duration(start.estimated_seconds)}, the evaluation not counted"
+        seconds = duration(start.estimated_seconds)
+        yield f"training will take about {seconds}, validations and the evaluation not counted"
     if start.step > 0:
         yield f"{start.run_dir}: resumes after step {start.step} of {start.steps}"

@@ -60,10 +60,13 @@ class Plan(NamedTuple):
         """All choices, by dotted name."""
         return {name: value for choice in self.choices for name, value in choice.settings.items()}
 
-    def with_choice(self, choice: Choice) -> Plan:
-        """The plan with one more choice. Earlier choices that share a setting are dropped."""
+    def within_budget(self, choice: Choice) -> Plan:
+        """The plan with the epochs that fit into `train.budget`. They take the place of the budget and of the choice of
+        epochs, so that the stored plan trains as many epochs again."""
         others = (each for each in self.choices if not choice.settings.keys() & each.settings.keys())
-        return self._replace(choices=(*others, choice), config=with_settings(self.config, choice.settings))
+        named = tuple(name for name in self.named if name != "train.budget")
+        config = with_settings(self.config, {**choice.settings, "train.budget": None})
+        return self._replace(choices=(*others, choice), config=config, named=named)
 
     def __str__(self) -> str:
         defaults = flat(dump(make_config()))

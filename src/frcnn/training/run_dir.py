@@ -25,6 +25,8 @@ FAILED_STEP_FILE = "failed-step.pt"
 CACHE_FOLDER = ".cache"
 TENSORBOARD_FOLDER = "tensorboard"
 UNFINISHED_FILE = ".unfinished"
+BUDGET_FILE = ".budget"
+"""The budget that the epochs of an unfinished run come from, seconds."""
 LOCK_FILE = ".lock"
 
 HARMLESS = frozenset(
@@ -82,8 +84,11 @@ def new_run_dir(out: str | Path | None, name: str) -> Path:
 
 
 @contextmanager
-def claimed(run_dir: Path, config: Config) -> Iterator[None]:
+def claimed(run_dir: Path, config: Config, budget: float | None = None) -> Iterator[None]:
     """Make the run directory, write the settings, and keep other trainings out. All processes must call it.
+
+    Args:
+        budget: `train.budget` that the epochs were chosen for.
 
     Raises:
         FileExistsError: another training writes there, or has written there in the meantime.
@@ -104,6 +109,8 @@ def claimed(run_dir: Path, config: Config) -> Iterator[None]:
                 _require_usable(run_dir, config)
             remove_links(run_dir, METRICS_FILE, CACHE_FOLDER, TENSORBOARD_FOLDER)
             remove_partial(run_dir)
+            if budget is not None:
+                write_text(run_dir / BUDGET_FILE, f"{budget}\n")
             write_text(run_dir / UNFINISHED_FILE, "Training is not finished. Run the same command again to resume.\n")
             for name, text in dump_run(config).items():
                 write_text(run_dir / name, text)
@@ -165,7 +172,8 @@ def trained_on(run_dir: Path) -> str:
 def mark_finished(run_dir: Path) -> None:
     """Mark the run as finished, so that the same command starts a new run."""
     remove_leftovers(run_dir)
-    (run_dir / UNFINISHED_FILE).unlink(missing_ok=True)
+    for name in (BUDGET_FILE, UNFINISHED_FILE):
+        (run_dir / name).unlink(missing_ok=True)
 
 
 def is_unfinished(run_dir: Path) -> bool:
@@ -183,11 +191,12 @@ def different_settings(run_dir: Path, config: Config) -> list[str]:
     those that have no effect on the weights."""
     try:
         there, now = flat(dump(read_run_config(run_dir))), flat(dump(config))
+        if (run_dir / BUDGET_FILE).is_file():
+            there["train.budget"] = float((run_dir / BUDGET_FILE).read_text(encoding="utf-8"))
     except ValueError as error:  # e.g. settings of another version
         return [f"{CONFIG_FILE}: {error}"]
-    free = (
-        HARMLESS if config.train.budget is None else HARMLESS | _EPOCHS
-    )  # with a budget, epochs depend on the machine
+    # With a budget, the epochs depend on the machine; without one, they say what the budget was.
+    free = HARMLESS | ({"train.budget"} if config.train.budget is None else _EPOCHS)
     return [
         f"{key}: {there[key]} there, {now[key]} now"
         for key in now

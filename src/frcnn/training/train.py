@@ -27,7 +27,6 @@ from frcnn.data.dataset import Dataset, open_dataset
 from frcnn.data.image_cache import ImageCache, disk_limit, memory_limit
 from frcnn.data.loader import batch_to, load_batch
 from frcnn.data.records import Records
-from frcnn.data.tiles import in_tiles
 from frcnn.detector import Detector
 from frcnn.evaluation.evaluate import evaluate, unknown_counts
 from frcnn.evaluation.metrics import Metrics
@@ -38,7 +37,7 @@ from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import load_model, save_model
 from frcnn.nn.weights import MODEL_FILE
 from frcnn.planning.choices import EPOCHS, Choice, within_budget
-from frcnn.planning.plan import Plan, plan_for
+from frcnn.planning.plan import Plan, as_trained, plan_for
 from frcnn.training.callbacks import Callback
 from frcnn.training.checkpoint import Checkpoint
 from frcnn.training.debug_step import NonFiniteLossError, save_failed_step
@@ -306,11 +305,11 @@ def _train(
     device, precision = _check(config)
     source = None if weights is None else str(weights)
     model, initial = initial_model(config, dataset.classes, source, offline=offline)
-    train = _as_trained(dataset.train, config)
+    train, budget = as_trained(dataset.train, config), config.train.budget
     config, plan, seconds = _timed(config, plan, model.to(device), train, run_dir, precision)
     settings, graphs, phases = config.train, list[Path](), phases_of(config.train)
 
-    claim.enter_context(claimed(run_dir, config))
+    claim.enter_context(claimed(run_dir, config, budget))
     with _deterministic(settings.deterministic):
         if settings.draw_graph and distributed.is_main_process():
             example = load_batch(train[:1], model.classes, config.detector.resizing)
@@ -352,33 +351,27 @@ def _train(
         return _store(state, run_dir, dataset.fingerprint()), state.best, plan
 
 
-def _as_trained(records: Records, config: Config) -> Records:
-    """The training images, in tiles if the settings say so.
-
-    Raises:
-        ValueError: the tiles show no object.
-    """
-    tiles = in_tiles(records, config.detector.resizing)
-    if config.detector.image.tile is not None and not tiles.learned_counts:
-        raise ValueError(
-            f"detector.image.tile: no tile of {config.detector.image.tile} pixels shows half of an object; choose a "
-            f"larger one"
-        )
-    return tiles
-
-
 def _image_cache(where: str, run_dir: Path) -> ImageCache:
-    """The cache of this process's training images. All processes together use a part of the memory or of the disk."""
+    """The cache of this process's training images."""
     folder = run_dir / CACHE_FOLDER / str(distributed.rank()) if where == "disk" else None
-    limit = {"none": 0, "memory": memory_limit(), "disk": disk_limit(run_dir)}[where]
-    return ImageCache(limit // distributed.world_size(), folder)
+    return ImageCache(_cache_limit(where, run_dir), folder)
+
+
+def _cache_limit(where: str, folder: Path) -> int:
+    """Bytes that the cache of this process may take. All processes together use a part of the memory or of the disk.
+
+    Args:
+        folder: on the disk that the cache may use.
+    """
+    limit = {"none": 0, "memory": memory_limit(), "disk": disk_limit(folder)}[where]
+    return limit // distributed.world_size()
 
 
 def _timed(
     config: Config, plan: Plan | None, model: FasterRCNN, train: Records, run_dir: Path, precision: torch.dtype
 ) -> tuple[Config, Plan | None, float | None]:
-    """The settings and the plan with as many epochs as `train.budget` allows, and how long training will take, seconds;
-    None: it is short, or it resumes. A training that resumes keeps its epochs."""
+    """The settings and the plan with as many epochs as `train.budget` allows, and without the budget; and how long
+    training will take, seconds; None: it is short, or it resumes. A training that resumes keeps its epochs."""
     settings, start = config.train, time.monotonic()
     names = EPOCHS[settings.scheme]
     steps = sum(phase.epochs for phase in phases_of(settings)) * len(train) / images_per_step(settings)
@@ -389,7 +382,10 @@ def _timed(
             choice = Choice({f"train.{name}": getattr(there, name) for name in names}, "kept when training resumes")
     elif not settings.smoke_test and (steps >= _SHORT or settings.budget is not None):
         try:
-            seconds = estimate_seconds(model, settings, train, precision, workers=config.data.workers)
+            limit = _cache_limit(config.data.cache, Path())
+            seconds = estimate_seconds(
+                model, settings, train, precision, workers=config.data.workers, cache_limit=limit
+            )
         except NonFiniteLossError:
             return config, plan, None  # training will say so
         if settings.budget is not None:
@@ -397,8 +393,8 @@ def _timed(
             choice = distributed.broadcast_object(choice)
             seconds *= sum(choice.settings.values()) / sum(getattr(settings, name) for name in names)
     if choice is not None:
-        config = with_settings(config, choice.settings)
-        plan = None if plan is None else plan.with_choice(choice)
+        config = with_settings(config, {**choice.settings, "train.budget": None})
+        plan = None if plan is None else plan.within_budget(choice)
     return config, plan, seconds
 
 
