@@ -27,6 +27,8 @@ from PIL import Image, ImageDraw
 
 HERE = Path(__file__).parent
 IMAGES, SIZE = 100_000, (96, 128)
+ALONE = 20_000
+"""Images of one process: its rate does not depend on their number, and 100,000 take 40 minutes."""
 WAYS = ("one process", "shards", "Ray")
 MILLION, BILLION = 10**6, 10**9
 RAY = """
@@ -86,10 +88,13 @@ def main() -> int:
         size = sum(file.stat().st_size for file in (folder / "images").rglob("*.jpg")) / options.images
         figures = []
         for way in options.what:
-            processes = 1 if way == "one process" else options.processes
+            processes, count, images = options.processes, options.images, folder / "images"
+            if way == "one process":
+                processes, count = 1, min(ALONE, options.images)
+                images = list_first(images, count, folder / "first.txt")
             start, *_ = measure(way, run, folder / "one", folder / "out", processes, 1)
-            seconds, driver, workers = measure(way, run, folder / "images", folder / "out", processes, options.images)
-            figures.append(Figures(way, processes, options.images, seconds, start, driver, workers))
+            seconds, driver, workers = measure(way, run, images, folder / "out", processes, count)
+            figures.append(Figures(way, processes, count, seconds, start, driver, workers))
             print(row(figures[-1]), flush=True)
     model = options.run or "EfficientNet-Lite0, trained on toy images, with inputs of this size"
     text = report(figures, options.price, str(model), size)
@@ -124,6 +129,13 @@ def make_images(folder: Path, count: int) -> None:
         x, y, width, height = generator.integers((0, 0, 20, 20), (80, 60, 48, 36)).tolist()
         ImageDraw.Draw(image).rectangle((x, y, x + width, y + height), fill=(220, 40, 30))
         image.save(file, quality=90)
+
+
+def list_first(images: Path, count: int, file: Path) -> Path:
+    """A text file with the paths of the first images."""
+    paths = sorted(images.rglob("*.jpg"), key=lambda path: int(path.stem))[:count]
+    file.write_text("".join(f"{path}\n" for path in paths))
+    return file
 
 
 def measure(way: str, run: Path, images: Path, out: Path, processes: int, count: int) -> tuple[float, int, int]:
@@ -198,7 +210,7 @@ def memory_watched() -> Iterator[MemoryWatch]:
 def row(figures: Figures) -> str:
     driver = f"{figures.driver / MILLION:,.0f} MB" if figures.driver else "-"
     return (
-        f"| {figures.way} | {figures.processes} | {figures.seconds:,.0f} s | {figures.start:.1f} s | "
+        f"| {figures.way} | {figures.processes} | {figures.images:,} | {figures.seconds:,.0f} s | {figures.start:.1f} s | "
         f"{figures.rate:.1f} | {driver} | {figures.workers / MILLION:,.0f} MB |"
     )
 
@@ -214,11 +226,11 @@ def report(figures: Sequence[Figures], price: float, model: str, size: float) ->
     lines = [
         "# Many images",
         "",
-        f"Written by `python benchmarks/scale.py --write`. {figures[0].images:,} JPEG images of {SIZE[1]} x {SIZE[0]} "
+        f"Written by `python benchmarks/scale.py --write`. {max(each.images for each in figures):,} JPEG images of {SIZE[1]} x {SIZE[0]} "
         f"pixels, made for the measurement; model: {model}. Machine: {machine()}.",
         "",
-        "| way | processes | time | of this, start | images per second after the start | driver | workers |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| way | processes | images | time | of this, start | images per second after the start | driver | workers |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *map(row, figures),
         "",
         "The start is the time of a job of one image: Python, PyTorch, the model, and for Ray its cluster. Memory is "
