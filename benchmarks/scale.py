@@ -210,8 +210,8 @@ def memory_watched() -> Iterator[MemoryWatch]:
 def row(figures: Figures) -> str:
     driver = f"{figures.driver / MILLION:,.0f} MB" if figures.driver else "-"
     return (
-        f"| {figures.way} | {figures.processes} | {figures.images:,} | {figures.seconds:,.0f} s | {figures.start:.1f} s | "
-        f"{figures.rate:.1f} | {driver} | {figures.workers / MILLION:,.0f} MB |"
+        f"| {figures.way} | {figures.processes} | {figures.images:,} | {figures.seconds:,.0f} s "
+        f"| {figures.start:.1f} s | {figures.rate:.1f} | {driver} | {figures.workers / MILLION:,.0f} MB |"
     )
 
 
@@ -226,8 +226,8 @@ def report(figures: Sequence[Figures], price: float, model: str, size: float) ->
     lines = [
         "# Many images",
         "",
-        f"Written by `python benchmarks/scale.py --write`. {max(each.images for each in figures):,} JPEG images of {SIZE[1]} x {SIZE[0]} "
-        f"pixels, made for the measurement; model: {model}. Machine: {machine()}.",
+        f"Written by `python benchmarks/scale.py --write`. {max(each.images for each in figures):,} JPEG images of "
+        f"{SIZE[1]} x {SIZE[0]} pixels, made for the measurement; model: {model}. Machine: {machine()}.",
         "",
         "| way | processes | images | time | of this, start | images per second after the start | driver | workers |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
