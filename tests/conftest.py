@@ -24,10 +24,16 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # of the programs that tests start
 
+_THREADS = torch.get_num_threads()
 
 _PROCESS = psutil.Process()
 _GROWTH = 500_000_000  # bytes
 _memory = _PROCESS.memory_info().rss
+
+
+def pytest_runtest_setup() -> None:
+    """The last bits of weights depend on the number of threads, which a test may have changed."""
+    torch.set_num_threads(_THREADS)
 
 
 def pytest_runtest_teardown() -> None:

@@ -170,7 +170,7 @@ def test_several_images_at_a_time_give_what_one_after_the_other_gives(
     to: str, exported: Make, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    torch.set_num_threads(4)
     file = exported(to).files[0]
     assert Exported(file, trust=True).parallel_calls == 1
     runtime = Exported(file, trust=True, throughput=True)
