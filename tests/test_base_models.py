@@ -111,7 +111,7 @@ FAST_LEARNERS = ("alexnet", "vgg16")  # whose steps take long
 
 SLOW = (
     *("vgg16", "resnet18", "resnext50_32x4d-fpn", "mobilenet_v2", "efficientnet_b0", "efficientnet_lite0-fpn"),
-    *("convnext_tiny", "regnet_y_800mf", "fasterrcnn_resnet50_fpn_v2"),
+    *("convnext_tiny", "regnet_y_800mf", "resnet18-fpn", "fasterrcnn_resnet50_fpn_v2"),
 )
 """The slowest families; `make test-slow` runs them."""
 

@@ -50,7 +50,10 @@ def photos(shared: Path) -> list[Image.Image]:
     return [read_image(file).resize(size[::-1]) for file, size in zip(files, SIZES, strict=True)]
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name.endswith("v2") else []) for name in NAMES],
+)
 def pair(request: pytest.FixtureRequest, photos: list[Image.Image]) -> tuple[nn.Module, FasterRCNN]:
     """Made with weights=COCO_V1: torchvision then sets the epsilon of one of the four to 0."""
     eps = 0.0 if request.param == "fasterrcnn_resnet50_fpn" else 1e-5
