@@ -124,16 +124,18 @@ def warnings(metrics: Metrics) -> Iterator[str]:
         )
     rare = [name for name, each in metrics.curves.items() if 0 < each.objects < 10]
     if rare:
-        some = ", ".join(rare[:5]) + (", ..." if len(rare) > 5 else "")
-        yield f"These classes have fewer than 10 objects, so their figures are very uncertain: {some}."
+        yield f"These classes have fewer than 10 objects, so their figures are very uncertain: {_some(rare)}"
     absent = [name for name, each in metrics.curves.items() if not each.objects]
     if absent:
-        some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        yield f"These classes have no objects in the evaluated images, so they could not be evaluated: {some}."
+        yield f"These classes have no objects in the evaluated images, so they could not be evaluated: {_some(absent)}"
     if metrics.left_out:
         unknown = [f"{name} ({plural(count, 'object')})" for name, count in metrics.left_out.items()]
-        some = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        yield f"Left out of all figures, because the detector does not know the class: {some}."
+        yield f"Left out of all figures, because the detector does not know the class: {_some(unknown)}"
+
+
+def _some(names: list[str]) -> str:
+    """The first five, as the end of a sentence."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else ".")
 
 
 def _ap_name(metrics: Metrics) -> str:
