@@ -258,7 +258,7 @@ def test_a_missed_object_with_a_weak_detection_has_its_reason_too(tab: Page, tmp
     found = _with_classes(detections_of((CLASSES[0], 0.2, BOXES[0])))
     show(tab, tmp_path, compute_metrics([found], [record], CLASSES), tiny_model(classes=CLASSES))
     text = tab.locator("#pictures li p:first-of-type").filter(has_text="0.20").inner_text()
-    assert re.fullmatch(r"cat: missed\. detected with a confidence of only 0\.20; .+", text)
+    assert re.fullmatch(r"cat: missed; detected with a confidence of only 0\.20; .+", text)
 
 
 def test_the_page_says_which_ap_it_shows(tab: Page, tmp_path: Path) -> None:

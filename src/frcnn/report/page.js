@@ -254,7 +254,7 @@ function describe(picture) {
   if (picture.kind === MISSED) {
     const detection = objects.detection[picture.number], name = classes[objects.label[picture.number]];
     const low = detection >= 0 ? `detected with a confidence of only ${detections.score[detection].toFixed(2)}` : "";
-    return `${name}: ${kind}. ${[low, picture.why].filter(Boolean).join("; ")}`;
+    return [`${name}: ${kind}`, low, picture.why].filter(Boolean).join("; ");
   }
   const name = classes[detections.label[picture.number]], object = detections.object[picture.number];
   const truth = object >= 0 && picture.kind !== kinds.indexOf("duplicate") ? `; the object is ${classes[objects.label[object]]}` : "";
