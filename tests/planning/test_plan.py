@@ -65,6 +65,12 @@ def test_a_plan_is_a_config_file(data: list[Record], tmp_path_factory: pytest.Te
     assert set_names(file, {}) == set(plan.settings)
 
 
+def test_tiles_that_would_hide_most_objects_are_not_chosen() -> None:
+    """A line of one pixel is longer than a tile for objects of its area."""
+    plan = plan_of([make_record(Path("a.png"), [((600, 1, 5800, 2), "crack")], (10, 20_000))])
+    assert "detector.image.tile" not in plan.settings
+
+
 def test_settings_that_the_user_names_stay() -> None:
     objects = [((10, 10, 18, 18), "left"), ((50, 50, 60, 60), "right")]
     plan = plan_of(

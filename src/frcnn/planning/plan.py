@@ -207,7 +207,9 @@ def _fitted(made: _Choices, images: _Images) -> _Choices:
             made.add(choices.input_of_tile(whole.found, made.config))
         else:
             at_largest_input = whole.sizes.at_largest_input(made.config.detector.image)
-            made.add(choices.tile(whole.of_small(made.config), at_largest_input, made.config))
+            tile = choices.tile(whole.of_small(made.config), at_largest_input, made.config)
+            if tile is not None and images.most_are_shown(with_settings(made.config, tile.settings)):
+                made.add(tile)
         seen = images.seen(made.config)
         made.add(choices.input_size(seen.of_small(made.config), seen.sizes, made.config))
     made.add(fitted_anchors(images.seen(made.config).records, made.config, made.named))
@@ -237,6 +239,11 @@ class _Images:
     def __init__(self, records: Records, whole: Fingerprint) -> None:
         self.whole = _Seen(records, whole, sizes_of(records))
         self._seen = {0: self.whole}
+
+    def most_are_shown(self, config: Config) -> bool:
+        """Whether tiles show at least half of the objects, each by at least half. Thin ones may be too long."""
+        hidden = count_hidden_objects(self.whole.records, config.detector.resizing)
+        return 2 * hidden <= self.whole.found.objects
 
     def seen(self, config: Config) -> _Seen:
         """What training sees with these settings."""
