@@ -198,7 +198,9 @@ def crossval(
             new = CrossvalResult(Path(out or ""), folds, seeds, json.loads(json.dumps(asked, default=str)), ())
             if baseline is not None:
                 new.require_same_folds(baseline)
-            new = replace(new, digest=_digest(Path(data), merged, folds))
+            dataset = Dataset(Path(data), merged.data.model_copy(update={"val_fraction": 0.0}))
+            _require_objects(dataset, folds)
+            new = replace(new, digest=_digest(dataset, merged))
             chosen = _choose(out, name or f"{data_name}-crossval", new)
         result: CrossvalResult = distributed.broadcast_object(chosen)  # type: ignore[assignment]
         for fold in range(1, folds + 1):
@@ -283,19 +285,20 @@ def _read(folder: Path) -> CrossvalResult | None:
         ) from None
 
 
-def _digest(data: Path, config: Config, folds: int) -> str:
-    """See `CrossvalResult.digest`. It changes if the folder of the data moves.
-
-    Raises:
-        ValueError: fewer images with objects than folds.
+def _require_objects(dataset: Dataset, folds: int) -> None:
+    """Raises:
+    ValueError: fewer images with objects than folds.
     """
-    dataset = Dataset(data, config.data.model_copy(update={"val_fraction": 0.0}))
     labeled = sum(len(record.boxes) > 0 for record in dataset.train)
     if labeled < folds:
         raise ValueError(
-            f"{data}: {plural(labeled, 'training image has', 'training images have')} objects, too few for {folds} "
-            f"folds; label more images, or use fewer folds (folds=, --folds)"
+            f"{dataset.folder}: {plural(labeled, 'training image has', 'training images have')} objects, too few for "
+            f"{folds} folds; label more images, or use fewer folds (folds=, --folds)"
         )
+
+
+def _digest(dataset: Dataset, config: Config) -> str:
+    """See `CrossvalResult.digest`. It changes if the folder of the data moves."""
     settings = json.dumps(dump(config), sort_keys=True, default=str)
     return hashlib.sha256(f"{dataset.fingerprint()}\0{settings}".encode()).hexdigest()
 
