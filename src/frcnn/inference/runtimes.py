@@ -392,8 +392,9 @@ class Exported:
 
     @property
     def parallel_calls(self) -> int:
-        """Without `throughput`, 1. With it, an image took 28 ms instead of 37 on two cores in ONNX Runtime, and 25 ms
-        instead of 29 in OpenVINO (EfficientNet-Lite0, 847 x 615 pixels)."""
+        """Without `throughput`, 1. With it, an image took 29 ms instead of 31 on two cores in ONNX Runtime, and 26 ms
+        instead of 28 in OpenVINO (EfficientNet-Lite0, 847 x 615 pixels); frames of a video gain more, because reading
+        and drawing overlap too."""
         return self._calls
 
     def __reduce__(self) -> tuple[Callable[[Path, bool], Exported], tuple[Path, bool]]:
