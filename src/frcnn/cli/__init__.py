@@ -39,6 +39,7 @@ from frcnn.cli import (
 )
 from frcnn.cli.options import PLAIN
 from frcnn.cli.printable import EscapingStream
+from frcnn.cores import limit_threads
 from frcnn.fast.malloc import tune_malloc
 from frcnn.messages import one_line, short
 
@@ -145,6 +146,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         options.parser.error(f"unrecognized arguments: {names}{_setting_for(unknown[0], options)}")
     warnings.formatwarning = lambda message, *_: f"frcnn: warning: {_indented(str(message))}\n"
     tune_malloc()
+    limit_threads()
     try:
         with _sigterm_interrupts(), distributed.process_group(), _only_main_process_prints():
             status: int | None = options.run(options)
