@@ -13,6 +13,7 @@ classes of the test images: a class that none of the labeled images has counts a
 import statistics
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def curve(row: str, data: Path, name: str, seed: int, results: Results) -> Resul
     labeled = rng.permutation(len(images))[: SIZES[0]].tolist()
     result: Result = {}
     for size, following in zip(SIZES, (*SIZES[1:], SIZES[-1]), strict=True):
-        detector = train([images[index] for index in labeled], seed, STEPS // size)
+        detector = train(data, name, tuple(labeled), seed)
         own = evaluate(detector.runtime, test.of_classes(detector.classes)).per_class
         result |= {
             f"map_{size}": mean_over(test.learned_counts, {name: each.ap for name, each in own.items()}),
@@ -57,11 +58,14 @@ def mean_over(classes: Collection[str], ap: Mapping[str, float]) -> float:
     return round(statistics.fmean(ap.get(name, 0.0) for name in classes), 4)
 
 
-def train(images: Sequence[Record], seed: int, epochs: int) -> frcnn.Detector:
+@cache  # all rows begin with the same images
+def train(data: Path, name: str, labeled: tuple[int, ...], seed: int) -> frcnn.Detector:
+    images = open_dataset(data, make_config(overrides=SETS[name]).data).train
     with tempfile.TemporaryDirectory() as folder:
-        data = write_coco(images, Path(folder) / "data")
+        chosen = write_coco([images[index] for index in labeled], Path(folder) / "data")
         run = Path(folder) / "run"
-        result = frcnn.train(data, seed=seed, epochs=epochs, plan=False, out=run, progress=False)
+        epochs = STEPS // len(labeled)
+        result = frcnn.train(chosen, seed=seed, epochs=epochs, plan=False, out=run, progress=False)
         return result.detector
 
 

@@ -17,7 +17,7 @@ from frcnn.data.transforms import prepare_images
 from frcnn.fast.optimize import optimize
 from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
-from frcnn.nn.model_file import from_torchvision
+from frcnn.nn.migrate.from_torchvision import from_torchvision
 from frcnn.nn.torchvision_keys import from_torchvision_keys
 
 _TUTORIALS = ("alexnet", "vgg16")
