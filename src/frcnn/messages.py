@@ -1,7 +1,8 @@
-"""Parts of messages: counts with singular or plural, times, and commands."""
+"""Parts of messages: counts with singular or plural, lists, times, and commands."""
 
 import reprlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 _REPR = reprlib.Repr()
@@ -12,6 +13,11 @@ _REPR.maxstring = _REPR.maxother = 200
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """E.g. "1 image", "2 images"; `nouns`: the plural, if it is not `noun` with an s."""
     return f"{count} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first names, e.g. "a, b, ..."."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def short(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from frcnn.config import Config, ModelSettings, TrainSettings, base_model_names, dump, flat
 from frcnn.config.schema import MAX_BOXES
 from frcnn.data.tiles import OVERLAP
-from frcnn.messages import duration, plural
+from frcnn.messages import duration, listed, plural
 from frcnn.planning.fingerprint import QUANTILES, Fingerprint, Quantiles
 from frcnn.planning.sizes import LARGEST_INPUT, MOST_ENLARGED, Sizes
 from frcnn.resizing import input_size as input_size_of
@@ -55,20 +55,20 @@ MAX_TILE = 0.75
 """Of the longer side of an image: larger tiles would not enlarge the objects much."""
 PYRAMID_CHANNELS = 64
 """A quarter of the paper's, for CPUs."""
-ENOUGH_REACHED = 0.8
+ENOUGH_ANCHOR_RECALL = 0.8
 """Fraction of the objects that the anchors of a single feature map should reach. Where they cannot, its cells are too
 far apart for the objects."""
 
 
-def pyramid(config: Config, reached: float) -> Choice | None:
+def pyramid(config: Config, anchor_recall: float) -> Choice | None:
     """The feature pyramid of the base model, with few channels, if a single feature map is too coarse. The layers that
     the single map's base model freezes stay frozen: a step takes less time, and AP was the same.
 
     Args:
-        reached: the fraction of the training objects that anchors of the single map reach, after they were fitted.
+        anchor_recall: the fraction of the training objects that anchors of the single map, fitted to them, reach.
     """
     name = f"{config.base_model.name}-fpn"
-    if name not in base_model_names() or reached >= ENOUGH_REACHED:
+    if name not in base_model_names() or anchor_recall >= ENOUGH_ANCHOR_RECALL:
         return None
     settings = {
         "base_model.name": name,
@@ -77,26 +77,27 @@ def pyramid(config: Config, reached: float) -> Choice | None:
         "base_model.rpn_channels": PYRAMID_CHANNELS,
     }
     return Choice(
-        settings, f"one feature map is too coarse: its anchors would reach {reached:.0%} of the objects (IoU 0.5)"
+        settings, f"one feature map is too coarse: its anchors would reach {anchor_recall:.0%} of the objects (IoU 0.5)"
     )
 
 
-def tile(found: Fingerprint, at_largest_input: float, config: Config) -> Choice | None:
+def tile(fingerprint: Fingerprint, at_largest_input: float, config: Config) -> Choice | None:
     """Tiles, where objects would be tiny even at the largest input.
 
     In a tile, three quarters of the objects have `SMALL_ON_PYRAMID` pixels or more at the input, nearly all objects fit
     into the overlap of two tiles, and no pixel is enlarged more than twice.
 
     Args:
-        found: the fingerprint of the images that are as large as those with the small objects.
+        fingerprint: of the images that are as large as those with the small objects.
         at_largest_input: the size of small objects in whole images, pixels; see `Sizes.at_largest_input`.
     """
     image = config.detector.image
     if image.resize != "shorter_side" or at_largest_input >= TINY:
         return None
-    longer, small, input_side = at(found.longer_side, 0.5), at(found.size, 0.25), image.longer_side
+    longer, small = quantile(fingerprint.longer_side, 0.5), quantile(fingerprint.size, 0.25)
+    input_side = image.longer_side
     enlarged = max(input_side * min(small / SMALL_ON_PYRAMID, 1), input_side / MOST_ENLARGED)
-    side = _round_up(max(enlarged, at(found.size, 0.95) / OVERLAP), 32)
+    side = _round_up(max(enlarged, quantile(fingerprint.size, 0.95) / OVERLAP), 32)
     if side > MAX_TILE * longer:
         return None
     settings = {"detector.image.tile": side, "detector.image.shorter_side": input_side}
@@ -104,36 +105,37 @@ def tile(found: Fingerprint, at_largest_input: float, config: Config) -> Choice 
     return Choice(settings, reason)
 
 
-def input_of_tile(found: Fingerprint, config: Config) -> Choice | None:
+def input_of_tile(fingerprint: Fingerprint, config: Config) -> Choice | None:
     """A square input for tiles that the user chose. With the default shorter side, each tile would lose pixels."""
     image = config.detector.image
     side = min(image.longer_side, MOST_ENLARGED * image.tile) if image.tile is not None else 0
-    most = MOST_ENLARGED * at(found.longer_side, 0.5)
+    most = MOST_ENLARGED * quantile(fingerprint.longer_side, 0.5)
     if image.resize != "shorter_side" or side <= image.shorter_side or side > most:
         return None
     return Choice({"detector.image.shorter_side": side}, f"tiles are squares, here of {image.tile} pixels")
 
 
-def input_size(found: Fingerprint, sizes: Sizes, config: Config) -> Choice | None:
+def input_size(fingerprint: Fingerprint, sizes: Sizes, config: Config) -> Choice | None:
     """The size to which images are scaled, so that three quarters of the objects reach `SMALL`.
 
     An image is not enlarged beyond twice its size. Where that is not needed, the default stays.
 
     Args:
-        found: the fingerprint of the images that are as large as those with the small objects.
+        fingerprint: of the images that are as large as those with the small objects.
         sizes: of all images.
     """
     image, has_pyramid = config.detector.image, len(config.base_model.last_conv_node) > 1
     if image.resize != "shorter_side":
         return None
     wanted, size = (SMALL_ON_PYRAMID if has_pyramid else SMALL), sizes.at_input(image.shorter_side, image.longer_side)
-    frame = max(at(found.longer_side, 0.5), at(found.shorter_side, 0.5) * image.longer_side / image.shorter_side)
+    shorter, longer = quantile(fingerprint.shorter_side, 0.5), quantile(fingerprint.longer_side, 0.5)
+    frame = max(longer, shorter * image.longer_side / image.shorter_side)
     most = min(LARGEST_INPUT, MOST_ENLARGED * frame)
     if size >= wanted or most <= image.longer_side:
         return None
     inputs = (
-        (_round_up(longer * image.shorter_side / image.longer_side, 32), longer)
-        for longer in range(_round_up(image.longer_side + 1, 32), _round_up(most, 32) + 1, 32)
+        (_round_up(side * image.shorter_side / image.longer_side, 32), side)
+        for side in range(_round_up(image.longer_side + 1, 32), _round_up(most, 32) + 1, 32)
     )
     *smaller, largest = inputs
     chosen = next((each for each in smaller if sizes.at_input(*each) >= wanted), largest)
@@ -142,21 +144,21 @@ def input_size(found: Fingerprint, sizes: Sizes, config: Config) -> Choice | Non
     return Choice(dict(zip(names, chosen, strict=True)), reason)
 
 
-def mirror(found: Fingerprint) -> Choice:
+def mirror(fingerprint: Fingerprint) -> Choice:
     """Whether training also sees mirror images."""
-    if not found.mirrored_classes:
+    if not fingerprint.mirrored_classes:
         return Choice({"train.flip": True}, "no class seems to depend on left and right")
-    names = ", ".join(found.mirrored_classes[:4]) + (", ..." if len(found.mirrored_classes) > 4 else "")
+    names = listed(fingerprint.mirrored_classes, 4)
     return Choice({"train.flip": False}, f"a mirror image would turn some classes into others: {names}")
 
 
-def min_proposal_size(found: Fingerprint, config: Config) -> Choice:
+def min_proposal_size(fingerprint: Fingerprint, config: Config) -> Choice:
     """The least side of a proposal: half of the shortest side of nearly all objects, at most the default.
 
     The paper's code drops proposals of less than 16 pixels, which are whole objects in photos from the air.
     """
     default = config.detector.test_proposals.min_size
-    shortest = at(found.shortest_side, 0.05)
+    shortest = quantile(fingerprint.shortest_side, 0.05)
     size = min(default, math.floor(shortest / 2))
     names = ("detector.train_proposals.min_size", "detector.test_proposals.min_size")
     return Choice(
@@ -164,28 +166,28 @@ def min_proposal_size(found: Fingerprint, config: Config) -> Choice:
     )
 
 
-def max_detections(found: Fingerprint, config: Config) -> Choice:
+def max_detections(fingerprint: Fingerprint, config: Config) -> Choice:
     """Twice as many detections per image as the fullest training image has objects, at least the default."""
-    most = int(found.objects_per_image[-1])
+    most = int(fingerprint.objects_per_image[-1])
     count = min(max(config.detector.results.max_detections, _round_up(2 * most, 50)), MAX_BOXES)
     return Choice({"detector.results.max_detections": count}, f"twice the most objects in an image ({most})")
 
 
-def proposals(found: Fingerprint, config: Config) -> Choice:
+def proposals(fingerprint: Fingerprint, config: Config) -> Choice:
     """Four proposals for each object of the fullest image, at least the default."""
-    most = int(found.objects_per_image[-1])
+    most = int(fingerprint.objects_per_image[-1])
     count = min(max(config.detector.test_proposals.post_nms_top_n, _round_up(4 * most, 100)), MAX_BOXES)
     before = min(max(config.detector.test_proposals.pre_nms_top_n, 4 * count), MAX_BOXES)
     names = "detector.test_proposals.post_nms_top_n", "detector.test_proposals.pre_nms_top_n"
     return Choice(dict(zip(names, (count, before), strict=True)), f"four times the most objects in an image ({most})")
 
 
-def roi_samples(found: Fingerprint, config: Config) -> Choice | None:
-    """So many RoIs per image that the foreground part has two for each object of a full image."""
+def roi_samples(fingerprint: Fingerprint, config: Config) -> Choice | None:
+    """Enough RoIs per image for two foreground RoIs per object of an image with many objects."""
     roi = config.train.roi
     if roi.positive_fraction == 0:
         return None
-    many = at(found.objects_per_image, 0.95)
+    many = quantile(fingerprint.objects_per_image, 0.95)
     count = min(512, max(roi.sample_size, _round_up(2 * many / roi.positive_fraction, 128)))
     return Choice({"train.roi.sample_size": count}, f"5% of the images with objects have {round(many)} or more")
 
@@ -208,28 +210,28 @@ def roi_head(config: Config) -> Choice | None:
     return Choice(settings, "a second RoI head refines the boxes of the first")
 
 
-def schedule(seen: Fingerprint, config: Config) -> Choice:
+def schedule(fingerprint: Fingerprint, config: Config) -> Choice:
     """Epochs, so that training has about `STEPS` steps of one image, fewer if a step takes long, within `MIN_EPOCHS`
     and `MAX_EPOCHS`. Those of alternating training change in proportion.
 
     Args:
-        seen: the fingerprint of the tiles; of the images if there are none.
+        fingerprint: of the tiles; of the images if there are none.
     """
-    steps = STEPS / max(_cost(seen, config), 1.0) ** 0.75
+    steps = STEPS / max(_cost(fingerprint, config), 1.0) ** 0.75
     least = MIN_EPOCHS if config.detector.image.tile is None else MIN_EPOCHS_OF_TILES
-    epochs = min(max(round(steps / seen.images), least), MAX_EPOCHS)
+    epochs = min(max(round(steps / fingerprint.images), least), MAX_EPOCHS)
     usual = TrainSettings()
     settings = {
         f"train.{name}": round(getattr(usual, name) * epochs / usual.epochs) for name in EPOCHS[config.train.scheme]
     }
     slow = "; a step takes longer than usual" if steps < STEPS else ""
     what = "training image" if config.detector.image.tile is None else "training tile"
-    return Choice(settings, f"{plural(seen.images, what)}{slow}")
+    return Choice(settings, f"{plural(fingerprint.images, what)}{slow}")
 
 
-def _cost(found: Fingerprint, config: Config) -> float:
+def _cost(fingerprint: Fingerprint, config: Config) -> float:
     """About how many times as long a step takes as one of an image of 640 x 480 pixels without a pyramid."""
-    image = (round(at(found.shorter_side, 0.5)), round(at(found.longer_side, 0.5)))
+    image = (round(quantile(fingerprint.shorter_side, 0.5)), round(quantile(fingerprint.longer_side, 0.5)))
     height, width = input_size_of(image, config.detector.resizing)
     return height * width / (640 * 480) * (2 if len(config.base_model.last_conv_node) > 1 else 1)
 
@@ -276,7 +278,7 @@ def within_budget(train: TrainSettings, seconds: float, spent: float = 0) -> Cho
     return Choice(epochs, reason + (few if factor < _ENOUGH_FRACTION else ""))
 
 
-def warnings(found: Fingerprint, size: float, config: Config, hidden: int) -> Iterator[str]:
+def warnings(fingerprint: Fingerprint, size: float, config: Config, hidden: int) -> Iterator[str]:
     """Problems of the data that no setting solves, one sentence each.
 
     Args:
@@ -286,16 +288,16 @@ def warnings(found: Fingerprint, size: float, config: Config, hidden: int) -> It
     """
     if hidden:
         yield (
-            f"{hidden} of {plural(found.objects, 'object')} will not be trained on: no tile of "
+            f"{hidden} of {plural(fingerprint.objects, 'object')} will not be trained on: no tile of "
             f"{config.detector.image.tile} pixels shows at least half of such an object; to include them, set "
             f"detector.image.tile to a larger value"
         )
-    if found.images - found.empty_images < FEW_IMAGES:
-        yield f"few training images have objects ({found.images - found.empty_images}): label at least {FEW_IMAGES}"
-    rare = [name for name, each in found.classes.items() if each.objects < FEW_OBJECTS]
+    labeled = fingerprint.images - fingerprint.empty_images
+    if labeled < FEW_IMAGES:
+        yield f"few training images have objects ({labeled}): label at least {FEW_IMAGES}"
+    rare = [name for name, each in fingerprint.classes.items() if each.objects < FEW_OBJECTS]
     if rare:
-        names = ", ".join(rare[:4]) + (", ..." if len(rare) > 4 else "")
-        yield f"fewer than {FEW_OBJECTS} training objects of {names}: the detector may miss them; label more"
+        yield f"fewer than {FEW_OBJECTS} training objects of {listed(rare, 4)}: the detector may miss them; label more"
     if config.detector.image.resize == "shorter_side" and size < TOO_SMALL:
         yield (
             f"a quarter of the objects are smaller than {plural(max(round(size), 1), 'pixel')} at the input; they "
@@ -308,7 +310,7 @@ def total_epochs(train: TrainSettings) -> int:
     return sum(getattr(train, name) for name in EPOCHS[train.scheme])
 
 
-def at(quantiles: Quantiles, fraction: float) -> float:
+def quantile(quantiles: Quantiles, fraction: float) -> float:
     """The value at one of `QUANTILES`."""
     return quantiles[QUANTILES.index(fraction)]
 

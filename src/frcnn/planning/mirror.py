@@ -18,12 +18,16 @@ from frcnn.resizing import Resizing
 
 SIDE = 16
 """Pixels of a thumbnail's side: enough to tell an arrow from its mirror image."""
-_IMAGES, _OBJECTS = 300, 40
-"""About so many images, and at most so many objects of a class, are looked at."""
+_IMAGES = 300
+"""About how many images are read."""
+_OBJECTS = 40
+"""Largest number of objects of a class that are compared."""
 _ENOUGH = 10
 """Objects of a class, to say what it looks like."""
-_KNOWN, _MIRRORED = 0.8, 0.6
-"""Least fraction of the objects of a class that get their own class; whose mirror images get the other one."""
+_KNOWN = 0.8
+"""Least fraction of the objects of a class that get their own class."""
+_MIRRORED = 0.6
+"""Least fraction of the objects of a class whose mirror images get the other class."""
 _READ = Resizing("shorter_side", shorter_side=480, longer_side=640)
 
 

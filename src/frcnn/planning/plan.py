@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from frcnn.config import (
+    LOCAL_SETTINGS,
     Config,
     ModelSettings,
     dump,
@@ -18,6 +16,7 @@ from frcnn.config import (
     set_names,
     with_base_model,
     with_settings,
+    yaml_value,
 )
 from frcnn.cores import usable_cores
 from frcnn.data.dataset import Dataset
@@ -26,11 +25,12 @@ from frcnn.data.images import decoded_bytes
 from frcnn.data.records import Records
 from frcnn.data.tiles import count_hidden_objects, in_tiles, size_of
 from frcnn.files import as_path
+from frcnn.json_text import to_json
 from frcnn.messages import plural
 from frcnn.nn.model_file import detector_settings
 from frcnn.planning import choices
 from frcnn.planning.anchors import anchor_recall_of, fitted_anchors
-from frcnn.planning.choices import Choice, Machine, at
+from frcnn.planning.choices import Choice, Machine, quantile
 from frcnn.planning.fingerprint import Fingerprint, Quantiles, fingerprint
 from frcnn.planning.mirror import mirrored_by_looks
 from frcnn.planning.sizes import Sizes, sizes_of
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
         defaults = flat(dump(make_config()))
         order = list(defaults)
         rows = [
-            (name, _value(value), _value(defaults[name]), choice.reason if index == 0 else "")
+            (name, yaml_value(value), yaml_value(defaults[name]), choice.reason if index == 0 else "")
             for choice in sorted(self.choices, key=lambda choice: order.index(next(iter(choice.settings))))
             for index, (name, value) in enumerate(choice.settings.items())
         ]
@@ -89,8 +89,7 @@ class Plan(NamedTuple):
         lines = (f"Plan for {self.data}: {_summary(self.fingerprint)}.", *_figures(self.fingerprint))
         head = "".join(f"# {line}\n" for line in (*lines, "Use it: frcnn train DATA --config THIS_FILE"))
         values = flat(dump(self.config))
-        private = {"data.path", "base_model.weights"}  # paths of this computer
-        settings = {name: values[name] for name in self.named if name in values and name not in private}
+        settings = {name: values[name] for name in self.named if name in values and name not in LOCAL_SETTINGS}
         reasons = dict.fromkeys(settings, "named, not chosen")
         settings |= self.settings
         reasons |= {name: choice.reason for choice in self.choices for name in choice.settings}
@@ -98,11 +97,11 @@ class Plan(NamedTuple):
 
     def to_json(self) -> str:
         """The fingerprint, and each choice with its reason, as JSON text."""
-        found = self.fingerprint._asdict()
-        found["classes"] = {name: each._asdict() for name, each in self.fingerprint.classes.items()}
-        content = {"data": self.data, "fingerprint": found, "choices": [each._asdict() for each in self.choices]}
+        fingerprint = self.fingerprint._asdict()
+        fingerprint["classes"] = {name: each._asdict() for name, each in self.fingerprint.classes.items()}
+        content = {"data": self.data, "fingerprint": fingerprint, "choices": [each._asdict() for each in self.choices]}
         content["warnings"] = self.warnings
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        return to_json(content)
 
 
 def plan(
@@ -142,14 +141,14 @@ def plan_for(dataset: Dataset, config: Config, named: Collection[str] = (), *, w
         ValueError: there is no object.
     """
     detector = detector_settings(config.model, config.base_model.weights if weights in (None, "auto") else weights)
-    found = fingerprint(dataset.train, mirrored_by_looks(dataset.train))
-    result = make_plan(dataset.name, found, dataset.train, config, named, detector=detector)
+    of_images = fingerprint(dataset.train, mirrored_by_looks(dataset.train))
+    result = make_plan(dataset.name, of_images, dataset.train, config, named, detector=detector)
     return _for_machine(result, dataset.train, named)
 
 
 def make_plan(
     data: str,
-    found: Fingerprint,
+    fingerprint: Fingerprint,
     records: Records,
     config: Config,
     named: Collection[str] = (),
@@ -160,7 +159,7 @@ def make_plan(
 
     Args:
         data: name of the data set.
-        found: the fingerprint of the images.
+        fingerprint: of the images.
         records: the images, after their boxes were repaired.
         config, named: see `plan_for`.
         detector: the settings of the detector that training starts from; None: it starts from a base model.
@@ -168,19 +167,19 @@ def make_plan(
     made = _Choices(config, named)
     if detector is not None and ("base_model.name" not in named or detector.base_model.name == config.base_model.name):
         made.add(choices.initial_detector(detector, config))
-    made.add(choices.mirror(found), always=True)
+    made.add(choices.mirror(fingerprint), always=True)
     made.add(choices.augmentation())
-    images = _Images(records, found)
+    images = _Images(records, fingerprint)
     if detector is None:
         made = _with_layout(made, images)
-    seen = images.seen(made.config)
+    view = images.view(made.config)
     for choose in (choices.min_proposal_size, choices.max_detections, choices.proposals, choices.roi_samples):
-        made.add(choose(seen.found, made.config))
-    made.add(choices.schedule(seen.found, made.config))
+        made.add(choose(view.fingerprint, made.config))
+    made.add(choices.schedule(view.fingerprint, made.config))
     hidden = count_hidden_objects(records, made.config.detector.resizing)
-    size = seen.sizes.at_input(made.config.detector.image.shorter_side, made.config.detector.image.longer_side)
-    warnings = tuple(choices.warnings(found, size, made.config, hidden))
-    return Plan(data, found, tuple(made.choices), made.config, tuple(sorted(named)), warnings)
+    size = view.sizes.at_input(made.config.detector.image.shorter_side, made.config.detector.image.longer_side)
+    warnings = tuple(choices.warnings(fingerprint, size, made.config, hidden))
+    return Plan(data, fingerprint, tuple(made.choices), made.config, tuple(sorted(named)), warnings)
 
 
 def _with_layout(made: _Choices, images: _Images) -> _Choices:
@@ -194,8 +193,8 @@ def _with_layout(made: _Choices, images: _Images) -> _Choices:
     single = _fitted(made.copy(), images)
     if any(name.startswith(("base_model.", "detector.anchors.")) for name in made.named):
         return single
-    reached = anchor_recall_of(images.seen(single.config).records, single.config)
-    made.add(choices.pyramid(made.config, reached), with_preset=True)
+    anchor_recall = anchor_recall_of(images.view(single.config).records, single.config)
+    made.add(choices.pyramid(made.config, anchor_recall), with_preset=True)
     return single if made.config.base_model == single.config.base_model else _fitted(made, images)
 
 
@@ -204,29 +203,29 @@ def _fitted(made: _Choices, images: _Images) -> _Choices:
     if _IMAGE_SIZE.isdisjoint(made.named):
         whole = images.whole
         if _TILE in made.named:
-            made.add(choices.input_of_tile(whole.found, made.config))
+            made.add(choices.input_of_tile(whole.fingerprint, made.config))
         else:
             at_largest_input = whole.sizes.at_largest_input(made.config.detector.image)
             tile = choices.tile(whole.of_small(made.config), at_largest_input, made.config)
             if tile is not None and images.most_are_shown(with_settings(made.config, tile.settings)):
                 made.add(tile)
-        seen = images.seen(made.config)
-        made.add(choices.input_size(seen.of_small(made.config), seen.sizes, made.config))
-    made.add(fitted_anchors(images.seen(made.config).records, made.config, made.named))
+        view = images.view(made.config)
+        made.add(choices.input_size(view.of_small(made.config), view.sizes, made.config))
+    made.add(fitted_anchors(images.view(made.config).records, made.config, made.named))
     return made
 
 
-class _Seen(NamedTuple):
+class _View(NamedTuple):
     """Images as training sees them: whole, or in tiles."""
 
     records: Records
-    found: Fingerprint
+    fingerprint: Fingerprint
     sizes: Sizes
 
     def of_small(self, config: Config) -> Fingerprint:
         """The fingerprint of the images that are about as large as those with the small objects."""
         chosen = self.sizes.images_of_small(config.detector.image)
-        return self.found if len(chosen) == len(self.records) else fingerprint(self.records.take(chosen))
+        return self.fingerprint if len(chosen) == len(self.records) else fingerprint(self.records.take(chosen))
 
 
 class _Images:
@@ -237,21 +236,22 @@ class _Images:
     """
 
     def __init__(self, records: Records, whole: Fingerprint) -> None:
-        self.whole = _Seen(records, whole, sizes_of(records))
-        self._seen = {0: self.whole}
+        self.whole = _View(records, whole, sizes_of(records))
+        self._views = {0: self.whole}
 
     def most_are_shown(self, config: Config) -> bool:
         """Whether tiles show at least half of the objects, each by at least half. Thin ones may be too long."""
         hidden = count_hidden_objects(self.whole.records, config.detector.resizing)
-        return 2 * hidden <= self.whole.found.objects
+        return 2 * hidden <= self.whole.fingerprint.objects
 
-    def seen(self, config: Config) -> _Seen:
+    def view(self, config: Config) -> _View:
         """What training sees with these settings."""
         tile = config.detector.resizing.tile
-        if tile not in self._seen:
+        if tile not in self._views:
             tiles = as_trained(self.whole.records, config)
-            self._seen[tile] = _Seen(tiles, fingerprint(tiles, self.whole.found.mirrored_classes), sizes_of(tiles))
-        return self._seen[tile]
+            mirrored = self.whole.fingerprint.mirrored_classes
+            self._views[tile] = _View(tiles, fingerprint(tiles, mirrored), sizes_of(tiles))
+        return self._views[tile]
 
 
 def as_trained(records: Records, config: Config) -> Records:
@@ -320,31 +320,27 @@ class _Choices:
         self.choices = [each for each in rest if each.settings]
 
 
-def _summary(found: Fingerprint) -> str:
-    objects, classes = plural(found.objects, "object"), plural(len(found.classes), "class", "classes")
-    return f"{plural(found.images, 'training image')}, {objects}, {classes}"
+def _summary(fingerprint: Fingerprint) -> str:
+    objects, classes = plural(fingerprint.objects, "object"), plural(len(fingerprint.classes), "class", "classes")
+    return f"{plural(fingerprint.images, 'training image')}, {objects}, {classes}"
 
 
-def _figures(found: Fingerprint) -> Iterator[str]:
+def _figures(fingerprint: Fingerprint) -> Iterator[str]:
     """The fingerprint in words."""
 
     def spread(quantiles: Quantiles) -> str:
-        low, middle, high = (f"{at(quantiles, fraction):g}" for fraction in (0.05, 0.5, 0.95))
+        low, middle, high = (f"{quantile(quantiles, fraction):g}" for fraction in (0.05, 0.5, 0.95))
         return f"{low}, {middle}, {high}"
 
     yield "Three numbers are the 5th, 50th and 95th percentile."
-    yield f"images without objects: {found.empty_images}"
-    yield f"longer side of the images: {spread(found.longer_side)} pixels"
-    yield f"size of the objects (square root of the area): {spread(found.size)} pixels"
-    yield f"size / longer side of the image: {spread(found.relative_size)}"
-    yield f"height / width of the objects: {spread(found.aspect_ratio)}"
-    yield f"objects in an image that has some: {spread(found.objects_per_image)}"
-    yield f"objects that overlap another one of their class: {found.overlapping:.0%}"
-    yield "classes: " + ", ".join(f"{name} ({each.objects})" for name, each in found.classes.items())
-
-
-def _value(value: Any) -> str:
-    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("...\n").strip()
+    yield f"images without objects: {fingerprint.empty_images}"
+    yield f"longer side of the images: {spread(fingerprint.longer_side)} pixels"
+    yield f"size of the objects (square root of the area): {spread(fingerprint.size)} pixels"
+    yield f"size / longer side of the image: {spread(fingerprint.relative_size)}"
+    yield f"height / width of the objects: {spread(fingerprint.aspect_ratio)}"
+    yield f"objects in an image that has some: {spread(fingerprint.objects_per_image)}"
+    yield f"objects that overlap another one of their class: {fingerprint.overlapping:.0%}"
+    yield "classes: " + ", ".join(f"{name} ({each.objects})" for name, each in fingerprint.classes.items())
 
 
 def _yaml_lines(settings: dict[str, Any], reasons: dict[str, str]) -> Iterator[str]:
@@ -362,4 +358,4 @@ def _yaml_lines(settings: dict[str, Any], reasons: dict[str, str]) -> Iterator[s
         if reasons[name] != said:
             said = reasons[name]
             yield f"{pad}# {said}"
-        yield f"{pad}{last}: {_value(settings[name])}"
+        yield f"{pad}{last}: {yaml_value(settings[name])}"

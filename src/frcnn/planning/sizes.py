@@ -20,7 +20,7 @@ from frcnn.data.tiles import size_of
 LARGEST_INPUT = 1024
 """Longer side, pixels. The time of a step grows with the area."""
 MOST_ENLARGED = 2
-"""An image is not enlarged beyond so many times its size, because no detail appears."""
+"""An image is enlarged at most by this factor, because no detail appears."""
 _SMALL = 0.25  # of the objects
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from frcnn.evaluation.average_precision import SIZES
 from frcnn.evaluation.errors import ErrorKind
-from frcnn.messages import plural
+from frcnn.messages import listed, plural
 from frcnn.report.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def warnings(metrics: Metrics) -> Iterator[str]:
 
 def _some(names: list[str]) -> str:
     """The first five, as the end of a sentence."""
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else ".")
+    return listed(names, 5) + ("" if len(names) > 5 else ".")
 
 
 def _ap_name(metrics: Metrics) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from frcnn.config import DataSettings, make_config
+from frcnn.config import DataSettings, make_config, with_arguments
 from frcnn.data.dataset import SPLITS, Dataset, left_aside, renamed_splits
 from frcnn.data.formats import WRITABLE, map_files
 from frcnn.data.images import image_size, read_bytes
@@ -16,7 +16,7 @@ from frcnn.data.problems import object_place
 from frcnn.data.records import Record, keep_objects
 from frcnn.data.tree import images_outside
 from frcnn.files import as_path, atomic_dir
-from frcnn.messages import one_line, plural
+from frcnn.messages import listed, one_line, plural
 
 WITH_IGNORE = frozenset({"pascal_voc", "coco", "csv"})
 """Formats that can mark an object as ignored."""
@@ -62,8 +62,7 @@ def convert(
             something; or an image is outside of `data`, without `follow_links`.
         FileExistsError: `out` is a file, or a folder that is not empty.
     """
-    given = {"data.split": split, "data.format": format}
-    overrides = {**(settings or {}), **{name: value for name, value in given.items() if value is not None}}
+    overrides = with_arguments(settings, {"data.split": split, "data.format": format})
     rules = make_config(overrides=overrides).data
     return convert_dataset(
         as_path(data, "data"), as_path(out, "out"), to, rules, link=link, follow_links=follow_links, on_image=on_image
@@ -104,7 +103,7 @@ def require_inside(folder: Path, splits: Mapping[str, Sequence[Record]]) -> None
     """
     found = images_outside(folder, (record.image for records in splits.values() for record in records))
     if found:
-        shown = one_line(", ".join(found[:3])) + (", ..." if len(found) > 3 else "")
+        shown = one_line(listed(found, 3))
         where = plural(len(found), "image is", "images are")
         raise ValueError(
             f"{folder}: {where} outside of this folder, because an annotation or a link points there: {shown}; "
