@@ -14,8 +14,9 @@ from tiny import tiny_model, train_tiny, write_tiny
 
 import frcnn
 from frcnn.cli import main
-from frcnn.config import LOCAL_FILE, read_run_config
+from frcnn.config import read_run_config
 from frcnn.nn.model_file import save_model
+from frcnn.run_files import LOCAL_FILE
 from frcnn.training.callbacks import Callback
 from frcnn.training.reports import StepReport
 from frcnn.training.state import TrainingState

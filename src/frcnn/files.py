@@ -17,8 +17,6 @@ from typing import BinaryIO
 from frcnn.json_text import load_json
 from frcnn.messages import short
 
-CONFIG_FILE, LOCAL_FILE = "config.yaml", "local.yaml"
-"""Of a run directory: its settings, and the paths of this machine."""
 PARTIAL = ".partial-"
 """Prefix of the hidden files and folders that are being written."""
 _REMOVABLE = (".bboxes.tsv", ".bboxes.labels.tsv")

@@ -12,7 +12,8 @@ from torchvision.models import detection
 from frcnn.cli import main
 from frcnn.config import make_config, parse_overrides
 from frcnn.nn.build import build_model
-from frcnn.nn.model_file import from_torchvision, load_model, save_model
+from frcnn.nn.migrate.from_torchvision import from_torchvision
+from frcnn.nn.model_file import load_model, save_model
 from frcnn.nn.torchvision_keys import DETECTOR_KEY, coco_classes, from_torchvision_keys
 from frcnn.nn.weights import DetectorWeights, coco_url, find_weights
 from frcnn.training.callbacks import Callback

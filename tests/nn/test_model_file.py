@@ -234,7 +234,7 @@ def test_shapes_are_compared_before_memory_is_taken(file: Path) -> None:
     settings["base_model"]["fc_channels"] = [65_536, 65_536]
     changed(file, settings=json.dumps(settings))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match=r"the weights do not fit .*: roi_head\.\S+ has the shape \[16.*, not \[65536"):
+    with pytest.raises(ValueError, match=r"the weights do not fit .*: roi_head\.\S+ is \(16.*, not \(65536"):
         load_model(file)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
 

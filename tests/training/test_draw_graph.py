@@ -52,7 +52,7 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_the_evaluation_model_goes_from_images_to_detections(tmp_path: Path, sources: dict[str, str]) -> None:
     model = tiny_model()
-    draw_graphs(model, tiny_config().train, (), BATCH, tmp_path, "png")
+    draw_graphs(model, tiny_config().train, (), BATCH, tmp_path)
     text = sources["graph-evaluation.png"]
     for edge in (
         "images -> ",
@@ -72,8 +72,9 @@ def test_the_evaluation_model_goes_from_images_to_detections(tmp_path: Path, sou
 
 @pytest.mark.parametrize(("graph_type", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
 def test_each_phase_has_its_picture(tmp_path: Path, sources: dict[str, str], graph_type: str, magic: bytes) -> None:
-    model, settings = tiny_model(), tiny_config("train.scheme=alternating").train
-    files = draw_graphs(model, settings, phases_of(settings), BATCH, tmp_path, graph_type)
+    drawn = ("train.draw_graph=true", f"train.graph_type={graph_type}")
+    model, settings = tiny_model(), tiny_config("train.scheme=alternating", *drawn).train
+    files = draw_graphs(model, settings, phases_of(settings), BATCH, tmp_path)
     names = ["evaluation", "training-1-rpn", "training-2-roi", "training-3-rpn", "training-4-roi"]
     assert [file.name for file in files] == [f"graph-{name}.{graph_type}" for name in names]
     assert all(file.read_bytes().startswith(magic) for file in files)
@@ -91,7 +92,7 @@ def test_drawing_changes_nothing(tmp_path: Path) -> None:
     model, settings = tiny_model("base_model.freeze_batch_norm=false"), tiny_config().train
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     random = torch.get_rng_state()
-    draw_graphs(model, settings, phases_of(settings), BATCH, tmp_path, "png")
+    draw_graphs(model, settings, phases_of(settings), BATCH, tmp_path)
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), random)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

@@ -1,11 +1,11 @@
 """`frcnn base-models`: list the base models."""
 
 import argparse
-import json
 
 from frcnn.cli.options import Commands, add_command, add_json
 from frcnn.cli.output import write_json
 from frcnn.cli.progress import CountProgress
+from frcnn.json_text import to_json
 
 
 def register(commands: Commands) -> None:
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
             facts.append(base_model_info(name))
             progress(len(facts), len(names))
     if options.json is not None:
-        write_json(options.json, json.dumps([fact._asdict() for fact in facts], indent=2) + "\n")
+        write_json(options.json, to_json([fact._asdict() for fact in facts]))
         return
     width = max(len(fact.name) for fact in facts)
     print(f"{'name':<{width}}  parameters  {'stride':<14}  GFLOP  weights")

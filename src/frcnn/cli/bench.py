@@ -1,7 +1,6 @@
 """`frcnn bench`: seconds per image on this machine, to choose a base model, a precision and a runtime."""
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from frcnn.cli.options import Commands, add_command, add_json, image_size
 from frcnn.cli.output import text_beside_json, write_json
+from frcnn.json_text import to_json
 from frcnn.messages import plural
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
             f"(random weights; an image of {size}, resized as in training; {plural(torch.get_num_threads(), 'thread')})"
         )
     if options.json is not None:
-        write_json(options.json, json.dumps([row._asdict() for row in rows], indent=2) + "\n")
+        write_json(options.json, to_json([row._asdict() for row in rows]))
 
 
 def _models(base_model: str, device: str) -> Iterator[tuple[str, str, "Runtime"]]:

@@ -1,11 +1,11 @@
 """`frcnn layers`: list the layers of a classifier, to choose those of a base model."""
 
 import argparse
-import json
 from collections import defaultdict
 
 from frcnn.cli.options import Commands, add_command, add_json, image_size
 from frcnn.cli.output import write_json
+from frcnn.json_text import to_json
 
 _ROLES = ("input_node", "last_conv_node", "freeze_before", "pool_node", "last_hidden_node")
 """Settings of a base model that name layers."""
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     base_model = None if name.startswith(("torchvision:", "timm:")) else make_config(base_model=name).base_model
     layers = list_layers(name if base_model is None else base_model.architecture, options.image_size)
     if options.json is not None:
-        write_json(options.json, json.dumps([layer._asdict() for layer in layers], indent=2) + "\n")
+        write_json(options.json, to_json([layer._asdict() for layer in layers]))
         return
     roles: dict[str, list[str]] = defaultdict(list)
     for setting in _ROLES:

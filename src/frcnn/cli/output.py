@@ -12,6 +12,7 @@ from frcnn import distributed
 from frcnn.cli.progress import CountProgress
 from frcnn.files import atomic_write, remove_links, write_text
 from frcnn.messages import one_line
+from frcnn.run_files import EVALUATION_FILE, REPORT_FILE
 
 if TYPE_CHECKING:
     from frcnn.config import DrawSettings
@@ -49,9 +50,7 @@ def text_beside_json(file: str | None) -> AbstractContextManager[Any]:
 
 
 def write_json(file: str, text: str) -> None:
-    """Write JSON to a file, or to standard output for "-"; always UTF-8. Bytes of a file name that are not UTF-8 are
-    escaped, as \\udc80 and so on."""
-    text = text.encode("utf-8", "backslashreplace").decode()
+    """Write JSON to a file, or to standard output for "-"; always UTF-8."""
     if file != "-":
         write_text(Path(file), text)
         return
@@ -63,7 +62,13 @@ def write_json(file: str, text: str) -> None:
 def evaluate_and_print(
     detector: "Detector", data: Path | None, split: str | None = None, data_format: str | None = None
 ) -> "Metrics":
-    """Evaluate on one split, and print the table."""
+    """Evaluate on one split, and print the table.
+
+    Raises:
+        ValueError: see `Detector.evaluate`; or a format without data, whose format is known.
+    """
+    if data_format is not None and data is None:
+        raise ValueError(f"--format {data_format}: is the format of --data; add --data DATA, or leave out --format")
     with CountProgress("evaluating", "image") as progress:
         metrics = detector.evaluate(data, split=split, format=data_format, on_image=progress)
     print_evaluation(metrics)
@@ -85,7 +90,7 @@ def store_evaluation(detector: "Detector", metrics: "Metrics", run_dir: Path) ->
     """
     try:
         if distributed.is_main_process():
-            write_text(run_dir / "metrics.json", metrics.to_json())
+            write_text(run_dir / EVALUATION_FILE, metrics.to_json())
         save_pictures(detector.model, metrics, run_dir)
         write_run_report(detector, metrics, run_dir)
     except BrokenPipeError:  # of standard output
@@ -111,7 +116,7 @@ def write_run_report(
         others: runs whose metrics are shown beside these.
     """
     from frcnn.inference.runtimes import TorchRuntime
-    from frcnn.report.write import REPORT_FILE, write_report
+    from frcnn.report.write import write_report
 
     if not distributed.is_main_process():
         return

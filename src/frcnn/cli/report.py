@@ -5,6 +5,7 @@ from pathlib import Path
 
 from frcnn.cli.options import MODEL_HELP, Commands, add_command, add_evaluated_data, add_trust, fraction
 from frcnn.cli.output import evaluate_and_print, write_run_report
+from frcnn.run_files import REPORT_FILE
 
 
 def register(commands: Commands) -> None:
@@ -39,7 +40,7 @@ def register(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     from frcnn.detector import load
     from frcnn.nn.model_file import store_threshold
-    from frcnn.report.write import REPORT_FILE, metrics_of, report_file
+    from frcnn.report.write import metrics_of, report_file
 
     if options.out is None and not options.model.is_dir():
         raise ValueError(f"{options.model}: is not a run directory; name the file to write, e.g. --out {REPORT_FILE}")

@@ -13,6 +13,7 @@ from frcnn.cli.options import (
     time_span,
 )
 from frcnn.cli.output import interrupted_with, print_evaluation, save_pictures, write_run_report
+from frcnn.run_files import LAST_FILE, MODEL_FILE
 
 _VALUES = ("budget", "epochs", "batch_size", "lr", "device", "seed", "scheme", "precision", "logger")
 _SWITCHES = ("deterministic", "smoke_test", "skip_existing")
@@ -83,8 +84,6 @@ def register(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     from frcnn.cli.training_log import TrainingLog
     from frcnn.config import parse_overrides
-    from frcnn.nn.weights import MODEL_FILE
-    from frcnn.training.run_dir import LAST_FILE
     from frcnn.training.train import train
 
     settings = parse_overrides(data_settings(options))

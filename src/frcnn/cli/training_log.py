@@ -10,9 +10,9 @@ from tqdm.auto import tqdm
 
 from frcnn import distributed
 from frcnn.messages import duration, plural
+from frcnn.run_files import DATA_REPORT_FILE
 from frcnn.training.progress import ProgressBar, is_interactive
 from frcnn.training.reports import ProposalReport, StartReport, StepReport, ValidationReport
-from frcnn.training.run_dir import DATA_REPORT_FILE
 from frcnn.training.schedule import warmup_steps
 from frcnn.training.state import TrainingState
 

@@ -1,6 +1,6 @@
 """Settings: of the model (base model and detector), the data and the training; merged once, validated, frozen."""
 
-from frcnn.config.dump import dump, dump_yaml, flat
+from frcnn.config.dump import dump, dump_yaml, flat, yaml_value
 from frcnn.config.merge import (
     Named,
     from_dict,
@@ -8,11 +8,12 @@ from frcnn.config.merge import (
     parse_overrides,
     set_names,
     similar_settings,
+    with_arguments,
     with_base_model,
     with_settings,
 )
 from frcnn.config.presets import base_model_names, recipe_names
-from frcnn.config.run_config import dump_run, local_settings, read_run_config
+from frcnn.config.run_config import LOCAL_SETTINGS, dump_run, local_settings, read_run_config
 from frcnn.config.schema import (
     AnchorSettings,
     BaseModelSettings,
@@ -29,11 +30,9 @@ from frcnn.config.schema import (
     RpnTrainSettings,
     TrainSettings,
 )
-from frcnn.files import CONFIG_FILE, LOCAL_FILE
 
 __all__ = [
-    "CONFIG_FILE",
-    "LOCAL_FILE",
+    "LOCAL_SETTINGS",
     "AnchorSettings",
     "BaseModelSettings",
     "BoxDeltaSettings",
@@ -62,6 +61,8 @@ __all__ = [
     "recipe_names",
     "set_names",
     "similar_settings",
+    "with_arguments",
     "with_base_model",
     "with_settings",
+    "yaml_value",
 ]

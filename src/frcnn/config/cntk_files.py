@@ -26,6 +26,7 @@ _OF_THE_WEIGHTS = {
     "MODEL.IMG_PAD_COLOR": "the mean belongs to the weights, and torchvision's have another one",
 }
 """Parameters that are not used, and why."""
+_NORMALIZE, _STATISTICS = "BBOX_NORMALIZE_TARGETS", ("BBOX_NORMALIZE_MEANS", "BBOX_NORMALIZE_STDS")
 
 
 class ConfigFiles(NamedTuple):
@@ -62,11 +63,13 @@ def read_config_files(files: Sequence[Path]) -> ConfigFiles:
                     pass
                 case _:
                     _require_plain(statement, file)
+    without_effect = _without_effect(values)
     try:
-        ours = _with_our_nodes(values)
+        ours = _with_our_nodes({name: value for name, value in values.items() if name not in without_effect})
     except ValueError as error:
         raise ValueError(f"{', '.join(map(str, files))}: {error}") from None
-    return ConfigFiles(ours, [*unused.values(), *_of_the_weights(values)])
+    unused |= {name: f"{name} = {values[name]!r}: {why}" for name, why in without_effect.items()}
+    return ConfigFiles(ours, list(unused.values()))
 
 
 def _parsed(file: Path) -> ast.Module:
@@ -120,10 +123,10 @@ def _require_plain(statement: ast.stmt, file: Path) -> None:
 
 
 def _with_our_nodes(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the parameters of the weights, and with our names of nodes."""
+    """With our names of nodes."""
     base_model = values.get("MODEL.BASE_MODEL")
     nodes = _NODES.get(str(base_model).lower(), {})
-    ours = {name: value for name, value in values.items() if name not in _OF_THE_WEIGHTS}
+    ours = dict(values)
     for name, node in ours.items():
         if not name.endswith("_NODE_NAME"):
             continue
@@ -137,5 +140,9 @@ def _with_our_nodes(values: Mapping[str, Any]) -> dict[str, Any]:
     return ours
 
 
-def _of_the_weights(values: Mapping[str, Any]) -> list[str]:
-    return [f"{name} = {values[name]!r}: {why}" for name, why in _OF_THE_WEIGHTS.items() if name in values]
+def _without_effect(values: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters that have no effect, and why."""
+    reasons = {name: why for name, why in _OF_THE_WEIGHTS.items() if name in values}
+    if not values.get(_NORMALIZE, True):  # wherever its line is
+        reasons |= {name: f"{_NORMALIZE} is {values[_NORMALIZE]}" for name in _STATISTICS if name in values}
+    return reasons

@@ -25,19 +25,23 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def dump_yaml(config: Config) -> str:
     """Settings as YAML, each with a comment that says what it does; `make_config(file=...)` reads it."""
-    return "\n".join(_yaml_lines(config, config.idle(), "")) + "\n"
+    return "\n".join(_yaml_lines(config, config.unused(), "")) + "\n"
 
 
-def _yaml_lines(settings: BaseModel, idle: Mapping[str, str], prefix: str) -> Iterator[str]:
+def yaml_value(value: Any) -> str:
+    """A value as YAML, on one line."""
+    return str(yaml.safe_dump(value, default_flow_style=True, width=10**6)).removesuffix("...\n").strip()
+
+
+def _yaml_lines(settings: BaseModel, unused: Mapping[str, str], prefix: str) -> Iterator[str]:
     pad = "  " * prefix.count(".")
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             summary = textwrap.shorten((type(value).__doc__ or "").strip(), 100)
             yield f"{pad}{name}:  # {summary}"
-            yield from _yaml_lines(value, idle, f"{prefix}{name}.")
+            yield from _yaml_lines(value, unused, f"{prefix}{name}.")
         else:
             plain = list(value) if isinstance(value, tuple) else value
-            text = yaml.safe_dump(plain, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
-            need = f" (unused: needs {idle[prefix + name]})" if prefix + name in idle else ""
-            yield f"{pad}{name}: {text}".ljust(48) + f"  # {field.description}{need}"
+            need = f" (unused: needs {unused[prefix + name]})" if prefix + name in unused else ""
+            yield f"{pad}{name}: {yaml_value(plain)}".ljust(48) + f"  # {field.description}{need}"

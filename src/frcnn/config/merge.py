@@ -15,7 +15,7 @@ from frcnn.config.dump import dump, flat
 from frcnn.config.presets import combine
 from frcnn.config.schema import Config, Settings
 from frcnn.messages import short
-from frcnn.yaml_text import load_yaml
+from frcnn.yaml_text import load_yaml, require_unique_names
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -106,7 +106,7 @@ def make_config(
         if file is not None:
             _require_valid(file, combine(base, filed))
         raise
-    _refuse_idle(config, overrides)
+    _refuse_unused(config, overrides)
     return config
 
 
@@ -138,6 +138,11 @@ def with_base_model(config: Config, name: str, named: Collection[str] = ()) -> C
     return with_settings(config, changed)
 
 
+def with_arguments(settings: Mapping[str, Any] | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Named settings, and the arguments of a function that stand for settings. None: not given."""
+    return {**(settings or {}), **{name: value for name, value in arguments.items() if value is not None}}
+
+
 def set_names(file: Path | None, overrides: Named, base_model: str | None = None) -> set[str]:
     """The dotted names of the settings that a user chose; arguments as for `make_config`."""
     chosen: dict[str, Any] = {}
@@ -147,7 +152,7 @@ def set_names(file: Path | None, overrides: Named, base_model: str | None = None
     return set(flat(combine(chosen, _read_yaml(file) if file is not None else {}, _nested(overrides))))
 
 
-def _refuse_idle(config: Config, overrides: Named) -> None:
+def _refuse_unused(config: Config, overrides: Named) -> None:
     """Refuse named settings that have no effect. The tutorial's names are exempt, since its configuration has
     all of its parameters; so are files, since `frcnn config` prints all settings.
 
@@ -157,7 +162,7 @@ def _refuse_idle(config: Config, overrides: Named) -> None:
     values = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
     problems = [
         f"setting '{name}' = {values[name]!r} has no effect: it needs {need}"
-        for name, need in config.idle().items()
+        for name, need in config.unused().items()
         if name in values
     ]
     if problems:
@@ -196,7 +201,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such config file")
     try:
-        values = load_yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = load_yaml(text)
+        require_unique_names(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a YAML file: {error}") from None
     if not isinstance(values, dict):
@@ -270,8 +277,15 @@ def hint_for(name: str) -> str:
 
 
 def similar_settings(name: str) -> list[str]:
-    """The settings that an unknown name may mean: of the same last part; else the most similar by name; else that of
-    another library's name; else the first whose description has all words of the name's end."""
+    """The settings that an unknown name may mean. The first rule that finds some decides:
+
+    1. one setting has the same last part;
+    2. another library has a setting of this name;
+    3. a setting has a similar name;
+    4. another library has a setting with this last part;
+    5. a setting's description has all words of the last part;
+    6. a setting has a similar last part.
+    """
     fields = dict(leaf_fields(Config))
     last = name.rpartition(".")[2].lower()
     same = [key for key in fields if key.rpartition(".")[2] == last]

@@ -17,7 +17,7 @@ class Rules(NamedTuple):
     reduced_decoding: bool
     """With antialiasing, a large JPEG may be decoded at a fraction of its size."""
     divisor: int
-    """Frames are padded to multiples of so many pixels."""
+    """Frames are padded to multiples of this number of pixels."""
     batch_norm_eps: float | None
     """Of the base model's batch norm; None: as the base model has it."""
     offset: float | None
@@ -36,7 +36,7 @@ class Rules(NamedTuple):
     roi_min_cells: float
     """Cells; smaller RoIs are pooled as if they were so large."""
     limits_shrinking: bool
-    """No side of a box shrinks more than 62.5-fold; that none grows more than that is a limit of all rules."""
+    """No side of a box shrinks more than 62.5-fold. (With all rules, none grows more than that.)"""
     min_detection_size: float
     """Least width and height of a detection, input pixels."""
 

@@ -8,10 +8,11 @@ import yaml
 from frcnn.config.dump import dump_yaml
 from frcnn.config.merge import make_config
 from frcnn.config.schema import Config
-from frcnn.files import CONFIG_FILE, LOCAL_FILE
+from frcnn.run_files import CONFIG_FILE, LOCAL_FILE
 from frcnn.yaml_text import load_yaml
 
-_LOCAL_SETTINGS = ("data.path", "base_model.weights")
+LOCAL_SETTINGS = ("data.path", "base_model.weights")
+"""Paths of this computer."""
 _HEADER = "# Paths on this machine. Do not pass on this file; the other files of the run directory hold no paths.\n"
 
 
@@ -52,4 +53,4 @@ def local_settings(config: Path) -> dict[str, Any]:
         values = load_yaml(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not a YAML file ({error}); delete it, and name the data again") from None
-    return {name: value for name, value in dict(values or {}).items() if name in _LOCAL_SETTINGS}
+    return {name: value for name, value in dict(values or {}).items() if name in LOCAL_SETTINGS}

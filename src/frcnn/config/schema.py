@@ -96,13 +96,13 @@ def _fold(value: Any) -> Any:
 class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    def idle(self) -> dict[str, str]:
+    def unused(self) -> dict[str, str]:
         """The settings of this group and the groups below that have no effect: their names, and what each needs."""
         below = {
             f"{name}.{key}": need
             for name, group in self
             if isinstance(group, Settings)
-            for key, need in group.idle().items()
+            for key, need in group.unused().items()
         }
         return {**self._idle(), **below}
 
@@ -185,12 +185,12 @@ class BaseModelSettings(Settings):
     )
 
     def _idle(self) -> dict[str, str]:
-        idle: dict[str, str] = {}
+        unused: dict[str, str] = {}
         if len(self.last_conv_node) == 1:
-            idle["fpn_channels"] = "a feature pyramid (NAME-fpn)"
+            unused["fpn_channels"] = "a feature pyramid (NAME-fpn)"
         if self.last_hidden_node is None:
-            idle["pool_node"] = "base_model.last_hidden_node"
-        return idle
+            unused["pool_node"] = "base_model.last_hidden_node"
+        return unused
 
     @model_validator(mode="after")
     def _consistent(self) -> "BaseModelSettings":
@@ -509,20 +509,20 @@ class TrainSettings(Settings):
     export_native: bool = _set(False, "also export model.onnx into the run directory; it runs without Python")
 
     def _idle(self) -> dict[str, str]:
-        idle: dict[str, str] = {}
+        unused: dict[str, str] = {}
         if self.scheme == "end_to_end":
             names = ("rpn_epochs", "rpn_lr", "roi_epochs", "roi_lr", "restart_rpn")
-            idle |= dict.fromkeys(names, "train.scheme=alternating")
+            unused |= dict.fromkeys(names, "train.scheme=alternating")
         else:
-            idle |= {
+            unused |= {
                 name: f"train.scheme=end_to_end; alternating uses train.rpn_{name} and train.roi_{name}"
                 for name in ("epochs", "lr")
             }
         if self.validate_every is None:
-            idle["patience"] = "train.validate_every"
+            unused["patience"] = "train.validate_every"
         if not self.draw_graph:
-            idle["graph_type"] = "train.draw_graph=true"
-        return idle
+            unused["graph_type"] = "train.draw_graph=true"
+        return unused
 
 
 class ModelSettings(Settings):

@@ -1,6 +1,6 @@
 """Random splits: stratified by class, near-duplicates kept together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,22 +14,17 @@ def draw_split(
     fractions: Sequence[float],
     *,
     seed: int,
-    on_image: Callable[[], None] = lambda: None,
 ) -> list[np.ndarray]:
     """Split images at random. The split is stratified by class. Near-duplicate images stay in the same part, so that no
     test image leaks from training. The same seed gives the same split.
 
     Args:
         fractions: of each part, e.g. (0.8, 0.1, 0.1); their sum is 1.
-        on_image: called after each image is read.
 
     Returns:
         For each part, the sorted indices of its records.
     """
-    hashes = []
-    for each in prefetch(hash_image, (record.image for record in records), workers=READ_THREADS):
-        hashes.append(each)
-        on_image()
+    hashes = list(prefetch(hash_image, (record.image for record in records), workers=READ_THREADS))
     groups = near_duplicate_groups(hashes)
     return stratified([record.class_names for record in records], groups, fractions, seed=seed)
 

@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.problems import AmbiguousImageError, ImageNotFoundError
-from frcnn.files import CONFIG_FILE, JOURNAL, LOCAL_FILE, PARTIAL, finish_changes
+from frcnn.files import JOURNAL, PARTIAL, finish_changes
 from frcnn.messages import clipped, plural
+from frcnn.run_files import CONFIG_FILE, LOCAL_FILE, MODEL_FILE
 
 MAX_FILES = 5_000_000
 MAX_DEPTH = 16
@@ -26,7 +27,8 @@ _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 _JUNK_SUFFIXES = frozenset({".cache", ".pyc", ".tmp", ".part", ".lock", ".py", ".ipynb"})
 _IMAGE_DIRS = frozenset({"images", "image", "jpegimages", "imgs", "img", "photos", "pictures", "data"})
 _SPLIT = re.compile(
-    r"(?<![a-zA-Z])(?i:(trainval|training|train|validation|valid|val|testing|test))(\d*)(?![a-z])|"
+    r"(?<![a-zA-Z])(?i:(trainval|training|train|validation|valid|val|testing|test))(\d*)"
+    r"(?:(?<![A-Z])(?![a-z])|(?<=[A-Z])(?![a-zA-Z]))|"  # trainImages, but not VALVES
     r"(?<![a-zA-Z])(?i:(train|val|test))(?i:set|images|labels|data)(\d*)(?![a-z])"
 )
 _GENERIC_WORDS = {"training": "train", "testing": "test"}
@@ -60,6 +62,8 @@ class Tree:
         self._images = dict(zip(map(_normal, images), self.images, strict=True))
         """By their paths relative to the root."""
         self._folders: dict[Path, str] = {}
+        self._fits: tuple[object, dict[str, tuple[int, ...]]] = None, {}
+        """What `_nearest` was asked last, and how well each folder fits: the next image often asks the same."""
         self._splits: dict[Path, str | None] = {}
         self.files = [root / path for path in sorted(files, key=_order)]
 
@@ -75,7 +79,7 @@ class Tree:
                 continue
             seen.add(real)
             folders, files = _listed(self.root / prefix)
-            if prefix and CONFIG_FILE in files and (LOCAL_FILE in files or "model.safetensors" in files):
+            if prefix and CONFIG_FILE in files and (LOCAL_FILE in files or MODEL_FILE in files):
                 self.skipped["run directories of frcnn"] += 1
                 continue
             junk = [name for name in folders if name.startswith(".") or name.lower() in _JUNK_DIRS]
@@ -121,7 +125,8 @@ class Tree:
         The name is tried as it is written: absolute, relative to the annotation, relative to the root. Then all images
         of the tree with this file name are compared, ignoring case; then those with this name and another suffix. The
         best has the most folders in common with the name, belongs to the annotation's split, is nearest to the
-        annotation, and is in a folder for images. Paths of Windows and of other computers, URLs and %20 are understood.
+        annotation, and is in a folder for images. Of names that differ in case only, the one as it is written is best.
+        Paths of Windows and of other computers, URLs and %20 are understood.
 
         Args:
             name: a path, or the name without suffix.
@@ -143,13 +148,15 @@ class Tree:
                 if image is not None:
                     return image
             if os.path.isabs(spelling) and os.path.isfile(spelling):
-                path = os.path.relpath(spelling, os.path.abspath(self.root)).replace(os.sep, "/")
-                return self._images.get(_normal(path)) or Path(spelling)
+                file, root = Path(os.path.normpath(spelling)), os.path.abspath(self.root)
+                if file.is_relative_to(root):  # on Windows, it may be on another drive
+                    image = self._images.get(_normal(file.relative_to(root).as_posix()))
+                return image or Path(spelling)
         for index in (self._by_name, self._by_stem):
             for spelling in _spellings(name):
                 file_name = spelling.rpartition("/")[2]
                 key = file_name if index is self._by_name else _stem(file_name)
-                found = index.get(_normal(key).lower(), [])
+                found = index.get(folded(key), [])
                 if found:
                     return self._images[self._nearest(found, spelling, annotation, split)]
         outside = annotation.parent / _spellings(name)[-1]
@@ -181,21 +188,26 @@ class Tree:
     def _nearest(self, paths: list[str], spelling: str, annotation: Path, split: str | None) -> str:
         if len(paths) == 1:
             return paths[0]
-        beside = self._folder(annotation).split("/")
-        split = split or self.split_of(annotation)
-        wanted = [part.lower() for part in spelling.split("/")]
+        *folders, name = _normal(spelling).split("/")
+        asked = folders, self._folder(annotation), split or self.split_of(annotation)
+        kept, fits = self._fits
+        if kept != asked:
+            fits = {}
+            self._fits = asked, fits
 
-        def fit(path: str) -> tuple[int, bool, int, int, bool]:
-            parts = path.lower().split("/")
-            same_end = _common(parts[-2::-1], wanted[-2::-1])
-            own = path.split("/")[:-1]
-            is_own_split = split is not None and split_word(split_in("/".join(own))) == split_word(split)
-            is_in_images = any(part in _IMAGE_DIRS for part in parts[:-1])
-            # images/cats/1.jpg belongs to annotations/cats/1.xml: the folders may agree at their end, too.
-            return same_end, is_own_split, _common(own[::-1], beside[::-1]), _common(own, beside), is_in_images
+        def fit(path: str) -> tuple[int, ...]:
+            folder = path.rpartition("/")[0]
+            if folder not in fits:
+                fits[folder] = _fit(folder, *asked)
+            return fits[folder]
 
-        best = max(map(fit, paths))
-        equal = [path for path in paths if fit(path) == best]
+        fitting = list(map(fit, paths))
+        best = max(fitting)
+        equal = [path for path, own in zip(paths, fitting, strict=True) if own == best]
+        if len(equal) > 1:  # IMG_1.JPG and img_1.jpg can be in one folder
+            names = {path: path.rpartition("/")[2] for path in equal}
+            same = [path for path in equal if names[path] == name]
+            equal = same or [path for path in equal if _stem(names[path]) == _stem(name)] or equal
         if len(equal) > 1:
             raise AmbiguousImageError(
                 f"the image {spelling} may be {equal[0]} or {equal[1]}; remove one of them, or write the image's "
@@ -311,9 +323,30 @@ def _normal(path: str) -> str:
     return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 
+def folded(path: str) -> str:
+    """Equal for paths that Windows and macOS take for the same."""
+    return _normal(path).lower()
+
+
 def _order(path: str) -> tuple[str, int, str]:
     folder, _, name = path.rpartition("/")
     return folder, len(os.path.splitext(name)[0]), name
+
+
+def _fit(folder: str, wanted: list[str], beside: str, split: str | None) -> tuple[int, ...]:
+    """How well a folder fits that an annotation means; the largest fits best.
+
+    Args:
+        wanted: the folders in the name of the image.
+        beside: the folder of the annotation, relative to the root.
+        split: of the annotation.
+    """
+    own, near = (path.split("/") if path else [] for path in (folder, beside))
+    lower, written = ([part.lower() for part in parts] for parts in (own, wanted))
+    is_own_split = split is not None and split_word(split_in(folder)) == split_word(split)
+    # images/cats/1.jpg belongs to annotations/cats/1.xml: the folders may agree at their end, too.
+    ends = _common(lower[::-1], written[::-1]), is_own_split, _common(own[::-1], near[::-1])
+    return *ends, _common(own, near), not _IMAGE_DIRS.isdisjoint(lower)
 
 
 def _common(first: list[str] | tuple[str, ...], second: list[str] | tuple[str, ...]) -> int:

@@ -92,7 +92,10 @@ def _detect(
     for batch in batches_by_shape(inputs, lambda item: item[1].images.shape, runtime.batch_size):
         indices, arrays = zip(*batch, strict=True)
         start = time.perf_counter()
-        detections, proposals = runtime.detect(PaddedBatch(*map(np.concatenate, zip(*arrays, strict=True))))
+        try:
+            detections, proposals = runtime.detect(PaddedBatch(*map(np.concatenate, zip(*arrays, strict=True))))
+        except ValueError as error:  # e.g. an input that is too small for the layers, as all in the batch are
+            raise ValueError(f"{records[indices[0]].image}: {error}") from None
         seconds = (time.perf_counter() - start) / len(batch)
         for i, index in enumerate(indices):
             record = records[index]

@@ -40,17 +40,17 @@ def plot_confusion_matrix(metrics: Metrics) -> Figure:
     each row as fractions of its objects."""
     names = [*metrics.per_class, "background"]
     matrix = metrics.confusion_matrix
+    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 2.5 + 0.45 * len(names)
     figure = new_figure(figsize=(side, side))
     axes = figure.subplots()
-    axes.imshow(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="detected as", ylabel="object", title=f"confidence {metrics.confusion_threshold:g} or more")
     if len(names) <= _MOST_CLASSES:
-        share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         for row, column in np.argwhere(matrix).tolist():
-            color = "white" if share[row, column] > 0.5 else "black"
+            color = "white" if fractions[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color)
     return figure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from frcnn.evaluation.intervals import Interval
 from frcnn.evaluation.matching import inside_ignored, iou_matrix
 from frcnn.evaluation.thresholds import Counts, Curve, calibration, curves, together
 from frcnn.inference.results import Detections, missing_attribute
+from frcnn.json_text import to_json
 from frcnn.messages import plural
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ class Metrics:
 
     def to_json(self) -> str:
         """`to_dict` as JSON text, as in metrics.json."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        return to_json(self.to_dict())
 
     def to_dataframe(self) -> Any:
         """A pandas DataFrame with a row per class: class_name, ap50, ap, objects.

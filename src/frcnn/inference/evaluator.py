@@ -48,16 +48,19 @@ class Evaluator:
         raw = run_heads(model, images, sizes, originals)
         best = raw.cls_pred.argmax(dim=-1)[..., None, None].expand(-1, -1, 1, 4)
         deltas = raw.bbox_regr.gather(2, best)[:, :, 0]
-        boxes = decode(deltas, raw.rpn_rois, mean=model.delta_mean, std=model.delta_std)
+        limits = model.rules.limits_shrinking
+        boxes = decode(deltas, raw.rpn_rois, mean=model.delta_mean, std=model.delta_std, limits_shrinking=limits)
         boxes = torch.where(best[:, :, 0] == 0, raw.rpn_rois, boxes)
         boxes = rescale(clip(boxes, sizes), sizes, originals)
         valid = raw.valid[0]
         return boxes[0][valid].cpu().numpy(), raw.cls_pred[0][valid].cpu().numpy()
 
+    @torch.no_grad()
     def unregressed(self, image: ImageLike) -> np.ndarray:
-        """The proposals of the RPN: (N, 4), pixels of the original image, in `process_image`'s order."""
-        _, sizes, originals = self._inputs(image)
-        raw = self(image)
+        """The RoIs before regression, in `process_image`'s order: (N, 4), pixels of the original image. They are the
+        proposals of the RPN; in a cascade, the boxes that the last stage classified."""
+        images, sizes, originals = self._inputs(image)
+        raw = run_heads(self.model, images, sizes, originals)
         return rescale(raw.rpn_rois, sizes, originals)[0][raw.valid[0]].cpu().numpy()
 
     def _inputs(self, image: ImageLike) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from PIL import Image
 from frcnn.data.images import read_image
 from frcnn.files import atomic_write
 from frcnn.inference.plot import draw
+from frcnn.json_text import to_json
 
 _OTHER_LIBRARIES = {
     "boxes": "xyxy",
@@ -222,7 +222,7 @@ class Detections:
 
     def to_json(self) -> str:
         """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        return to_json(self.to_dict())
 
     def to_coco(self, image_id: int | str, category_ids: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
         """COCO's result format, for pycocotools' `loadRes`: boxes are x, y, width, height in pixels.

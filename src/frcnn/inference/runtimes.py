@@ -27,6 +27,7 @@ from frcnn.inference.results import Detections, to_detections
 from frcnn.json_text import load_json
 from frcnn.messages import short
 from frcnn.resizing import ROUNDINGS, Resizing, frame_size
+from frcnn.run_files import model_path
 from frcnn.types import DetectionTensors
 
 if TYPE_CHECKING:
@@ -137,7 +138,11 @@ class TorchRuntime:
 
         with torch.no_grad():
             images, sizes, originals = (torch.from_numpy(array).to(self.model.mean.device) for array in batch)
-            features, proposals = self._fast.run_rpn(images, sizes, originals)
+            try:
+                features, proposals = self._fast.run_rpn(images, sizes, originals)
+            except RuntimeError:
+                self._require_large_enough(batch)
+                raise
             selected = self._fast.select(*self._fast.run_roi_head(features, proposals, sizes), sizes, originals)
         arrays = (values.cpu().numpy() for values in selected)
         scale = np.tile(batch.original_sizes / batch.image_sizes, 2)[:, [1, 0, 1, 0]]  # (B, 4)
@@ -146,6 +151,30 @@ class TorchRuntime:
             to_detections(*arrays, classes=self.classes, original_sizes=batch.original_sizes),
             [boxes[i][valid[i]] for i in range(len(boxes))],
         )
+
+    def _require_large_enough(self, batch: PaddedBatch) -> None:
+        """Called after an error, because PyTorch does not say why it fails.
+
+        Raises:
+            ValueError: the images are too small for the layers.
+        """
+        from frcnn.nn.model_info import least_side
+
+        height, width = batch.images.shape[2:]
+        try:
+            least = least_side(self.model)
+        except ValueError:  # frames of any size fail, so the size is not the reason
+            return
+        if min(height, width) < least:
+            raise ValueError(_too_small(height, width, least)) from None
+
+
+def _too_small(height: int, width: int, least: int) -> str:
+    """What is wrong with such a frame, for a message."""
+    return (
+        f"a resized image has {width} x {height} pixels; the layers need at least {least} on each side. Crop it to a "
+        f"less extreme shape"
+    )
 
 
 def _calls(threads: int) -> int:
@@ -409,10 +438,7 @@ class Exported:
         """
         height, width = frames.images.shape[2:]
         if min(height, width) < self.description.min_side:
-            raise ValueError(
-                f"{self.path}: a resized image has {width} x {height} pixels; the layers need at least "
-                f"{self.description.min_side} on each side. Crop it to a less extreme shape"
-            )
+            raise ValueError(f"{self.path}: {_too_small(height, width, self.description.min_side)}")
         try:
             parts = [self._run(inputs) for inputs in self.description.inputs(frames)]
         except Exception as error:  # whose classes differ between runtimes
@@ -458,7 +484,7 @@ def model_files(path: str | Path) -> list[Path]:
     """The files that hold the weights of a model; none for "coco:NAME"."""
     path = Path(path)
     if path.is_dir():
-        return [path / "model.safetensors"]
+        return [model_path(path)]
     files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
     return [file for file in files if file.is_file()]
 

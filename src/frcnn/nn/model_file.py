@@ -16,10 +16,10 @@ from frcnn.messages import short
 from frcnn.nn.build import build_model, empty_model
 from frcnn.nn.device import choose_device
 from frcnn.nn.faster_rcnn import FasterRCNN
-from frcnn.nn.migrate.from_torchvision import from_torchvision as from_torchvision  # also found here
 from frcnn.nn.torchvision_keys import DETECTOR_KEY
-from frcnn.nn.weights import MODEL_FILE, DetectorWeights, find_weights, read_weights, stored_classes
+from frcnn.nn.weights import DetectorWeights, find_weights, first_difference, read_weights, shapes_of, stored_classes
 from frcnn.resizing import frame_size
+from frcnn.run_files import model_path
 
 FORMAT_VERSION = 2
 COCO = "coco:"
@@ -65,6 +65,12 @@ def save_model(model: FasterRCNN, path: Path) -> None:
 
 def _trained_on_coco(name: str) -> FasterRCNN:
     config = make_config(base_model=name)
+    own = config.base_model.coco_detector
+    if own is not None and config.detector.rules != "torchvision":  # e.g. resnet50-fpn, whose input is smaller
+        raise ValueError(
+            f"{COCO}{name}: is no detector of torchvision; use {COCO}{own}, or train with `frcnn train DATA "
+            f"--base-model {name} --weights coco`"
+        )
     weights = find_weights(config.base_model, "coco", offline=False)
     assert isinstance(weights, DetectorWeights)
     return build_model(config.model, weights.classes, weights)
@@ -88,7 +94,7 @@ def detector_settings(settings: ModelSettings, weights: str | None) -> ModelSett
     """
     if weights in (None, "auto", "none", "coco"):
         return settings if weights == "coco" else None
-    path = Path(str(weights)) / MODEL_FILE if Path(str(weights)).is_dir() else Path(str(weights))
+    path = model_path(str(weights))
     try:
         if path.suffix != ".safetensors":
             return settings if DETECTOR_KEY in read_weights(path) else None
@@ -114,7 +120,7 @@ def store_threshold(run: str | Path, threshold: float) -> None:
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: {threshold!r} must be a number from 0 to 1")
-    path = Path(run) / MODEL_FILE if Path(run).is_dir() else Path(run)
+    path = model_path(run)
     if path.suffix != ".safetensors":
         raise ValueError(f"{run}: a threshold is stored in a run directory or a .safetensors file, not in this")
     model = load_model(path, device="cpu")
@@ -139,7 +145,7 @@ def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:
     """
     if str(run).startswith(COCO):
         return _trained_on_coco(str(run).removeprefix(COCO)).to(choose_device(device))
-    path = Path(run) / MODEL_FILE if Path(run).is_dir() else Path(run)
+    path = model_path(run)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no trained model there; {_instead_of(str(run))}")
     try:
@@ -162,7 +168,8 @@ def load_model(run: str | Path, *, device: str = "auto") -> FasterRCNN:
 
 
 def _empty_model(settings: ModelSettings, classes: tuple[str, ...], path: Path) -> FasterRCNN:
-    """
+    """A model without values, whose settings come from this file.
+
     Raises:
         ValueError: no model has these settings; names the file.
     """
@@ -199,13 +206,6 @@ def _description(metadata: Mapping[str, str], path: Path) -> tuple[ModelSettings
 
 def _require_shapes(given: Mapping[str, Sequence[int]], own: Mapping[str, Tensor], path: Path) -> None:
     """Compare before memory is taken: a file of one kilobyte may describe a model of many gigabytes."""
-    for name in [*own, *given]:
-        if name not in given:
-            problem = f"the file lacks the weight {name}"
-        elif name not in own:
-            problem = f"the file has a weight {name}, which the model lacks"
-        elif list(given[name]) != list(own[name].shape):
-            problem = f"{name} has the shape {list(given[name])}, not {list(own[name].shape)}"
-        else:
-            continue
+    problem = first_difference(shapes_of(own), given)
+    if problem is not None:
         raise ValueError(f"{path}: the weights do not fit the settings stored with them: {problem}; train again")

@@ -7,7 +7,7 @@ import re
 import sys
 import urllib.error
 import zipfile
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -23,8 +23,8 @@ from frcnn.files import require_classes
 from frcnn.json_text import load_json
 from frcnn.nn.torch_file import load_torch_file
 from frcnn.nn.torchvision_keys import DETECTOR_KEY, from_torchvision_keys, label_names
+from frcnn.run_files import model_path
 
-MODEL_FILE = "model.safetensors"
 _OTHER_DETECTORS = {"detectron2": "proposal_generator.", "mmdetection": "roi_head.bbox_head."}
 """Libraries whose detectors have to be imported first -> how a name of their weights begins."""
 _PARALLEL = "module."  # the prefix of every name in a state dict of DataParallel
@@ -85,7 +85,7 @@ def find_weights(settings: BaseModelSettings, weights: str | None, *, offline: b
             )
         return _of_file(_from_address(settings, url, [], offline=offline))
     if file is not None:
-        return _of_file(Path(file) / MODEL_FILE if Path(file).is_dir() else Path(file))
+        return _of_file(model_path(file))
 
     tried, url = [], imagenet_url(settings)
     cached = cached_file(url)
@@ -268,7 +268,7 @@ def load_into(classifier: nn.Module, weights: BaseWeights, *, required: frozense
     tensors = weights.tensors
     if weights.by_order:
         tensors = dict(zip(own, tensors.values(), strict=False)) if len(tensors) == len(own) else {}
-    problem = _difference(own, tensors, optional=own.keys() - required)
+    problem = first_difference(shapes_of(own), shapes_of(tensors), optional=own.keys() - required)
     if problem is not None:
         raise ValueError(f"{weights.source}: weights of another architecture: {problem}")
     _load_finite(classifier, tensors, weights.source)
@@ -311,7 +311,7 @@ def load_detector(model: nn.Module, weights: DetectorWeights, classes: tuple[str
         by_class[new] = given.unflatten(0, (-1, count))[old].to(by_class)
         tensors[name] = by_class.flatten(0, 1)
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # torchvision's frozen norms lack them
-    problem = _difference(own, tensors, optional=counters)
+    problem = first_difference(shapes_of(own), shapes_of(tensors), optional=counters)
     if problem is not None:
         raise ValueError(
             f"{weights.source}: weights of another detector: {problem}; choose its base model and settings"
@@ -333,16 +333,29 @@ def _load_finite(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
         raise ValueError(f"{source}: damaged, {bad} has infinite or NaN values; get the weights again")
 
 
-def _difference(own: Mapping[str, Tensor], given: Mapping[str, Tensor], *, optional: Set[str]) -> str | None:
-    """The first difference in names or shapes. The given tensors may lack the optional names."""
+def first_difference(
+    own: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]], optional: Set[str] = frozenset()
+) -> str | None:
+    """The first difference between two lists of weights, for a message.
+
+    Args:
+        own: the shape of each weight of a model, by name.
+        given: the shape of each weight of a file, by name.
+        optional: names that the file may lack.
+    """
     for name in [*own, *given]:
         if name not in given and name not in optional:
             return f"they lack {name}"
         if name not in own:
             return f"they have {name}, which the model lacks"
-        if name in given and own[name].shape != given[name].shape:
-            return f"{name} is {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
+        if name in given and tuple(own[name]) != tuple(given[name]):
+            return f"{name} is {tuple(given[name])}, not {tuple(own[name])}"
     return None
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, Sequence[int]]:
+    """The shape of each tensor, by name."""
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def file_in_package(package: str) -> Path | None:

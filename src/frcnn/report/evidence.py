@@ -35,7 +35,7 @@ _PICTURE_BYTES = 4_000_000
 """Of all pictures: the page should be one that can be sent."""
 _PICTURE_SIDE = 360
 _CONTEXT = 3.0
-"""A picture shows so many times the size of its object."""
+"""Size of the part of the image that a picture shows, in sizes of its object."""
 _LEAST_WINDOW = 96
 """Pixels of the image that a picture shows, at least."""
 CORRECT, IGNORED = "correct", "ignored"

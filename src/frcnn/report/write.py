@@ -10,22 +10,30 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frcnn.config import dump, flat, make_config, read_run_config
-from frcnn.files import CONFIG_FILE, write_text
+from frcnn.config import LOCAL_SETTINGS, dump, flat, make_config, read_run_config
+from frcnn.files import write_text
+from frcnn.inference.runtimes import model_sha256
 from frcnn.json_text import load_json
 from frcnn.messages import duration, plural
 from frcnn.report.evidence import collect
 from frcnn.report.page import Background, render
+from frcnn.run_files import (
+    CONFIG_FILE,
+    CURVES_FILE,
+    DATA_REPORT_FILE,
+    EVALUATION_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    PLAN_FILE,
+    REPORT_FILE,
+)
 
 if TYPE_CHECKING:
     from frcnn.data.records import Record
     from frcnn.evaluation.metrics import Metrics
     from frcnn.nn.faster_rcnn import FasterRCNN
 
-REPORT_FILE = "report.html"
 _PACKAGES = ("frcnn", "torch", "torchvision", "timm")
-_PRIVATE = ("data.path", "base_model.weights")
-"""Settings that are paths."""
 
 
 def write_report(
@@ -82,8 +90,6 @@ def metrics_of(run_dirs: Sequence[Path]) -> list[tuple[str, dict[str, Any]]]:
         FileNotFoundError: a run directory has none.
         ValueError: a file is damaged.
     """
-    from frcnn.training.run_dir import EVALUATION_FILE
-
     found = []
     for run_dir in run_dirs:
         file = run_dir / EVALUATION_FILE
@@ -119,16 +125,13 @@ def _read_object(file: Path, remedy: str) -> dict[str, Any]:
 
 def _of_run(run_dir: Path) -> dict[str, Any]:
     """The parts that a run directory has."""
-    from frcnn.training.loggers import CURVES_FILE
-    from frcnn.training.run_dir import DATA_REPORT_FILE, PLAN_FILE
-
     content: dict[str, Any] = {"store_command": "frcnn report RUN_DIR --store-threshold"}
     if (run_dir / CONFIG_FILE).is_file():
         values, defaults = flat(dump(read_run_config(run_dir))), flat(dump(make_config()))
         content["settings"] = [
             (setting, str(value), str(defaults.get(setting)))
             for setting, value in values.items()
-            if value != defaults.get(setting) and setting not in _PRIVATE
+            if value != defaults.get(setting) and setting not in LOCAL_SETTINGS
         ]
     if (run_dir / PLAN_FILE).is_file():
         content["plan"] = (run_dir / PLAN_FILE).read_text(encoding="utf-8", errors="replace")  # it is only shown
@@ -163,13 +166,10 @@ def _about(records: Sequence[Record], run_dir: Path | None) -> Iterator[tuple[st
 
 
 def _about_run(run_dir: Path) -> Iterator[tuple[str, str]]:
-    from frcnn.nn.weights import MODEL_FILE
     from frcnn.training.loggers import read_metrics
-    from frcnn.training.run_dir import METRICS_FILE
 
     if (run_dir / MODEL_FILE).is_file():
-        digest = hashlib.sha256((run_dir / MODEL_FILE).read_bytes()).hexdigest()
-        yield f"{MODEL_FILE} (SHA-256, first 16 digits)", digest[:16]
+        yield f"{MODEL_FILE} (SHA-256, first 16 digits)", model_sha256(run_dir)[:16]
     if (run_dir / METRICS_FILE).is_file():
         yield "time of the training steps", duration(sum(each.get("seconds", 0) for each in read_metrics(run_dir)))
 

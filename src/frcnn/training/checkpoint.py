@@ -14,7 +14,7 @@ from frcnn import distributed
 from frcnn.files import atomic_write
 from frcnn.messages import clipped
 from frcnn.nn.torch_file import load_torch_file
-from frcnn.training.run_dir import CHECKPOINT_FILE, METRICS_FILE
+from frcnn.run_files import CHECKPOINT_FILE, METRICS_FILE
 from frcnn.training.state import TrainingState
 
 _FIXES = {

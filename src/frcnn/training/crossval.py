@@ -93,8 +93,10 @@ class CrossvalResult:
         return estimate([value - theirs[fold] for fold, value in ours.items()])
 
     def require_same_folds(self, other: "CrossvalResult") -> None:
-        """Raises:
-        ValueError: the other one has other folds or other data.
+        """Check that both have the same folds of the same data.
+
+        Raises:
+            ValueError: they do not.
         """
         for name in ("data", "folds", "data.split_seed"):
             here, there = self.settings.get(name), other.settings.get(name)
@@ -286,8 +288,10 @@ def _read(folder: Path) -> CrossvalResult | None:
 
 
 def _require_objects(dataset: Dataset, folds: int) -> None:
-    """Raises:
-    ValueError: fewer images with objects than folds.
+    """Check that each fold can have an image with objects.
+
+    Raises:
+        ValueError: fewer images with objects than folds.
     """
     labeled = sum(len(record.boxes) > 0 for record in dataset.train)
     if labeled < folds:

@@ -11,9 +11,9 @@ from frcnn.config import ModelSettings, TrainSettings
 from frcnn.data.loader import MicroBatch, batch_to
 from frcnn.fast.optimize import optimize
 from frcnn.nn.build import build_model
+from frcnn.run_files import FAILED_STEP_FILE
 from frcnn.seeds import generator_of, seed_dropout
 from frcnn.training.checkpoint import read_checkpoint, write_checkpoint
-from frcnn.training.run_dir import FAILED_STEP_FILE
 from frcnn.training.schemes import Part
 from frcnn.training.state import TrainingState
 from frcnn.training.step import TrainingStep

@@ -52,7 +52,6 @@ def draw_graphs(
     phases: Sequence[Phase],
     batch: Batch,
     folder: Path,
-    graph_type: str,
 ) -> list[Path]:
     """Draw the evaluation model, and the training model of every phase, for a batch of one image.
 
@@ -60,7 +59,6 @@ def draw_graphs(
         model: plain, not optimized: in fused layers, the modules are not called.
         batch: without proposals, on the model's device; it should have objects.
         folder: of graph-evaluation.png and graph-training.png (or graph-training-1-rpn.png, ...).
-        graph_type: "png" or "pdf".
 
     Returns:
         The files.
@@ -68,7 +66,7 @@ def draw_graphs(
     model = copy.deepcopy(model).eval()  # neither weights nor statistics may change
     inputs = {"images": batch.images, "image sizes": batch.image_sizes, "original sizes": batch.original_sizes}
     trace = _trace(model, inputs, lambda: model(*inputs.values())._asdict())
-    files = [_draw(model, trace, frozenset(), folder / f"graph-evaluation.{graph_type}")]
+    files = [_draw(model, trace, frozenset(), folder / f"graph-evaluation.{settings.graph_type}")]
     for phase in phases:
         target = batch.targets[0]
         inputs |= {"true boxes": target.boxes, "true labels": target.labels}
@@ -79,7 +77,7 @@ def draw_graphs(
         step = TrainingStep(model, settings, phase.train)
         trace = _trace(model, inputs, partial(step, own, [generator_of(0)]))
         name = "graph-training" if len(phases) == 1 else f"graph-training-{phase.name.replace(' ', '-')}"
-        files.append(_draw(model, trace, phase.train, folder / f"{name}.{graph_type}"))
+        files.append(_draw(model, trace, phase.train, folder / f"{name}.{settings.graph_type}"))
     return files
 
 

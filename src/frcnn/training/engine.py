@@ -25,13 +25,13 @@ from frcnn.data.records import Record
 from frcnn.fast.optimize import optimize
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import save_model
+from frcnn.run_files import BEST_FILE
 from frcnn.seeds import generator_of, seed_dropout, seed_of
 from frcnn.training.callbacks import Callback
 from frcnn.training.checkpoint import Checkpoint
 from frcnn.training.debug_step import not_finite
 from frcnn.training.optimizer import parameters_of, set_rate
 from frcnn.training.reports import ProposalReport, StepReport
-from frcnn.training.run_dir import BEST_FILE
 from frcnn.training.schedule import learning_rate, warmup_steps
 from frcnn.training.state import TrainingState
 from frcnn.training.step import TrainingStep

@@ -83,7 +83,7 @@ class _Clock(Callback):
 
 
 def _of_all_sizes(records: Records, model: FasterRCNN, count: int) -> Sequence[int]:
-    """The indices of so many images, taken evenly from all in order of their size at the input; one may be taken
+    """The indices of `count` images, taken evenly from all in order of their size at the input; one may be taken
     several times."""
     resizing = model.settings.detector.resizing
     sizes = [input_size(size_of(record), resizing) for record in records]

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from frcnn.evaluation.figures import new_figure
 from frcnn.files import atomic_write, write_all
 from frcnn.json_text import load_json
+from frcnn.run_files import CURVES_FILE, METRICS_FILE, TENSORBOARD_FOLDER
 from frcnn.training.callbacks import Callback
 from frcnn.training.reports import ProposalReport, StartReport, StepReport, ValidationReport
-from frcnn.training.run_dir import METRICS_FILE, TENSORBOARD_FOLDER
 from frcnn.training.state import TrainingState
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-CURVES_FILE = "curves.png"
 
 
 class MetricsLogger(Callback):

@@ -10,24 +10,19 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from frcnn import distributed
-from frcnn.config import CONFIG_FILE, Config, dump, dump_run, flat, read_run_config
+from frcnn.config import Config, dump, dump_run, flat, read_run_config
 from frcnn.files import remove_links, remove_partial, write_text
-from frcnn.nn.weights import MODEL_FILE
-
-METRICS_FILE = "metrics.jsonl"
-EVALUATION_FILE = "metrics.json"
-PLAN_FILE = "plan.yaml"
-DATA_REPORT_FILE = "data_report.json"
-CHECKPOINT_FILE = "checkpoint.pt"
-BEST_FILE = "best.safetensors"
-LAST_FILE = "last.safetensors"
-FAILED_STEP_FILE = "failed-step.pt"
-CACHE_FOLDER = ".cache"
-TENSORBOARD_FOLDER = "tensorboard"
-UNFINISHED_FILE = ".unfinished"
-BUDGET_FILE = ".budget"
-"""The budget that the epochs of an unfinished run come from, seconds."""
-LOCK_FILE = ".lock"
+from frcnn.run_files import (
+    BUDGET_FILE,
+    CACHE_FOLDER,
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    TENSORBOARD_FOLDER,
+    UNFINISHED_FILE,
+)
 
 HARMLESS = frozenset(
     {

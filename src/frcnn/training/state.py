@@ -139,7 +139,8 @@ class TrainingState:
         return saved
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """
+        """Continue from what `state_dict` returned.
+
         Raises:
             Exception: this is not the state of such a training; of many classes.
         """

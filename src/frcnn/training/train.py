@@ -14,12 +14,12 @@ import torch
 
 from frcnn import distributed
 from frcnn.config import (
-    CONFIG_FILE,
     Config,
     local_settings,
     make_config,
     read_run_config,
     set_names,
+    with_arguments,
     with_settings,
 )
 from frcnn.config.merge import OF_THE_DATA, hint_for, similar_settings
@@ -35,9 +35,19 @@ from frcnn.inference.runtimes import TorchRuntime
 from frcnn.nn.device import choose_device, choose_precision
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import load_model, save_model
-from frcnn.nn.weights import MODEL_FILE
 from frcnn.planning.choices import EPOCHS, Choice, within_budget
 from frcnn.planning.plan import Plan, as_trained, plan_for
+from frcnn.run_files import (
+    BEST_FILE,
+    CACHE_FOLDER,
+    CONFIG_FILE,
+    DATA_REPORT_FILE,
+    EVALUATION_FILE,
+    LAST_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    PLAN_FILE,
+)
 from frcnn.training.callbacks import Callback
 from frcnn.training.checkpoint import Checkpoint
 from frcnn.training.debug_step import NonFiniteLossError, save_failed_step
@@ -49,13 +59,6 @@ from frcnn.training.loggers import MetricsLogger, TensorBoardLogger, check_logge
 from frcnn.training.progress import ProgressBar
 from frcnn.training.reports import StartReport
 from frcnn.training.run_dir import (
-    BEST_FILE,
-    CACHE_FOLDER,
-    DATA_REPORT_FILE,
-    EVALUATION_FILE,
-    LAST_FILE,
-    METRICS_FILE,
-    PLAN_FILE,
     choose_run_dir,
     claimed,
     is_unfinished,
@@ -157,7 +160,7 @@ def train(
         format: of the data, e.g. "coco"; None: auto-detected.
         val_fraction: fraction of the training images to validate on instead of training on them.
         validate_every: epochs between validations. The weights of the best validation are stored.
-        patience: stop early after so many validations without a better one.
+        patience: stop early after this number of validations without a better one.
         settings: any other settings, by dotted name, e.g. {"detector.image.shorter_side": 800,
             "detector.image.longer_side": 1333} for larger inputs. The arguments above win.
         config: YAML file of settings, e.g. config.yaml of a run directory, or a plan.
@@ -199,7 +202,7 @@ def train(
         raise TypeError(f"train() got an unexpected keyword argument '{name}'. {_argument_for(name, given)}")
     if settings is not None and not isinstance(settings, Mapping):
         raise TypeError(f'settings: {settings!r} must be a mapping, e.g. {{"train.momentum": 0.8}}')
-    overrides = {**(settings or {}), **{name: value for name, value in given.items() if value is not None}}
+    overrides = with_arguments(settings, given)
     with distributed.process_group(), ExitStack() as claim:
         if resume and data is None and config is None and out is not None and (Path(out) / CONFIG_FILE).is_file():
             config = Path(out) / CONFIG_FILE
@@ -313,7 +316,7 @@ def _train(
     with _deterministic(settings.deterministic):
         if settings.draw_graph and distributed.is_main_process():
             example = load_batch(train[:1], model.classes, config.detector.resizing)
-            graphs = draw_graphs(model, settings, phases, batch_to(example, device), run_dir, settings.graph_type)
+            graphs = draw_graphs(model, settings, phases, batch_to(example, device), run_dir)
         steps_per_epoch = -(-len(train) // images_per_step(settings))
         state = TrainingState(model, settings, phases, steps_per_epoch, precision)
         checkpoint = Checkpoint(run_dir, state, data=dataset.fingerprint())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from frcnn.config import Config, DataSettings, make_config
+from frcnn.config import Config, DataSettings, make_config, with_arguments
 from frcnn.data.dataset import describe, left_aside, lost_data, read_annotations
 from frcnn.data.discover import Discovery, discover
 from frcnn.data.prefetch import READ_THREADS, prefetch
@@ -165,8 +165,7 @@ def check(
     Raises:
         FileNotFoundError, ValueError: the folder cannot be read as a data set, or a setting is wrong.
     """
-    given = {"data.split": split, "data.format": format}
-    overrides = {**(settings or {}), **{name: value for name, value in given.items() if value is not None}}
+    overrides = with_arguments(settings, {"data.split": split, "data.format": format})
     return check_dataset(as_path(data, "data"), make_config(overrides=overrides), on_image=on_image)
 
 
@@ -227,9 +226,11 @@ def check_dataset(
 
 
 def _unused(tree: Tree, images: Sequence[Path], problems: Sequence[Problem]) -> list[Problem]:
-    """Images of the folder that are in no split and that no other problem names. Links to used images and copies of
-    them, which labeling tools make when they export, are no such images. Nor is an image whose annotation cannot be
-    read, or one of two that an annotation may mean: that is the cause, and it is told."""
+    """Images of the folder that are in no split and that no other problem explains.
+
+    Left out are links to used images, and copies of them, which labeling tools make when they export; images whose
+    annotation cannot be read; and images that share a name which an annotation has. Those are reported by their cause.
+    """
     known = {*images, *(problem.path for problem in problems)}
     unread = {each.path.stem for each in problems if each.kind is ProblemKind.UNREADABLE_ANNOTATION}
     ambiguous = [each.message for each in problems if each.kind is ProblemKind.AMBIGUOUS_NAME]

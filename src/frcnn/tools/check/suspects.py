@@ -19,7 +19,7 @@ from frcnn.tools.check.pictures import CELL, empty_cell, sheets, write
 
 _SHOWN = 20
 _CONTEXT = 4.0
-"""A picture shows so many times the size of its boxes."""
+"""Size of the part of the image that a picture shows, in sizes of its boxes."""
 _LEAST_WINDOW = 64
 """Pixels of the image that a picture shows, at least."""
 _LABEL, _PROPOSED, _TEXT = (235, 60, 60), (90, 200, 250), (235, 235, 235)
