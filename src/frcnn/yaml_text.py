@@ -35,8 +35,27 @@ def load_yaml(text: str, loader: Any = _FAST) -> Any:
         raise yaml.YAMLError(str(error)) from None
 
 
-def _require_bounded(text: str) -> None:
+def require_unique_names(text: str) -> None:
+    """Refuse a name that is there twice in one group: `load_yaml` drops the first one, with everything in it.
+
+    Raises:
+        yaml.YAMLError: the message says which name, and where.
     """
+    _require_unique(yaml.compose(text, _FAST))
+
+
+def _require_unique(node: yaml.Node | None) -> None:
+    names: set[str] = set()
+    for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if name.value in names:
+            raise yaml.YAMLError(f"line {name.start_mark.line + 1}: '{name.value}' is there twice; join the two")
+        names.add(name.value)
+        _require_unique(value)
+
+
+def _require_bounded(text: str) -> None:
+    """Check that a small text does not become huge values.
+
     Raises:
         yaml.YAMLError: the text nests too deep, or repeats too much.
     """

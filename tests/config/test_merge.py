@@ -94,7 +94,7 @@ def test_a_recipe_wins_over_its_base_models(base_model: str, recipe: str, tmp_pa
 
 @pytest.mark.parametrize(("key", "value"), [*leaves(dump(make_config()))])
 def test_one_setting_leaves_all_others_as_they_are(key: str, value: object) -> None:
-    if key not in make_config().idle():
+    if key not in make_config().unused():
         assert make_config(overrides={key: value}) == make_config()
 
 
@@ -264,6 +264,19 @@ def test_no_such_file(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_settings(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=rf"config\.yaml: .*{message}"):
         make_config(file=written(tmp_path, text))
+
+
+def test_a_group_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """YAML would forget the first one."""
+    text = "train: {lr: 0.005}\ndetector:\n  results: {score_threshold: 0.1}\ntrain:\n  epochs: 5\n"
+    with pytest.raises(
+        ValueError, match=r"config\.yaml: not a YAML file: line 4: 'train' is there twice; join the two"
+    ):
+        make_config(file=written(tmp_path, text))
+    with pytest.raises(ValueError, match=r"line 3: 'epochs' is there twice"):
+        make_config(file=written(tmp_path, "train:\n  epochs: 4\n  epochs: 5\n"))
+    parts = "data: {cache: none}\ntrain: {epochs: 5, rpn: {sigma: 2}, roi: {sigma: 2}}\n"  # equal names in two groups
+    assert make_config(file=written(tmp_path, parts)).train.epochs == 5
 
 
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
