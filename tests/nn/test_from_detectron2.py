@@ -155,6 +155,18 @@ def test_a_large_jpeg_is_decoded_whole(tmp_path: Path) -> None:
     assert whole.size == (800, 1600)
 
 
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_a_detector_of_one_class(agnostic: bool) -> None:
+    """Its four rows of boxes do not tell whether they are class-specific."""
+    rules = Rules(depth=18, classes=1, agnostic=agnostic)
+    torch.manual_seed(0)
+    given = Detectron2(rules).state_dict()
+    ours = from_detectron2(given, config_of(rules), ["cup"])
+    assert len(ours.roi_head.deltas.weight) == (4 if agnostic else 8)
+    assert torch.equal(ours.roi_head.deltas.weight[-4:], given["roi_heads.box_predictor.bbox_pred.weight"])
+    assert torch.equal(ours.roi_head.logits.weight[1], given["roi_heads.box_predictor.cls_score.weight"][0])
+
+
 # ------------------------------------------------------------------------------------------------------------- messages
 
 

@@ -123,6 +123,18 @@ def test_detections_are_those_of_the_oracle(
     assert_same(theirs, load_model(tmp_path / "model.safetensors", device="cpu"), files[1])
 
 
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_a_detector_of_one_class(agnostic: bool) -> None:
+    """Its four rows of boxes do not tell whether they are class-specific."""
+    rules = Rules(depth=18, classes=1, agnostic=agnostic)
+    torch.manual_seed(0)
+    given = Mmdetection(rules).state_dict()
+    ours = from_mmdetection(given, config_of(rules), ["cup"])
+    assert len(ours.roi_head.deltas.weight) == (4 if agnostic else 8)
+    assert torch.equal(ours.roi_head.deltas.weight[-4:], given["roi_head.bbox_head.fc_reg.weight"])
+    assert torch.equal(ours.roi_head.logits.weight[1], given["roi_head.bbox_head.fc_cls.weight"][0])
+
+
 # ------------------------------------------------------------------------------------------------------------- messages
 
 R18 = config_of(Rules(depth=18))
@@ -158,6 +170,8 @@ def changed(key: str, value: object) -> dict[str, Any]:
         ("model.backbone.dcn", {"type": "DCN"}, r"model\.backbone\.dcn is \{'type': 'DCN'\}; frcnn can only have None"),
         ("model.backbone.norm_cfg.type", "GN", r"model\.backbone\.norm_cfg\.type is 'GN'; .* 'BN' or 'SyncBN'"),
         ("model.neck.type", "PAFPN", r"model\.neck\.type is 'PAFPN'"),
+        ("model.neck.upsample_cfg", {"mode": "bilinear"}, r"neck\.upsample_cfg\.mode is 'bilinear'; .* 'nearest'"),
+        ("model.roi_head.bbox_roi_extractor.roi_layer.pool_mode", "max", r"roi_layer\.pool_mode is 'max'; .* 'avg'"),
         ("model.rpn_head.anchor_generator.strides", [8, 16], r"anchor_generator\.strides is \[8, 16\]"),
         ("model.rpn_head.loss_cls.use_sigmoid", False, r"rpn_head\.loss_cls\.use_sigmoid is False"),
         ("model.roi_head.type", "CascadeRoIHead", r"model\.roi_head\.type is 'CascadeRoIHead'"),
@@ -197,6 +211,21 @@ def test_a_config_of_mmdetection_2(weights: dict[str, Tensor]) -> None:
     assert ours.settings.detector.results.max_detections == 7
     expected = weights["backbone.conv1.weight"].flip(1)
     assert torch.equal(ours.get_parameter("backbone.conv_layers.conv1.weight"), expected)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model['roi_head']['bbox_head']['fc_out_channels'] = 512",
+        "model.update(type='FasterRCNN')",
+        "for stage in model: model[stage] = None",
+        "model = dict(backbone=dict(type='ResNet', **{'depth': 101}))",
+        "model = {'type': 'FasterRCNN', **{'neck': None}}",
+    ],
+)
+def test_a_value_that_only_running_the_config_tells_is_left_out(line: str) -> None:
+    read = read_config(f"scale = 3\nmodel = dict(type='FasterRCNN', scale=scale)\n{line}\n")
+    assert read == {"scale": 3}
 
 
 def test_messages_about_weights_and_configs(weights: dict[str, Tensor], tmp_path: Path) -> None:

@@ -188,17 +188,22 @@ def from_detectron2(
         anchors = made.detector.anchors
         tensors = _ratio_major(tensors, len(anchors.scales), len(anchors.aspect_ratios))
     source = f"weights of {made.base_model.name}"
-    return build_model(made.model, names, DetectorWeights(background_first(tensors), names, source))
+    tensors = background_first(tensors, box_per_class=made.base_model.box_per_class)
+    return build_model(made.model, names, DetectorWeights(tensors, names, source))
 
 
-def background_first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def background_first(tensors: Mapping[str, Tensor], *, box_per_class: bool) -> dict[str, Tensor]:
     """The rows of the last layers in our order: background is the first class, not the last. Class-specific boxes have
-    rows for the background too, which are never used."""
+    rows for the background too, which are never used.
+
+    Args:
+        box_per_class: whether boxes are class-specific; the rows do not tell where there is one class.
+    """
     moved = dict(tensors)
     for part in ("weight", "bias"):
         logits, deltas = moved[f"roi_head.logits.{part}"], moved[f"roi_head.deltas.{part}"]
         moved[f"roi_head.logits.{part}"] = logits.roll(1, 0)
-        if len(deltas) == 4 * (len(logits) - 1) and len(deltas) > 4:
+        if box_per_class and len(deltas) == 4 * (len(logits) - 1):
             moved[f"roi_head.deltas.{part}"] = torch.cat((torch.zeros_like(deltas[:4]), deltas))
     return moved
 

@@ -57,6 +57,7 @@ _POSSIBLE: dict[str, tuple[Any, ...]] = {
     "neck.add_extra_convs": (False, False),
     "neck.norm_cfg": (None, None),
     "neck.act_cfg": (None, None),
+    "neck.upsample_cfg.mode": ("nearest", "nearest"),
     "rpn_head.type": (_ANY, "RPNHead"),
     "rpn_head.num_convs": (1, 1),
     "rpn_head.anchor_generator.type": (_ANY, "AnchorGenerator"),
@@ -80,6 +81,7 @@ _POSSIBLE: dict[str, tuple[Any, ...]] = {
     "roi_head.bbox_roi_extractor.roi_layer.type": (_ANY, "RoIAlign"),
     "roi_head.bbox_roi_extractor.roi_layer.sampling_ratio": (0, 0),
     "roi_head.bbox_roi_extractor.roi_layer.aligned": (True, True),
+    "roi_head.bbox_roi_extractor.roi_layer.pool_mode": ("avg", "avg"),
     "roi_head.bbox_head.type": (_ANY, "Shared2FCBBoxHead"),
     "roi_head.bbox_head.bbox_coder.type": (_ANY, "DeltaXYWHBBoxCoder"),
     "roi_head.bbox_head.bbox_coder.clip_border": (True, True),
@@ -131,7 +133,8 @@ def from_mmdetection(
         stem = "backbone.conv_layers.conv1.weight"
         tensors[stem] = tensors[stem].flip(1)
     source = f"weights of {made.base_model.name}"
-    return build_model(made.model, names, DetectorWeights(background_first(tensors), names, source))
+    tensors = background_first(tensors, box_per_class=made.base_model.box_per_class)
+    return build_model(made.model, names, DetectorWeights(tensors, names, source))
 
 
 # ------------------------------------------------------------------------------------------------------------- config
@@ -159,7 +162,8 @@ def read_config(source: str | Path) -> dict[str, Any]:
 
 
 def parse_config(text: str, where: str) -> dict[str, Any]:
-    """The values of a config in Python, by name. Only literals and `dict(...)` are read; other values are left out.
+    """The values of a config in Python, by name. Only literals and `dict(...)` are read. Other values are left out, and
+    those that another statement may change.
 
     Args:
         where: the text is from, for messages.
@@ -179,6 +183,10 @@ def parse_config(text: str, where: str) -> dict[str, Any]:
                         values[name] = _literal(value, values)
                     except ValueError:
                         continue
+                case _:  # it may change what the names in it stand for
+                    for node in ast.walk(statement):
+                        if isinstance(node, ast.Name) and node.id != "_base_":
+                            values.pop(node.id, None)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{where}: not a config of mmdetection in Python ({short(str(error))})") from None
     if "_base_" in values:
@@ -189,7 +197,8 @@ def parse_config(text: str, where: str) -> dict[str, Any]:
 
 
 def _literal(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    """
+    """The value of an expression of a config file.
+
     Raises:
         ValueError: not a literal, nor `dict(...)`, nor an earlier name.
     """
@@ -198,14 +207,12 @@ def _literal(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return value
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_literal(item, names) for item in items]
-        case ast.Dict(keys=keys, values=items):
+        case ast.Dict(keys=keys, values=items) if all(keys):  # none is `**other`
             return {
-                str(_literal(key, names)): _literal(item, names)
-                for key, item in zip(keys, items, strict=True)
-                if key is not None
+                str(_literal(key, names)): _literal(item, names) for key, item in zip(keys, items, strict=True) if key
             }
-        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
-            return {str(keyword.arg): _literal(keyword.value, names) for keyword in keywords}
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords) if all(each.arg for each in keywords):
+            return {str(each.arg): _literal(each.value, names) for each in keywords}
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
             return -number
         case ast.Name(id=name) if name in names:
