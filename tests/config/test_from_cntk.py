@@ -103,6 +103,20 @@ def test_what_frcnn_does_not_use_is_listed(tmp_path: Path) -> None:
     assert [line.partition(": ")[0] for line in unused] == names
 
 
+def test_targets_that_are_not_normalized_have_no_means_and_deviations(tmp_path: Path) -> None:
+    """The tutorial's file sets both below the switch; there, the switch decides."""
+    text = """
+__C.BBOX_NORMALIZE_TARGETS = False
+__C.BBOX_NORMALIZE_MEANS = [0.0, 0.0, 0.0, 0.0]
+__C.BBOX_NORMALIZE_STDS = [0.1, 0.1, 0.2, 0.2]
+"""
+    deltas = config_of(tmp_path, text).detector.box_deltas
+    assert (deltas.means, deltas.stds) == ((0, 0, 0, 0), (1, 1, 1, 1))
+    unused = read_config_files(write(tmp_path, text)).unused
+    assert unused[1] == "BBOX_NORMALIZE_STDS = [0.1, 0.1, 0.2, 0.2]: BBOX_NORMALIZE_TARGETS is False"
+    assert config_of(tmp_path, text.replace("False", "True")).detector.box_deltas.stds == (0.1, 0.1, 0.2, 0.2)
+
+
 def test_no_code_runs(tmp_path: Path) -> None:
     touched = tmp_path / "touched"
     text = f"open({str(touched)!r}, 'w')\ndef f():\n    __C.RND_SEED = 4\n__C.RND_SEED = 5\nraise SystemExit\n"
