@@ -33,7 +33,6 @@ from frcnn.data.images import read_image
 from frcnn.data.transforms import PaddedBatch, prepare_images
 from frcnn.export import export as exporting
 from frcnn.export.export import Export, export
-from frcnn.export.trace import least_side
 from frcnn.fast.svd import compress
 from frcnn.files import PARTIAL, atomic_write_all
 from frcnn.inference.evaluator import Evaluator
@@ -42,6 +41,7 @@ from frcnn.inference.runtimes import DESCRIPTION_FILE, OUTPUTS, Exported, open_r
 from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import load_model
+from frcnn.nn.model_info import least_side
 
 Make = Callable[..., Export]
 

@@ -18,8 +18,10 @@ from tiny import CLASSES, COLORS, SIZE, Box, draw_image, tiny_model, trained_run
 
 import frcnn
 from frcnn.config import ResultSettings
+from frcnn.data.records import make_record
 from frcnn.data.transforms import PaddedBatch
 from frcnn.detector import Detector
+from frcnn.evaluation.evaluate import evaluate
 from frcnn.inference.evaluator import Evaluator
 from frcnn.inference.inputs import ImageLike
 from frcnn.inference.predictor import in_parallel, predict_each
@@ -140,6 +142,29 @@ def test_what_is_not_there_or_no_image_is_named(model: FasterRCNN, tmp_path: Pat
         predict(model, photo)
 
 
+def test_an_image_too_small_for_the_layers_does_not_lose_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = TorchRuntime(tiny_model("base_model.name=alexnet", "base_model.last_hidden_node=null"))
+    thin, usual = tmp_path / "thin.png", tmp_path / "usual.png"
+    draw_image([], size=(20, 100)).save(thin)
+    draw_image([]).save(usual)
+    errors: list[Exception] = []
+    (found,) = predict_each(runtime, [thin, usual], threshold=0, on_error=errors.append)
+    assert found.path == str(usual)
+    with pytest.raises(ValueError, match=r"thin\.png: a resized image has 128 x 26 pixels; the layers need at least"):
+        raise errors[0]
+    with pytest.raises(ValueError, match=r"thin\.png: a resized image has 128 x 26 pixels"):
+        evaluate(runtime, [make_record(usual, []), make_record(thin, [])])
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(runtime._fast, "run_rpn", fail)
+    with pytest.raises(RuntimeError, match="bug"):  # not of one image
+        next(predict_each(runtime, [usual], threshold=0, on_error=errors.append))
+
+
 # --------------------------------------------------------------------------------------------- the tutorial's evaluator
 
 
@@ -164,6 +189,20 @@ def test_the_evaluator_regresses_each_roi_for_its_best_class(model: FasterRCNN, 
         roi = np.abs(of_class - score).argmin()
         np.testing.assert_allclose(of_class[roi], score, atol=1e-5)
         np.testing.assert_allclose(boxes[roi], box, atol=1e-2)
+
+
+def test_the_evaluator_limits_boxes_as_the_rules_say(photo: Path) -> None:
+    model = tiny_model("detector.rules=mmdetection")
+    with torch.no_grad():
+        model.roi_head.deltas.weight.zero_()
+        model.roi_head.deltas.bias.view(-1, 4)[:, 2:] = -100  # sides shrink as far as they may, 62.5-fold
+    evaluator = Evaluator(model)
+    boxes, probabilities = evaluator.process_image(photo)
+    proposed = evaluator.unregressed(photo)
+    found = probabilities.argmax(axis=1) > 0
+    assert found.any()
+    after, before = (each[found, 2:] - each[found, :2] for each in (boxes, proposed))
+    np.testing.assert_allclose(after, before / 62.5, atol=1e-3)
 
 
 def test_the_evaluator_leaves_background_where_it_is(model: FasterRCNN, photo: Path) -> None:

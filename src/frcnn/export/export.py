@@ -20,7 +20,7 @@ from frcnn.data.records import Record, make_record
 from frcnn.data.transforms import prepare_images
 from frcnn.evaluation.evaluate import known_objects
 from frcnn.export import verify
-from frcnn.export.trace import Deployed, in_precision, least_side, trace
+from frcnn.export.trace import Deployed, in_precision, trace
 from frcnn.fast.svd import compress
 from frcnn.files import atomic_write_all, partial_dir
 from frcnn.inference.runtimes import OUTPUTS, RAW_OUTPUTS, Description, Exported, ResultRules, TorchRuntime
@@ -28,6 +28,7 @@ from frcnn.json_text import to_json
 from frcnn.messages import plural
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import COCO, load_model
+from frcnn.nn.model_info import least_side
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 PRECISIONS = {

@@ -36,24 +36,6 @@ class Deployed(nn.Module):
         return (*detections, *head_outputs(proposals, output)) if self.raw else tuple(detections)
 
 
-@torch.no_grad()
-def least_side(model: FasterRCNN) -> int:
-    """The side of the smallest square frame that the layers accept, pixels, determined by trying.
-
-    Raises:
-        ValueError: the layers accept no frame of up to 256 pixels.
-    """
-    sizes = torch.ones(1, 2, device=model.mean.device)
-    for side in range(1, _EXAMPLE_SIZE[0] + 1):
-        image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=sizes.device)
-        try:
-            model.backbone(model.normalize(image, sizes))
-        except (RuntimeError, ValueError):  # of convolutions, of pooling, of a pyramid's sums
-            continue
-        return side
-    raise ValueError(f"base model '{model.settings.base_model.name}': accepts no image of {side} x {side} pixels")
-
-
 def in_precision(model: FasterRCNN, dtype: torch.dtype) -> FasterRCNN:
     """A copy on the CPU whose layers compute in `dtype`."""
     model = copy.deepcopy(model).cpu().eval().set_precision(dtype)

@@ -72,7 +72,7 @@ def predict_each(
         try:
             detections = runtime.detect(PaddedBatch(*map(np.concatenate, zip(*inputs, strict=True)))).detections
         except _OF_IMAGE as error:  # e.g. an input that is too small for the layers, as all in the batch are
-            return [(piece, error) for piece in pieces]
+            return [(piece, _naming(piece, error)) for piece in pieces]
         return list(zip(pieces, (each[each.confidence >= threshold] for each in detections), strict=True))
 
     def open_(image: ImageLike) -> InputImage:
@@ -99,7 +99,7 @@ def predict_each(
 
 
 def in_parallel(function: Callable[[T], R], items: Iterator[T], calls: int) -> Iterator[R]:
-    """`map(function, items)`, in order, with so many calls at a time if there are several items. If PyTorch is in use,
+    """`map(function, items)`, in order, with `calls` calls at a time if there are several items. If PyTorch is in use,
     each of them computes with its part of PyTorch's threads."""
     first: list[T] = []
     try:
@@ -215,6 +215,12 @@ def _cut(source: InputImage, tiling: _Tiling) -> list[_Piece]:
     if tiling.whole and max(size) <= _STRIP * min(size):  # a strip would be resized to a few pixels
         pieces.append(_Piece(opened, size, None, last=False))
     return [*pieces[:-1], pieces[-1]._replace(last=True)]
+
+
+def _naming(piece: _Piece, error: Exception) -> Exception:
+    """An error of the detector, which does not know the file of an image."""
+    path = piece.source.path if isinstance(piece.source, InputImage) else None
+    return ValueError(f"{path}: {error}") if path is not None and isinstance(error, ValueError) else error
 
 
 def _shape(prepared: PaddedBatch | Exception) -> tuple[int, ...] | None:

@@ -1,4 +1,4 @@
-"""Base models: cost (parameters, FLOPs), source of the weights, and layers. Nothing is downloaded."""
+"""Base models: cost (parameters, FLOPs), source of the weights, layers, and smallest input. Nothing is downloaded."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,12 @@ from frcnn.config import BaseModelSettings, make_config
 from frcnn.nn import fx_graph
 from frcnn.nn.backbone import build_classifier
 from frcnn.nn.build import empty_model
+from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.fx_graph import LayerInfo
 from frcnn.nn.weights import cached_file, coco_url, file_in_package, imagenet_url
 
 CLASSES = 20  # as in Pascal VOC
+_LARGEST = 256  # pixels: a classifier that does not accept this side cannot be cut
 
 
 class BaseModelInfo(NamedTuple):
@@ -74,6 +76,24 @@ def list_layers(architecture: str, image_size: tuple[int, int]) -> list[LayerInf
     except ValueError as error:
         text = str(error)
         raise ValueError(text if architecture.partition(":")[2] in text else f"{architecture}: {text}") from None
+
+
+@torch.no_grad()
+def least_side(model: FasterRCNN) -> int:
+    """The side of the smallest square frame that the layers accept, pixels, determined by trying.
+
+    Raises:
+        ValueError: the layers accept no frame of up to 256 pixels.
+    """
+    sizes = torch.ones(1, 2, device=model.mean.device)
+    for side in range(1, _LARGEST + 1):
+        image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=sizes.device)
+        try:
+            model.backbone(model.normalize(image, sizes))
+        except (RuntimeError, ValueError):  # of convolutions, of pooling, of a pyramid's sums
+            continue
+        return side
+    raise ValueError(f"base model '{model.settings.base_model.name}': accepts no image of {side} x {side} pixels")
 
 
 def _weights(settings: BaseModelSettings) -> tuple[str, bool]:
