@@ -14,6 +14,7 @@ from PIL import Image
 from tiny import CLASSES, draw_image, tiny_model, train_tiny, trained_run
 
 import frcnn
+from frcnn.config import DataSettings
 from frcnn.inference.results import Detections
 
 PHOTO = draw_image([("red", (10, 12, 60, 70))])
@@ -119,6 +120,11 @@ def test_a_name_that_is_no_model(name: str, message: str) -> None:
         frcnn.load(name)
 
 
+def test_a_base_model_is_no_detector_trained_on_coco() -> None:
+    with pytest.raises(ValueError, match=r"coco:resnet50-fpn: .* use coco:fasterrcnn_resnet50_fpn, or train with"):
+        frcnn.load("coco:resnet50-fpn")
+
+
 def test_an_export_to_a_format(detector: frcnn.Detector) -> None:
     with pytest.raises(TypeError, match=r"no argument 'format'; use `to`, e\.g\. export\(to='onnx'\)"):
         detector.export(format="onnx")
@@ -180,6 +186,24 @@ def test_a_detector_in_another_precision(
     half.export("onnx")
     half.export("onnx", precision="int8")
     assert given == [{"svd": None, "precision": "bf16"}, {"svd": None, "precision": "int8"}]
+
+
+@pytest.mark.parametrize(
+    ("trained", "has_bf16", "dtype"),
+    [
+        ("auto", True, torch.bfloat16),
+        ("bf16", True, torch.bfloat16),
+        ("bf16", False, torch.float32),
+        ("fp16", True, torch.float32),
+        ("fp32", True, torch.float32),
+    ],
+)
+def test_the_automatic_precision(
+    trained: str, has_bf16: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frcnn.nn.device._has_bf16", lambda device: has_bf16)
+    detector = frcnn.Detector(tiny_model(f"train.precision={trained}"))
+    assert next(detector.in_precision("auto").model.parameters()).dtype == dtype
 
 
 def test_the_evaluator_takes_a_detector(detector: frcnn.Detector) -> None:
@@ -279,6 +303,8 @@ def test_an_evaluation_on_all_images_of_data_without_splits(detector: frcnn.Dete
     assert detector.evaluate(tmp_path, split="train").map50 == metrics.map50
     with pytest.raises(ValueError, match="has no images in the split 'test'"):
         detector.evaluate(tmp_path, split="test")
+    with pytest.raises(ValueError, match=r"there is no format 'cocoa'"):
+        detector.evaluate(DataSettings(path=str(tmp_path)), format="cocoa")
 
 
 def test_an_evaluation_on_the_folder_of_the_training_has_the_splits_of_the_training(tmp_path: Path) -> None:

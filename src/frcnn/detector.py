@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Never, TypedDict, Unpack, overload
 
 from frcnn.data.dataset import SPLITS, Dataset, data_of_run
 from frcnn.data.formats.source import ALL
+from frcnn.data.tiles import OVERLAP
 from frcnn.data.tree import split_word
 from frcnn.evaluation.evaluate import evaluate
 from frcnn.files import as_path
@@ -18,6 +19,7 @@ from frcnn.inference.predictor import predict_each
 from frcnn.inference.results import missing_attribute
 from frcnn.inference.runtimes import Runtime, TorchRuntime, open_runtime
 from frcnn.messages import plural
+from frcnn.run_files import model_path
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -148,7 +150,7 @@ class Detector:
         *,
         threshold: float | None = None,
         tile: int | None = None,
-        overlap: float = 0.2,
+        overlap: float = OVERLAP,
         channels: str = "rgb",
         allow_urls: bool = False,
         on_error: str = "raise",
@@ -202,7 +204,7 @@ class Detector:
         *,
         threshold: float | None = None,
         tile: int | None = None,
-        overlap: float = 0.2,
+        overlap: float = OVERLAP,
         channels: str = "rgb",
         allow_urls: bool = False,
         on_error: str = "raise",
@@ -234,7 +236,7 @@ class Detector:
         threshold: float | None = None,
         every: int = 1,
         tile: int | None = None,
-        overlap: float = 0.2,
+        overlap: float = OVERLAP,
         track_buffer: float = 30,
         allow_urls: bool = False,
     ) -> Iterator[Detections]:
@@ -308,8 +310,8 @@ class Detector:
             data = None if data is None else as_path(data, "data")
             if data is not None and not _is_data_of(settings, data):
                 settings = DataSettings(path=str(data))
-            if settings is not None and format is not None:
-                settings = settings.model_copy(update={"format": format})
+        if settings is not None and format is not None:
+            settings = settings.model_copy(update={"format": format})
         if settings is None or settings.path is None:
             raise ValueError("data: the detector does not say what it was trained on; name a folder (data=, --data)")
         folder = Path(settings.path)
@@ -363,8 +365,9 @@ class Detector:
         from frcnn.nn.device import choose_precision
 
         model = deepcopy(self.model)
-        name = model.settings.precision if precision == "auto" else precision
-        return Detector(model.set_precision(choose_precision(name, model.mean.device)), path=self.path)
+        if precision == "auto" and model.settings.precision not in ("auto", "bf16"):
+            precision = "fp32"
+        return Detector(model.set_precision(choose_precision(precision, model.mean.device)), path=self.path)
 
     def save(self, path: str | Path) -> None:
         """Write the PyTorch model to a file that `frcnn.load` reads.
@@ -377,9 +380,8 @@ class Detector:
         """
         from frcnn.nn.device import precision_of
         from frcnn.nn.model_file import save_model
-        from frcnn.nn.weights import MODEL_FILE
 
-        file = Path(path) / MODEL_FILE if Path(path).is_dir() else Path(path)
+        file = model_path(path)
         if file.suffix != ".safetensors":
             raise ValueError(f"{file}: a model file ends in .safetensors")
         precision = precision_of(self.model)
