@@ -336,3 +336,5 @@ def test_other_models_are_refused(tiny_theirs: nn.Module) -> None:
         from_torchvision(masks)
     with pytest.raises(ValueError, match=r"classes: the name 'a' is empty or there twice"):
         from_torchvision(tiny_theirs, classes=["a", "a"])
+    with pytest.raises(ValueError, match=r"base model 'resnet50-fpn': is no detector of torchvision; leave it out, or"):
+        from_torchvision(tiny_theirs.state_dict(), "resnet50-fpn", ["a", "b"])  # its layers would fit others

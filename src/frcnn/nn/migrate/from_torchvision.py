@@ -109,10 +109,19 @@ def detector_name(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _config(name: str) -> Config:
-    """The settings of a detector of torchvision, with torchvision's defaults."""
+    """The settings of a detector of torchvision, with torchvision's defaults.
+
+    Raises:
+        ValueError: it is another base model, or none.
+    """
     match = _NAME.fullmatch(name)
     if name in base_model_names() or match is None or match[1] not in _RESNETS.values():
-        return make_config(base_model=name)
+        config = make_config(base_model=name)
+        if config.detector.rules != "torchvision":
+            raise ValueError(
+                f"base model '{name}': is no detector of torchvision; leave it out, or name one, e.g. {RESNET50}"
+            )
+        return config
     other = {"name": name, "architecture": f"torchvision:{match[1]}", "coco_detector": None, "weights": None}
     return with_settings(
         make_config(base_model=RESNET50 + (match[2] or "")),
