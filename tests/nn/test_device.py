@@ -24,10 +24,16 @@ def test_auto_is_cuda_where_there_is_one(
     assert choose_device(name) == chosen
 
 
-def test_cuda_where_there_is_none_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_cuda_where_there_is_none_is_an_error_with_a_way_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, cuda=False)
     with pytest.raises(ValueError, match=r"PyTorch finds no CUDA GPU; use device 'cpu' \(--device cpu\)"):
-        choose_device("cuda")
+        choose_device(name)
+
+
+def test_an_unknown_device_is_an_error_with_a_way_out() -> None:
+    with pytest.raises(ValueError, match=r"device 'gpu': use auto, cpu, cuda or mps"):
+        choose_device("gpu")
 
 
 def test_an_apple_gpu_is_used_only_if_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,15 +13,19 @@ def choose_device(name: str) -> torch.device:
     used only if it is named.
 
     Raises:
-        ValueError: "cuda" or "mps" is not available.
+        ValueError: there is no such device; or "cuda" or "mps" is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device '{name}': use auto, cpu, cuda or mps") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("PyTorch finds no CUDA GPU; use device 'cpu' (--device cpu)")
-    if name == "mps" and not torch.backends.mps.is_available():
+    if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("PyTorch finds no Apple GPU (mps); use device 'cpu' (--device cpu)")
-    return torch.device(name)
+    return device
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
