@@ -115,6 +115,10 @@ ERRORS = {
     "no run to evaluate": (["evaluate", "nowhere"], "nowhere: no trained model there"),
     "no run to predict": (["predict", "nowhere", "photos"], "nowhere: no trained model there"),
     "no image": (["predict", "run", "nowhere.jpg"], "nowhere.jpg: no such image"),
+    "no folder for pictures": (
+        ["predict", "run", "photos", "--out", "a.jpg"],
+        "pictures are written to a folder; name one",
+    ),
     "unknown recipe": (["config", "--recipe", "tutorials"], "Did you mean 'tutorial'?"),
     "toy set exists": (["data", "toy", "photos"], "photos: exists and is not overwritten"),
     "unknown architecture": (["layers", "torchvision:resnet19"], "torchvision has no model 'resnet19'. Did you mean"),
@@ -422,6 +426,14 @@ def test_all_images_of_data_without_splits_are_evaluated(
     assert json.loads(capsys.readouterr().out)["split"] is None
     assert main(["evaluate", str(run), "--data", str(tmp_path), "--split", "test"]) == 2
     assert "has no images in the split 'test'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_a_format_without_data_is_refused(command: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(run)
+    assert main([command, str(run), "--format", "coco"]) == 2
+    assert "--format coco: is the format of --data; add --data DATA" in capsys.readouterr().err
+    assert contents(run) == before
 
 
 def test_the_only_split_of_a_folder_is_evaluated_by_its_name(

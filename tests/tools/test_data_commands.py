@@ -103,6 +103,8 @@ def test_convert_draws_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert lists[0] == lists[1] != lists[2]
     assert main([*command[:2], str(tmp_path / "d"), "--to", "yolo", "--split", "0.6,0.2"]) == 2
     assert "data.split [0.6, 0.2]: give three fractions, for train, val and test" in capsys.readouterr().err
+    assert main([*command[:2], str(tmp_path / "d"), "--to", "yolo", "--seed", "1"]) == 2
+    assert "--seed 1: no split is drawn; add --split TRAIN,VAL,TEST" in capsys.readouterr().err
 
 
 def test_train_and_evaluate_with_a_split_and_a_format(

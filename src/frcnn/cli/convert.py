@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> None:
     if options.seed is not None:
         settings.append(f"data.split_seed={options.seed}")
     rules = make_config(overrides=settings).data
+    if options.seed is not None and not (rules.split or rules.fold or rules.val_fraction):
+        raise ValueError(f"--seed {options.seed}: no split is drawn; add --split TRAIN,VAL,TEST, or leave out --seed")
     with CountProgress("writing", "image") as progress:
         done = convert_dataset(
             options.data,

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     as_trained = options.svd is None and options.precision in (None, DEFAULT_PRECISION)
     of_run = options.model.is_dir() and as_trained and options.data is None and options.split in (None, "test")
     with text_beside_json(options.json):
-        metrics = evaluate_and_print(detector, options.data, options.split, None if of_run else options.format)
+        metrics = evaluate_and_print(detector, options.data, options.split, options.format)
     if options.json is not None:  # first: the run directory may be read-only
         write_json(options.json, metrics.to_json())
     if of_run:

@@ -76,10 +76,16 @@ def run(options: argparse.Namespace) -> int:
     if is_video_command(options):
         return predict_video(options)
     options.images = [Path(text) for text in options.images]
+    from frcnn.data.images import IMAGE_SUFFIXES
     from frcnn.data.prefetch import prefetch
     from frcnn.inference.inputs import list_images
     from frcnn.inference.predictor import predict_each
+    from frcnn.tracking.ffmpeg import VIDEO_SUFFIXES
 
+    if options.out is not None and options.out.suffix.lower() in {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES}:
+        raise ValueError(
+            f"--out {options.out}: pictures are written to a folder; name one, e.g. --out {options.out.with_suffix('')}"
+        )
     is_one = len(options.images) == 1 and options.images[0].is_file() and not options.tile
     detector = open_detector(options, throughput=not is_one)
     rules = prediction_rules(options, detector)
