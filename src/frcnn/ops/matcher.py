@@ -58,7 +58,8 @@ def match_anchors(
 
     Source:
         Ren et al. 2015, section 3.1.2.
-        Differs from py-faster-rcnn: a box that overlaps no anchor makes none positive (there, all tie at 0).
+        Differs from py-faster-rcnn: a box that overlaps no anchor makes none positive (there, all tie at 0), and a best
+        anchor is matched with the box that it is the best of (there, with the one that it overlaps most).
     """
     labels, matched_idxs = match(ious, thresholds=(negative_iou, positive_iou), labels=(0, -1, 1))
     if ious.numel() == 0:
