@@ -1,6 +1,7 @@
 """The walk over a data set's folder, and the search for images."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,47 @@ def test_the_search_names_what_it_saw(tmp_path: Path) -> None:
         make(tmp_path / "three", "a.txt").find_image("9.jpg", tmp_path / "three/a.json")
 
 
+def test_names_that_differ_in_case_are_two_images(tmp_path: Path) -> None:
+    """Linux keeps them apart in one folder."""
+    tree = make(tmp_path, "images/IMG_1.JPG", "images/img_1.jpg")
+    if len(tree.images) < 2:
+        pytest.skip("this disk does not tell case")
+    for name, found in {
+        "IMG_1.JPG": "IMG_1.JPG",
+        "img_1.jpg": "img_1.jpg",
+        "C:/me/img_1.jpg": "img_1.jpg",
+        "IMG_1": "IMG_1.JPG",
+    }.items():
+        assert tree.find_image(name, tmp_path / "a.json").name == found
+    with pytest.raises(ImageNotFoundError, match=r"the image Img_1.jpg may be images/"):
+        tree.find_image("Img_1.jpg", tmp_path / "a.json")
+
+
+def test_many_folders_with_the_same_names_take_little_time(tmp_path: Path) -> None:
+    """Frames of 300 videos: each name is in 300 folders."""
+    names = [f"{video}/images/{frame}.jpg" for video in range(300) for frame in range(20)]
+    tree = make(tmp_path, *names)
+    start = time.process_time()
+    for name in names:
+        video, _, frame = name.split("/")
+        found = tree.find_image(Path(frame).stem, tmp_path / video / "xml" / f"{frame}.xml")
+        assert found == tmp_path / name
+    assert time.process_time() - start < 3
+
+
+def test_an_absolute_path_on_another_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, no relative path leads from one drive to another."""
+
+    def relpath(path: str, start: str) -> str:
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    make(tmp_path / "photos", "1.jpg")
+    tree = make(tmp_path / "data", "a.json", "2.jpg")
+    monkeypatch.setattr("os.path.relpath", relpath)
+    assert tree.find_image(str(tmp_path / "photos/1.jpg"), tmp_path / "data/a.json") == tmp_path / "photos/1.jpg"
+    assert tree.find_image(str(tmp_path / "data/2.jpg"), tmp_path / "data/a.json") == tmp_path / "data/2.jpg"
+
+
 def test_images_outside_the_folder(tmp_path: Path) -> None:
     make(tmp_path / "photos", "1.jpg")
     tree = make(tmp_path / "data", "a.json")
@@ -144,6 +186,13 @@ def test_images_outside_the_folder(tmp_path: Path) -> None:
         ("trainImages/1.jpg", "train"),
         ("TestSet/1.jpg", "test"),
         ("trainset2017/x", "train2017"),
+        ("TRAIN/1.jpg", "train"),
+        ("VAL2017/1.jpg", "val2017"),
+        ("TEST_IMAGES/1.jpg", "test"),
+        ("TESTSET/1.jpg", "test"),
+        ("VALVES/1.jpg", None),
+        ("TRAINS/1.jpg", None),
+        ("TESTBENCH.json", None),
         ("trainer/x", None),
         ("testament.json", None),
         ("values/x", None),
