@@ -140,15 +140,15 @@ def test_names_that_differ_in_case_are_two_images(tmp_path: Path) -> None:
 
 
 def test_many_folders_with_the_same_names_take_little_time(tmp_path: Path) -> None:
-    """Frames of 300 videos: each name is in 300 folders."""
-    names = [f"{video}/images/{frame}.jpg" for video in range(300) for frame in range(20)]
+    """Frames of 200 videos: each name is in 200 folders."""
+    names = [f"{video}/images/{frame}.jpg" for video in range(200) for frame in range(20)]
     tree = make(tmp_path, *names)
     start = time.process_time()
     for name in names:
         video, _, frame = name.split("/")
         found = tree.find_image(Path(frame).stem, tmp_path / video / "xml" / f"{frame}.xml")
         assert found == tmp_path / name
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 2
 
 
 def test_an_absolute_path_on_another_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
