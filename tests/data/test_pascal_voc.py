@@ -328,6 +328,21 @@ def test_several_years_of_a_devkit(voc: Path, tmp_path_factory: pytest.TempPathF
     assert stems(folder) == {"train": ["2007_1", "2012_1"], "val": ["2007_2", "2012_2"]}
 
 
+def test_several_folders_with_lists_of_the_same_names(tmp_path: Path) -> None:
+    for number, folder in enumerate(("camera1", "camera2"), start=1):
+        for name in ("000", "001"):
+            put_listed(tmp_path / folder, name, thing("cat", 0, number, number, 30, 40))
+        put_list(tmp_path / folder, "train", "000\n000\n")
+        put_list(tmp_path / folder, "test", "001\n")
+    splits, problems = read_folder(tmp_path)
+    found = {
+        split: [(record.image.relative_to(tmp_path).parts[0], record.boxes[0, 0]) for record in records]
+        for split, records in splits.items()
+    }
+    assert found == {split: [("camera1", 0), ("camera2", 1)] for split in ("test", "train")}
+    assert not problems
+
+
 LAYOUTS: dict[str, tuple[str, str]] = {
     "apart": ("{split}/images/{name}.png", "{split}/annotations/{name}.xml"),
     "beside": ("{split}/{name}.png", "{split}/{name}.xml"),

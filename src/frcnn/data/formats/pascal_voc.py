@@ -214,13 +214,13 @@ def _entries(source: Source, files: Mapping[str, Sequence[Path]]) -> Iterator[_E
     if not _is_listed(source):
         yield from (_Entry(_stem(file.name), file, file, "") for file in source.files)
         return
-    seen = set()
+    seen: set[tuple[str, Path | None]] = set()  # several folders, each with lists of its own, may have the same names
     for file in source.files:
         for number, line in enumerate(read_lines(file), start=1):
             stem = _listed(line, files)
-            if stem and stem not in seen:
-                seen.add(stem)
-                nearest = max(files.get(stem, ()), key=lambda xml: len(os.path.commonpath([xml, file])), default=None)
+            nearest = max(files.get(stem, ()), key=lambda xml: len(os.path.commonpath([xml, file])), default=None)
+            if stem and (stem, nearest) not in seen:
+                seen.add((stem, nearest))
                 yield _Entry(stem, nearest, file, f"line {number}")
 
 
