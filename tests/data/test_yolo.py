@@ -592,6 +592,18 @@ def test_detections_elsewhere_are_no_labels(tmp_path: Path) -> None:
     assert [problem.kind for problem in problems] == ["missing image", "image without annotation"]
 
 
+@pytest.mark.parametrize(("image", "label"), [("New", "new"), ("\u00fc", "u\u0308"), ("new", "NEW")])
+def test_label_files_that_windows_or_macos_would_find(image: str, label: str, tmp_path: Path) -> None:
+    """Case, and how a letter is written, may differ: the image must not become background."""
+    write(tmp_path)
+    put(tmp_path / "data.yaml", yolo_yaml(TOY, "images/{}"))
+    put_image(tmp_path / f"images/train/{image}.jpg", TOY["train"][0])
+    put(tmp_path / f"labels/train/{label}.txt", yolo_lines(TOY["train"][0], NAMES))
+    splits, problems = read_folder(tmp_path)
+    assert everything(splits) == EXPECTED | {f"{image}.jpg": EXPECTED[TOY["train"][0].name]}
+    assert problems == []
+
+
 @pytest.mark.parametrize("name", ["a 1", "image.v1", "%20(1)", "é"])
 def test_names_of_images(name: str, tmp_path: Path) -> None:
     photo = TOY["train"][0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path, PureWindowsPath
@@ -32,7 +32,7 @@ from frcnn.data.formats.yolo_labels import (
 )
 from frcnn.data.images import IMAGE_SUFFIXES, image_size
 from frcnn.data.problems import ImageNotFoundError, Problem, ProblemKind, missing_image
-from frcnn.data.tree import Tree, split_in
+from frcnn.data.tree import Tree, folded, split_in
 from frcnn.messages import plural
 
 _NAMES_FILE = re.compile(r"(^|[_ -])(classes|class[_ -]?names|names|labels)$", re.IGNORECASE)
@@ -244,20 +244,24 @@ def _pairs(tree: Tree) -> tuple[dict[Path, Path], dict[Path, str | ImageNotFound
     """The label file of each image; the label files without an image, with the reason; and the label files in folders
     where none belongs to an image.
 
-    A label file is beside its image, or in labels/ as the image does in images/. Only where no label file does, it
-    belongs to the image with its name, anywhere in the tree. A file that is broken counts beside others that are not.
+    A label file is beside its image, or in labels/ as the image does in images/; case does not matter. Only where no
+    label file does, it belongs to the image with its name, anywhere in the tree. A file that is broken counts beside
+    others that are not.
     """
     kinds = {file: is_label_file(tree.start(file)) for file in tree.with_suffix(".txt")}
     good = {file.parent for file, is_label in kinds.items() if is_label}
     files = [file for file, is_label in kinds.items() if is_label is not False or file.parent in good]
-    by_path = {os.path.splitext(image.as_posix())[0]: image for image in tree.images}
     labels: dict[Path, Path] = {}
-    for file in files:
-        path = os.path.splitext(file.as_posix())[0]
-        image = by_path.get(path) or by_path.get(_swap(path, "labels", "images"))
-        if image is not None:
-            labels.setdefault(image, file)
-    used = set(labels.values())
+    used: set[Path] = set()
+    keys: tuple[Callable[[str], str], ...] = (str, folded)  # as written first: Linux keeps A.jpg and a.jpg apart
+    for key in keys:
+        left = [file for file in files if file not in used]
+        by_path = {key(os.path.splitext(image.as_posix())[0]): image for image in tree.images} if left else {}
+        for file in left:
+            path = os.path.splitext(file.as_posix())[0]
+            image = by_path.get(key(path)) or by_path.get(key(_swap(path, "labels", "images")))
+            if image is not None and labels.setdefault(image, file) == file:
+                used.add(file)
     if any(kinds[file] for file in used):
         folders = {file.parent for file in used}
         others = [file for file in files if kinds[file] and file not in used]
