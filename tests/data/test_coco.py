@@ -245,6 +245,21 @@ def test_a_box_of_one_pixel_is_no_fraction(tmp_path: Path) -> None:
     assert (records[0].boxes.tolist(), problems) == ([[0, 0, 1, 1]], [])
 
 
+@pytest.mark.parametrize("mark", [1, "1", True])
+def test_ignored_objects(mark: object, tmp_path: Path) -> None:
+    """COCO files of Pascal VOC have "ignore" for difficult objects."""
+    put_images(tmp_path)
+    file = put(tmp_path / "train.json", changed("annotations", lambda one: one | {"iscrowd": 0, "ignore": mark}))
+    assert [record.ignore.tolist() for record in read_one(tmp_path)[0]] == [[True, True], [True]]
+    tree, (source,) = opened(tmp_path)
+    (one,) = coco.read_image(source, tmp_path / "2.png", tree, DataSettings()) or []
+    assert one.ignore
+    coco.write_image(source, tmp_path / "2.png", [one._replace(ignore=False)], tree, DataSettings())
+    assert [record.ignore.tolist() for record in read_one(tmp_path)[0]] == [[True, True], [False]]
+    put(file, changed("annotations", lambda one: one | {"iscrowd": 0, "ignore": 0}))
+    assert not any(record.ignore.any() for record in read_one(tmp_path)[0])
+
+
 def test_two_classes_of_one_name_are_one(tmp_path: Path) -> None:
     put_images(tmp_path)
     put(tmp_path / "train.json", content(categories=[{"id": 7, "name": "cat"}, {"id": 3, "name": "cat"}]))
@@ -303,6 +318,50 @@ def test_images_with_one_id_are_one_error(tmp_path: Path) -> None:
     (problem,) = read_one(tmp_path)[1]
     assert str(problem) == f"{file}: image id 1 appears twice: 1.png and 2.png; give every image its own"
     assert problem.level == "error"
+
+
+def test_categories_with_one_id_are_an_error(tmp_path: Path) -> None:
+    put_images(tmp_path)
+    categories = [*content()["categories"], {"id": "7", "name": "cow"}, {"id": 3, "name": "cat"}]
+    file = put(tmp_path / "train.json", content(categories=categories))
+    (problem,) = read_one(tmp_path)[1]
+    assert str(problem) == f"{file}: category id 7 appears twice: dog and cow; give every category its own"
+    assert problem.level == "error"
+
+
+def test_folders_of_images_tell_the_splits_of_one_file(tmp_path: Path) -> None:
+    """A test image must not be trained on."""
+    names = ("train/1.png", "test/2.png", "test/3.png")
+    put_images(tmp_path / "images", *names)
+    images = [{"id": number, "file_name": Path(name).name} for number, name in enumerate(names, start=1)]
+    gone = {"id": 9, "file_name": "gone.png"}
+    wrong = annotation(9, 2, 99, [1, 2, 3, 4])
+    annotations = [*content()["annotations"], wrong]
+    file = put(tmp_path / "labels.json", content(images=[*images, gone], annotations=annotations))
+    splits, problems = read_folder(tmp_path)
+    assert {split: objects(records) for split, records in splits.items()} == {
+        "train": EXPECTED[:1],
+        "test": [EXPECTED[1], ("3.png", [])],
+    }
+    assert [(str(problem.kind), problem.place) for problem in problems] == [
+        ("missing image", "image 9"),  # of the first split
+        ("unknown class", "annotation 9"),
+    ]
+
+    put_images(tmp_path / "images/test", "new.png")
+    tree, sources = opened(tmp_path)
+    listed = {
+        source.split: [tree.relative(image).as_posix() for image in coco.images(source, tree, DataSettings())]
+        for source in sources
+    }
+    in_test = [f"images/test/{name}.png" for name in ("2", "3", "new")]
+    assert listed == {"train": ["images/train/1.png"], "test": in_test}
+    _, test = sources
+    new = tmp_path / "images/test/new.png"
+    coco.write_image(test, new, [Annotation((5, 6, 7, 8), "dog")], tree, DataSettings())
+    assert [one.name for one in coco.read_image(test, new, tree, DataSettings()) or []] == ["dog"]
+    assert len(json.loads(file.read_text())["images"]) == 5
+    assert [record.image.name for record in read_folder(tmp_path)[0]["test"]] == ["2.png", "3.png", "new.png"]
 
 
 def test_files_without_annotations_are_told_once(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """COCO: one JSON file with lists "images", "annotations" and "categories" for all images of a split.
 
-The split is in the name of the file or of its folder. Boxes are x, y, width, height; an annotation without a box gets
-the one around its segmentation. Crowds ("iscrowd": one box around many objects) are ignored objects. An image without
-annotations has no objects. Also read: the keys "annotation" and "filename", ids and numbers as text, an empty box as
-the mark of an image without objects, boxes in fractions of the image's sides.
+The split is in the name of the file or of its folder, else in that of the folder of each image. Boxes are x, y, width,
+height; an annotation without a box gets the one around its segmentation. Crowds ("iscrowd": one box around many
+objects) and annotations with "ignore" are ignored objects. An image without annotations has no objects. Also read: the
+keys "annotation" and "filename", ids and numbers as text, an empty box as the mark of an image without objects, boxes
+in fractions of the image's sides.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
@@ -27,7 +28,7 @@ from frcnn.data.formats.four_numbers import are_fractions
 from frcnn.data.formats.json_files import id_of, plain_start, read_json
 from frcnn.data.formats.lines import slashes, to_number, to_size, while_unchanged
 from frcnn.data.formats.masks import around
-from frcnn.data.formats.source import Source, by_split
+from frcnn.data.formats.source import ALL, Source, by_image_split, image_splits
 from frcnn.data.images import image_size
 from frcnn.data.problems import (
     ImageNotFoundError,
@@ -87,6 +88,11 @@ class _Annotation(msgspec.Struct, gc=False):
     bbox: _Json = None
     id: int | float | str | None = None
     iscrowd: int | float | bool | str | None = 0
+    ignore: _Json = None
+
+    @property
+    def is_ignored(self) -> bool:
+        return self.iscrowd in _YES or self.ignore in _YES
 
 
 class _Outline(msgspec.Struct, gc=False):
@@ -99,6 +105,10 @@ class _Content(msgspec.Struct):
     categories: list[_Category]
     annotations: list[_Annotation] = []
     annotation: list[_Annotation] = []
+
+
+class _Images(msgspec.Struct):
+    images: list[_Image]
 
 
 class _Outlines(msgspec.Struct):
@@ -139,7 +149,27 @@ def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[S
     labeled = _labeled(files)
     if labeled and len(labeled) < len(files):
         tree.skipped["COCO files without labels of objects"] = len(files) - len(labeled)
-    return by_split(labeled, tree.split_of)
+    return _by_split(labeled, tree)
+
+
+def _by_split(files: Iterable[Path], tree: Tree) -> list[Source]:
+    """A file of no split has the images of the splits that their folders tell."""
+
+    def splits_of(file: Path) -> Iterable[str]:
+        own = tree.split_of(file)
+        if own is not None:
+            return [own]
+        try:
+            return _splits(read_json(file, _Images, _FORM).images, file, tree).values()
+        except ValueError:
+            return []  # `read` says why
+
+    return by_image_split(files, splits_of)
+
+
+def _splits(images: Iterable[_Image], file: Path, tree: Tree) -> dict[str, str]:
+    """The split of each image of a file, by its name."""
+    return image_splits((image.name for image in images), file, tree)
 
 
 def _labeled(files: Sequence[Path]) -> list[Path]:
@@ -158,7 +188,7 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
     classes: dict[str, int] = {}
     first: dict[str, tuple[Path, _Image]] = {}
     found: dict[Path, list[Problem]] = {file: [] for file in source.files}
-    parts = [_read_file(file, tree, classes, first, problems.append) for file, problems in found.items()]
+    parts = [_read_file(file, source.split, tree, classes, first, problems.append) for file, problems in found.items()]
     has_images = any(part.paths for part in parts)
     for (file, problems), part in zip(found.items(), parts, strict=True):
         if has_images and not part.paths and problems and all(map(_is_missing, problems)):
@@ -195,12 +225,13 @@ class _Part(NamedTuple):
 
 def _read_file(
     file: Path,
+    split: str,
     tree: Tree,
     classes: dict[str, int],
     first: dict[str, tuple[Path, _Image]],
     on_problem: OnProblem,
 ) -> _Part:
-    """One file. Its classes are added to `classes`, its images to `first`."""
+    """The images of a split in one file. Its classes are added to `classes`, its images to `first`."""
     content = read_json(file, _Content, _FORM)
     annotations = content.annotations or content.annotation
     odd = {number for number, annotation in enumerate(annotations) if not _is_box(annotation.bbox)}
@@ -210,19 +241,23 @@ def _read_file(
             outline = (outlines.annotations or outlines.annotation)[number]
             annotations[number].bbox = box_of(outline.bbox, outline.segmentation)
     names = {id_of(each.id): classes.setdefault(str(each.name), len(classes)) for each in content.categories}
+    if len(names) < len(content.categories):
+        _report_categories(content.categories, file, on_problem)
     known = list(classes)
     place = {id_of(image.id): number for number, image in enumerate(content.images)}
+    splits = _splits(content.images, file, tree)
+    others = {id_of(image.id) for image in content.images if splits[image.name] != split}
     if len(place) < len(content.images):
         _report_ids(content.images, place, file, on_problem)
     good = [
         annotation
         for number, annotation in enumerate(annotations)
         if (annotation.image_id in place and annotation.category_id in names and number not in odd)
-        or _is_good(annotation, number, number in odd, place, names, known, file, on_problem)
+        or _is_good(annotation, number, number in odd, place, others, names, known, file, on_problem)
     ]
     images = np.array([_find(place, annotation.image_id) for annotation in good], np.int64)
     labels = np.array([_find(names, annotation.category_id) for annotation in good], np.int64)
-    crowds = np.array([annotation.iscrowd in _YES for annotation in good], bool)
+    crowds = np.array([annotation.is_ignored for annotation in good], bool)
     sides = cast("list[tuple[float, ...]]", [annotation.bbox for annotation in good])
     try:
         boxes = np.fromiter(chain.from_iterable(sides), np.float64, 4 * len(sides)).reshape(-1, 4)
@@ -237,7 +272,7 @@ def _read_file(
     def classes_of(number: int) -> list[str]:
         return [known[label] for label in labels[order[starts[number] :][: counts[number]]]]
 
-    paths = _paths(file, tree, content.images, classes_of, first, on_problem)
+    paths = _paths(file, tree, content.images, others, classes_of, first, on_problem)
     is_there = np.array([path is not None for path in paths], bool)
     order = order[is_there[images[order]]]
     images, boxes = images[order], boxes[order]
@@ -261,18 +296,23 @@ def _paths(
     file: Path,
     tree: Tree,
     images: Sequence[_Image],
+    others: Collection[_Key],
     classes_of: Callable[[int], list[str]],
     first: dict[str, tuple[Path, _Image]],
     on_problem: OnProblem,
 ) -> list[str | None]:
-    """The path of each image; None: there is no such image.
+    """The path of each image; None: there is no such image, or it is of another split.
 
     Args:
+        others: the ids of images of other splits.
         classes_of: the classes of the objects of an image, by its number.
     """
     paths: list[str | None] = []
     twice: list[Problem] = []
     for number, image in enumerate(images):
+        if id_of(image.id) in others:
+            paths.append(None)
+            continue
         try:
             path = str(tree.find_image(image.name, file))
         except ImageNotFoundError as error:
@@ -301,6 +341,16 @@ def _report_ids(images: Sequence[_Image], place: Mapping[_Key, int], file: Path,
     on_problem(Problem(ProblemKind.DUPLICATE_ID, file, message + _more(len(shared))))
 
 
+def _report_categories(categories: Sequence[_Category], file: Path, on_problem: OnProblem) -> None:
+    """An error if categories of one id have different names."""
+    names: dict[_Key, str] = {}
+    for each in categories:
+        name = names.setdefault(id_of(each.id), str(each.name))
+        if name != str(each.name):
+            message = f"category id {each.id} appears twice: {name} and {each.name}; give every category its own"
+            on_problem(Problem(ProblemKind.DUPLICATE_ID, file, message))
+
+
 def _more(count: int) -> str:
     return f" ({count} images of this file)" if count > 1 else ""
 
@@ -310,6 +360,7 @@ def _is_good(
     number: int,
     is_odd: bool,
     images: Mapping[_Key, int],
+    others: Collection[_Key],
     names: Mapping[_Key, int],
     classes: Sequence[str],
     file: Path,
@@ -317,6 +368,8 @@ def _is_good(
 ) -> bool:
     if is_odd and annotation.bbox == ():
         return False  # the mark of an image without objects
+    if id_of(annotation.image_id) in others:
+        return False  # of another split
     label = _find(names, annotation.category_id)
     name = "" if label is None else classes[label]
     place = f"annotation {annotation.id if annotation.id is not None else number + 1}"
@@ -406,15 +459,24 @@ def images(source: Source, tree: Tree, settings: DataSettings) -> Iterator[Path]
     """The images of the files, and new images in the same folders. A new image in a folder of several splits belongs to
     the first of them, train before others."""
     groups = sorted(_all_sources(tree), key=lambda group: not group.split.startswith("train"))
-    listed = {image: group.split for group in groups for file in group.files for image in _opened(file, tree).images}
+    listed = {image: group.split for group in groups for image in _listed_in(group, tree)}
     owners: dict[str, str] = {}
     for image, split in listed.items():
         owners.setdefault(os.path.dirname(image), split)
-    yield from (Path(image) for file in source.files for image in _opened(file, tree).images)
+    yield from map(Path, _listed_in(source, tree))
     everywhere = None if listed else groups[0].split  # files that list no image yet
     for new in tree.images:
         if str(new) not in listed and owners.get(str(new.parent), everywhere) == source.split:
             yield new
+
+
+def _listed_in(source: Source, tree: Tree) -> Iterator[str]:
+    """The images of a split that its files list."""
+    for file in source.files:
+        own = tree.split_of(file)
+        for image in _opened(file, tree).images:
+            if source.split == (own or tree.split_of(Path(image).parent) or ALL):
+                yield image
 
 
 def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
@@ -424,7 +486,7 @@ def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -
 
 def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
     """An image that the files do not list is not annotated. One that is listed twice cannot be edited."""
-    files = [file for group in _all_sources(tree) for file in group.files]
+    files = dict.fromkeys(file for group in _all_sources(tree) for file in group.files)
     twice = [file for file in files for _ in range(_opened(file, tree).listed[str(image)])]
     if len(twice) > 1:
         raise ValueError(f"{image}: is listed in {twice[0]} and in {twice[1]}; one list must have it, once")
@@ -491,7 +553,7 @@ class _Opened(NamedTuple):
 def _all_sources(tree: Tree) -> list[Source]:
     """Of all files of the tree; they do not change while images are edited."""
     files = [file for file in tree.with_suffix(*SUFFIXES) if recognizes(file, tree.start(file))]
-    return by_split(_labeled(files), tree.split_of)
+    return _by_split(_labeled(files), tree)
 
 
 @while_unchanged
@@ -537,7 +599,8 @@ def _box(one: _Raw) -> Any:
 def _annotation(one: _Raw, opened: _Opened) -> Annotation:
     x1, y1, x2, y2 = _corners(np.array([_box(one)], np.float64))[0].tolist()
     name = opened.names[id_of(one["category_id"])]
-    return Annotation((x1, y1, x2, y2), name, one.get("iscrowd") in _YES, msgspec.json.encode(one).decode())
+    is_ignored = any(one.get(mark) in _YES for mark in ("iscrowd", "ignore"))
+    return Annotation((x1, y1, x2, y2), name, is_ignored, msgspec.json.encode(one).decode())
 
 
 def _to_coco(annotation: Annotation, entry: _Raw, categories: Sequence[_Raw], opened: _Opened, used: set[_Key]) -> _Raw:
@@ -551,7 +614,7 @@ def _to_coco(annotation: Annotation, entry: _Raw, categories: Sequence[_Raw], op
     if old is None or old.box != annotation.box:
         one = {key: value for key, value in one.items() if key != "segmentation"} | _sides(annotation.box)
     if old is None or old.ignore != annotation.ignore:
-        one["iscrowd"] = int(annotation.ignore)
+        one = {key: value for key, value in one.items() if key != "ignore"} | {"iscrowd": int(annotation.ignore)}
     return one
 
 
