@@ -76,3 +76,14 @@ def test_an_example_of_a_submission_is_no_annotation(tmp_path: Path) -> None:
     for name in ("a", "b"):
         Image.new("RGB", (100, 100)).save(tmp_path / f"{name}.png")
     assert discover(tmp_path, DataSettings()).format == "csv"
+
+
+@pytest.mark.parametrize("cells", [("cat 1.0 10 20 30 40 dog 1.0 5 6 7 8", ""), ('"[{""bbox"": [1, 2, 3, 4]}]"', "[]")])
+def test_a_column_gives_the_split(cells: tuple[str, str], tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (100, 100)).save(tmp_path / f"{name}.png")
+    lines = zip("abc", ("train", "Test", ""), (*cells, cells[0]), strict=True)
+    put(tmp_path / "boxes.csv", "\n".join(["image_id,Subset,objects", *map(",".join, lines)]))
+    splits, _ = read_folder(tmp_path)
+    found = {split: [record.image.stem for record in records] for split, records in splits.items()}
+    assert found == {"train": ["a"], "test": ["b"], "all": ["c"]}

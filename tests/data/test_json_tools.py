@@ -228,6 +228,16 @@ def test_vott(write: tuple[Callable[[Path], None], ...], tmp_path: Path) -> None
     assert read(tmp_path) == (VOTT_FOUND, [])
 
 
+def test_the_path_in_vott_tells_images_of_one_name_apart(tmp_path: Path) -> None:
+    put_images(tmp_path, "monday/1.png", "tuesday/1.png")
+    one = asset("1.png", region("cat"))
+    one["asset"]["path"] = "file:C:/Users/me/tuesday/1.png"
+    put(tmp_path / "0f-asset.json", one)
+    splits, problems = read_folder(tmp_path)
+    assert [record.image.parent.name for record in splits["all"]] == ["tuesday"]
+    assert not problems
+
+
 def test_what_is_wrong_in_vott(tmp_path: Path) -> None:
     put_images(tmp_path, "1.png", "2.png", "4.png")
     put(tmp_path / "1-asset.json", asset("1.png", region(), region("cat", boundingBox={"left": 1}), region("cat")))
@@ -349,12 +359,18 @@ def test_more_about_an_object_may_say_that_it_is_ignored(tmp_path: Path) -> None
     assert splits["train"][0].ignore.tolist() == [False, True]
 
 
+DETECTED = {"_cls": "Detection", "label": "cat", "bounding_box": [0.5, 0.5, 0.25, 0.25], "confidence": 0.8}
+
+
 @pytest.mark.parametrize(
     ("labels", "is_annotated"),
     [
         ({"tags": [], "ground_truth": None}, False),  # FiftyOne: nobody has labeled it
         ({"tags": ["new"]}, False),
         ({"tags": [], "ground_truth": {"_cls": "Detections", "detections": []}}, True),
+        ({"ground_truth": None, "predictions": {"detections": [DETECTED]}}, False),
+        ({"ground_truth": {"detections": []}, "predictions": {"detections": [DETECTED]}}, True),
+        ({"detections": [{"category": "1", "conf": 0.8, "bbox": [0.1, 0.1, 0.5, 0.5]}]}, False),  # MegaDetector
         ({"labels": None}, True),  # BDD100K: nothing is there
         ({"labels": []}, True),
     ],
@@ -464,6 +480,14 @@ def test_files_of_one_image_decide_together_what_four_numbers_are(tmp_path: Path
     assert only(problems).kind == ProblemKind.CORNERS
 
 
+@pytest.mark.parametrize("box", [{"points": [10, 20, 40, 50]}, {"box": {"xyxy": [10, 20, 40, 50]}}])
+def test_keys_that_mean_corners(box: dict[str, Any], tmp_path: Path) -> None:
+    """Though x, y, width, height would be inside of the image, too."""
+    put_images(tmp_path, "a.png")
+    put(tmp_path / "all.json", [{"image": "a.png", "objects": [{"label": "cat"} | box]}])
+    assert read(tmp_path) == ([("a.png", [[10, 20, 40, 50]], ("cat",))], [])
+
+
 def test_rows_of_yolo_in_json(tmp_path: Path) -> None:
     """As Ultralytics writes NDJSON."""
     put_images(tmp_path, "images/a.png")
@@ -478,6 +502,53 @@ def test_rows_of_yolo_in_json(tmp_path: Path) -> None:
     (tmp_path / "set.ndjson").write_text("\n".join(map(json.dumps, lines)))
     found, _ = read(tmp_path)
     assert found == [("a.png", [[32, 36, 96, 60], [0, 0, 64, 96]], ("dog", "cat"))]
+
+
+def ultralytics(name: str, split: str) -> dict[str, Any]:
+    return {"type": "image", "file": name, "split": split, "annotations": {"boxes": [[0, 0.5, 0.5, 0.5, 0.5]]}}
+
+
+def vertex(name: str, split: str) -> dict[str, Any]:
+    box = {"displayName": "0", "xMin": 0.25, "yMin": 0.25, "xMax": 0.75, "yMax": 0.75}
+    use = {"aiplatform.googleapis.com/ml_use": split}
+    return {"imageGcsUri": f"gs://x/{name}", "boundingBoxAnnotations": [box], "dataItemResourceLabels": use}
+
+
+def fiftyone(name: str, split: str) -> dict[str, Any]:
+    box = {"label": "0", "bounding_box": [0.25, 0.25, 0.5, 0.5]}
+    return {"filepath": name, "tags": ["sunny", split], "ground_truth": {"detections": [box]}}
+
+
+@pytest.mark.parametrize("write", [ultralytics, vertex, fiftyone])
+def test_images_say_their_split(write: Callable[[str, str], dict[str, Any]], tmp_path: Path) -> None:
+    """A test image must not be trained on."""
+    said = {"1.png": "train", "2.png": "validation", "3.png": "TEST", "4.png": "train"}
+    put_images(tmp_path, *said)
+    (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(write(*image)) for image in said.items()))
+    splits, _ = read_folder(tmp_path)
+    found = {split: [record.image.name for record in records] for split, records in splits.items()}
+    assert found == {"train": ["1.png", "4.png"], "validation": ["2.png"], "test": ["3.png"]}
+    assert all(
+        (record.class_names, record.boxes.tolist()) == (("0",), [[32, 24, 96, 72]])
+        for records in splits.values()
+        for record in records
+    )
+
+
+def test_files_of_one_image_say_their_split(tmp_path: Path) -> None:
+    said = {"a": "train", "b": "test", "c": "the first day"}
+    put_images(tmp_path, *(f"{name}.png" for name in said))
+    for name, split in said.items():
+        put(tmp_path / f"{name}.json", {"image": f"{name}.png", "set": split, "boxes": [{"bbox": [1, 2, 30, 40]}]})
+    splits, _ = read_folder(tmp_path)
+    found = {split: [record.image.stem for record in records] for split, records in splits.items()}
+    assert found == {"all": ["a", "c"], "test": ["b"]}
+
+
+def test_a_train_in_the_image_is_no_split(tmp_path: Path) -> None:
+    put_images(tmp_path, "1.png", "2.png")
+    put(tmp_path / "samples.json", {"samples": [fiftyone("1.png", "train"), fiftyone("2.png", "bus")]})
+    assert [name for name, *_ in read(tmp_path)[0]] == ["1.png", "2.png"]
 
 
 def test_objects_without_a_class_are_reported(tmp_path: Path) -> None:

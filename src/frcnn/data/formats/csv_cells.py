@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from frcnn.data.formats.csv_columns import path_column
+from frcnn.data.formats.csv_columns import path_column, split_column
 from frcnn.data.formats.lines import read_text, to_number, to_numbers, while_unchanged
 from frcnn.json_text import load_json
 
@@ -37,7 +37,8 @@ def has_lists(file: Path) -> bool:
 @while_unchanged
 def read_rows(file: Path) -> list[dict[str, Any]]:
     """Each line as an object: its cells by the names of the columns, or their values if they are JSON. The path of the
-    image has the key "file_name". Objects that are written as text have the key "objects", and no other column counts.
+    image has the key "file_name", its split "split". Objects that are written as text have the key "objects", and no
+    other column counts.
 
     Raises:
         ValueError: it is not CSV.
@@ -57,7 +58,9 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
             value |= {name: [] for name in lists if not isinstance(value[name], list | dict)}
     else:
         values = [{"objects": objects} for objects in _objects([row[text] for row in rows]) or []]
-    return [value | {"file_name": row[path]} for value, row in zip(values, rows, strict=True)]
+    split = split_column(head)
+    splits = [{} if split is None else {"split": row[split]} for row in rows]
+    return [value | {"file_name": row[path]} | own for value, row, own in zip(values, rows, splits, strict=True)]
 
 
 def _table(lines: Iterable[str]) -> tuple[list[str], list[list[str]]]:

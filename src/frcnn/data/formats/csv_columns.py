@@ -21,6 +21,8 @@ ONE_CELL = ("box",)
 _FORMS: tuple[tuple[str, ...], ...] = (ONE_CELL, CORNERS, _CORNER_AND_SIZE, _CENTER_AND_SIZE)
 """The columns that can make a box, first choice first."""
 _SIDES = frozenset(side for form in _FORMS for side in form)
+SPLIT = "split set subset mluse partition"
+"""Names of the column, or of the key in JSON, that says the split of an image."""
 PLAIN = ("path", *CORNERS, "label")
 """The columns that frcnn writes."""
 _NAMES = {
@@ -40,7 +42,7 @@ _NAMES = {
     "width": "imagewidth imgwidth imwidth originalwidth width w",
     "height": "imageheight imgheight imheight originalheight height h",
     "ignore": "ignore difficult iscrowd isgroupof",
-    "split": "split set subset mluse partition",
+    "split": SPLIT,
 }
 """Our name of each column, and the names that files give it, as letters and digits in lower case, first choice first. w
 and h are the box's sides, width and height the image's."""
@@ -170,6 +172,12 @@ def path_column(head: Sequence[str], row: Sequence[str]) -> int | None:
     """The column of the images, by the names of the columns and a line; None: there is none."""
     names = _with_path(_named(head), row)
     return names.index("path") if "path" in names else None
+
+
+def split_column(head: Sequence[str]) -> int | None:
+    """The column of the split of each image; None: there is none."""
+    names = _named(head)
+    return names.index("split") if "split" in names else None
 
 
 def _object(columns: Columns, row: Sequence[str]) -> Annotation | str | None:

@@ -3,7 +3,8 @@
 One file has all images (a list, an object, or one JSON value per line), or each image has its own file. These are
 SageMaker's manifests, Hugging Face's metadata.jsonl, Azure, BDD100K, Labelbox, V7, Dataloop, Datumaro, FiftyOne,
 detectron2, Cityscapes, Mapillary, CrowdHuman, TT100K, PaliGemma, TensorBox, sloth and others. An image is named by a
-value with the suffix of an image, else by the key of its objects or by the file. Boxes with a score are detections.
+value with the suffix of an image, else by the key of its objects or by the file. Its split may be said, too. Boxes with
+a score are detections.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import yaml
 
 from frcnn.data.formats.csv_cells import read_rows
+from frcnn.data.formats.csv_columns import SPLIT
 from frcnn.data.formats.four_numbers import are_corners, are_fractions, read_as_corners
 from frcnn.data.formats.json_files import id_of, plain_start, read_json
 from frcnn.data.formats.lines import read_text, to_number, to_size, while_unchanged
@@ -43,7 +45,7 @@ from frcnn.data.problems import (
     without_annotation,
 )
 from frcnn.data.records import ONLY_CLASS, Record, same_objects
-from frcnn.data.tree import Tree
+from frcnn.data.tree import Tree, split_in
 from frcnn.messages import plural
 from frcnn.yaml_text import load_yaml
 
@@ -70,10 +72,12 @@ _BOX = (
     "coordinates coords position geometry polygon points vertices exterior segmentation"
 )
 """Keys of one value that is a box, or the outline of an object; or, with lists of classes beside it, of all boxes."""
+_ARE_CORNERS = frozenset({"xyxy", "polygon", "points", "vertices", "exterior", "segmentation"})
+"""Four numbers of these keys are two opposite corners."""
 _YOLO = ("cx", "cy", "width", "height")
 _LABEL = (
-    "labelname classname categoryname label class category objectclass object identity species title tagname tag "
-    "classtitle name names value labels categories classes labelid classid categoryid type kind text"
+    "labelname classname categoryname displayname label class category objectclass object identity species title "
+    "tagname tag classtitle name names value labels categories classes labelid classid categoryid type kind text"
 )
 _COMMON = ("label", "class", "category", "species")
 """Keys of the class of all boxes beside them."""
@@ -88,7 +92,8 @@ _LISTS_OF_OBJECTS = frozenset({"labels", "objects", "annotations"})
 _IGNORE = "ignore difficult iscrowd crowd isgroupof"
 _ABOUT = ("extra", "attributes")
 """Keys of more about an object, which may say that it is ignored (CrowdHuman)."""
-_SCORE = "score confidence"
+_SCORE = "score confidence conf"
+_SPLIT = re.compile(rf"{SPLIT.replace(' ', '|')}|.*mluse")  # the latter: Vertex AI
 _MARK = re.compile(
     rb'[\w"\s]\b(\w*box\w*|x_?min|x[01]?|left|top_?x|rects?|polygon|points|vertices|geometry|coordinates|amodal)"?\s*:|<loc_?\d'
     rb'|"(annotations|objects)"\s*:\s*\[\s*\]',  # of an image without objects, in a file of its own
@@ -115,6 +120,8 @@ class _Image(NamedTuple):
     size: tuple[int, int] | None
     objects: list[_Object]
     is_annotated: bool
+    split: str | None = None
+    """As the file says it for this image."""
 
     @property
     def shown(self) -> str:
@@ -150,7 +157,7 @@ def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[S
             images = _content(file).images
             names = [_name(image.names, file, tree) for image in images]
             if any(image.objects and isinstance(_find(image.names, file, tree), Path) for image in images):
-                splits[file] = list(image_splits(names, file, tree).values())
+                splits[file] = list(_splits(images, names, file, tree).values())
             elif len(images) == 1:
                 lost.append(file)
     folders = {file.parent: own[0] for file, own in splits.items()}
@@ -172,7 +179,7 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
         for name, message in content.odd:
             on_problem(invalid_object(file, message, f"object '{name}'", name))
         names = [_name(image.names, file, tree) for image in content.images]
-        splits = image_splits(names, file, tree)
+        splits = _splits(content.images, names, file, tree)
         own: _Group = {}
         if len(set(names)) == 1 and _find((names[0],), file, tree) not in single:
             own = single
@@ -228,6 +235,14 @@ def _name(names: tuple[str, ...], file: Path, tree: Tree) -> str:
     )
 
 
+def _splits(images: Sequence[_Image], names: Sequence[str], file: Path, tree: Tree) -> dict[str, str]:
+    """The split of each image, by its name: the one that is said for it, else that of the file or of its folder."""
+    said = {name: image.split for name, image in zip(names, images, strict=True) if image.split is not None}
+    if all(split.startswith("train") for split in said.values()):
+        said = {}  # nothing is set aside: "train" may be what is seen in the image
+    return image_splits(names, file, tree) | said
+
+
 @while_unchanged
 def _content(file: Path) -> _Content:
     """The images of a file.
@@ -271,7 +286,8 @@ def _collect(value: Any, image: _Image | None, keys: tuple[str, ...], content: _
     if image is not None and _is_image(image.shown) and not any(map(_is_image, names)):
         names = ()  # the id of an object
     if names and (image is None or names[0] not in image.names):
-        image = _Image(names, to_size(own.get("height"), own.get("width")), [], _has_list(value))
+        size = to_size(own.get("height"), own.get("width"))
+        image = _Image(names, size, [], _has_list(value), _said_split(value))
         content.images.append(image)
     rows = _rows(own)
     if rows:
@@ -296,8 +312,7 @@ def _collect(value: Any, image: _Image | None, keys: tuple[str, ...], content: _
 def _with_object(
     own: Mapping[str, Any], numbers: Sequence[Any], image: _Image | None, keys: tuple[str, ...], content: _Content
 ) -> _Content:
-    score = _first(own, _SCORE)
-    if isinstance(score, float) and 0 < score < 1:
+    if _is_detection(own):
         return content._replace(num_detections=content.num_detections + 1)
     values = [to_number(number) for number in numbers[:4]]
     label = _first(own, _LABEL)
@@ -315,6 +330,23 @@ def _with_object(
         _Object(tuple(value for value in values if value is not None), is_list, label, keys[0], ignore)
     )
     return content
+
+
+def _is_detection(own: Mapping[str, Any]) -> bool:
+    """Whether an object has the score that a detector gave it."""
+    score = _first(own, _SCORE)
+    return isinstance(score, float) and 0 < score < 1
+
+
+def _said_split(value: Mapping[Any, Any]) -> str | None:
+    """The split that an image says it belongs to: by a key (Ultralytics, Vertex AI) or a tag (FiftyOne); None: none, or
+    several."""
+    inner = [_plain_keys(one) for one in (value, *value.values()) if isinstance(one, dict)]
+    said = [each for one in inner for key, each in one.items() if _SPLIT.fullmatch(key)]
+    tags = value.get("tags")
+    words = [*said, *(tags if isinstance(tags, list) else ())]
+    splits = {split_in(word) for word in words if isinstance(word, str) and word.isalnum()} - {None}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def _rows(own: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -350,7 +382,7 @@ def _box(own: Mapping[str, Any]) -> tuple[Any, ...] | None:
                 return box
         elif isinstance(value, list) and value:
             if len(value) == 4 and not any(isinstance(each, list | dict) for each in value):
-                return tuple(value)
+                return (*value, True) if key in _ARE_CORNERS else tuple(value)
             points = [[each.get("x"), each.get("y")] if isinstance(each, dict) else each for each in value]
             outline = around(points) if len(points) > 1 or isinstance(points[0], list) else None
             if outline is not None:
@@ -469,12 +501,19 @@ def _inner_texts(value: Mapping[str, Any], depth: int) -> list[tuple[str, ...]]:
 
 
 def _has_list(value: Mapping[str, Any]) -> bool:
-    """Whether it says which objects an image has, perhaps none."""
+    """Whether it says which objects an image has, perhaps none. Detections alone do not say it."""
     inner = [each for each in value.values() if isinstance(each, dict)]
     lists = [(_plain(key), each) for one in (value, *inner) for key, each in one.items()]
     return _has_no_objects(value) or any(
-        key != "tags" if isinstance(each, list) else each is None and key in _LISTS_OF_OBJECTS for key, each in lists
+        key != "tags" and not _are_detections(each)
+        if isinstance(each, list)
+        else each is None and key in _LISTS_OF_OBJECTS
+        for key, each in lists
     )
+
+
+def _are_detections(objects: Sequence[Any]) -> bool:
+    return bool(objects) and all(isinstance(one, dict) and _is_detection(_plain_keys(one)) for one in objects)
 
 
 def _has_no_objects(value: Any) -> bool:

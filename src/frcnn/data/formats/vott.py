@@ -18,7 +18,7 @@ from frcnn.data.formats.lines import to_numbers, to_size
 from frcnn.data.formats.masks import around
 from frcnn.data.formats.shapes import to_corners
 from frcnn.data.formats.source import Source, by_split, find_or_report, readable
-from frcnn.data.problems import OnProblem, invalid_object, without_annotation
+from frcnn.data.problems import AmbiguousImageError, OnProblem, invalid_object, without_annotation
 from frcnn.data.records import Record, make_record
 from frcnn.data.tree import Tree
 from frcnn.messages import plural
@@ -115,9 +115,18 @@ def _record(asset: _Asset, file: Path, tree: Tree, on_problem: OnProblem) -> Ite
             objects += [(box, tag) for tag in region.tags]
     size = to_size(asset.asset.size.get("height"), asset.asset.size.get("width"))
     lost = [tag for _, tag in objects]
-    image = find_or_report(partial(tree.find_image, name, file), file, on_problem, name, lost)
+    image = find_or_report(partial(_image, asset.asset, file, tree), file, on_problem, name, lost)
     if image is not None:
         yield make_record(image, objects, size)
+
+
+def _image(asset: _Image, file: Path, tree: Tree) -> Path:
+    """The image with the name of an asset. If several have it, the path tells which."""
+    path = asset.path.removeprefix("file:")
+    try:
+        return tree.find_image(asset.name or path, file)
+    except AmbiguousImageError:
+        return tree.find_image(path or asset.name, file)
 
 
 def _box(region: _Region) -> tuple[float, ...] | None:
