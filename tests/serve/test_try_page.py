@@ -387,6 +387,25 @@ def test_camera_sends_the_next_frame_after_each_answer(tab_with_camera: Page, se
     expect(tab.locator("#camera-tools")).to_be_hidden()
 
 
+def test_a_snapshot_is_answered_though_the_camera_is_stopped(tab_with_camera: Page, serve: Serve) -> None:
+    tab, may_answer = tab_with_camera, threading.Event()
+
+    def wait(batch: PaddedBatch) -> None:
+        may_answer.wait(10)
+
+    start(tab, serve(FakeRuntime(wait)))
+    tab.locator("#use-camera").click()
+    expect(tab.locator("#camera")).to_be_visible()
+    tab.wait_for_timeout(300)
+    tab.locator("#snap").click()
+    expect(tab.locator("#status")).to_have_text("Detecting …")
+    tab.locator("#use-camera").click()
+    expect(tab.locator("#camera-tools")).to_be_hidden()
+    may_answer.set()
+    expect(tab.locator("#status")).to_have_text("1 object in camera.jpg")
+    expect(tab.locator("#stage")).not_to_have_class("busy")
+
+
 def test_camera_goes_on_after_an_error(tab_with_camera: Page, serve: Serve) -> None:
     tab, fails = tab_with_camera, True
 

@@ -222,7 +222,7 @@ async function startCamera() {
 
 function stopCamera() {
   if (!stream) return;
-  running.abort();
+  if (isLive) running.abort();
   stream.getTracks().forEach((track) => track.stop());
   stream = $("camera").srcObject = null;
   $("continuous").checked = false;
