@@ -716,6 +716,20 @@ def test_images_that_cannot_be_opened_are_named_and_hidden_ones_are_none(tmp_pat
     assert list(editor.broken) == [1]
 
 
+def test_an_image_on_another_drive_is_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_image([], seed=0).save(tmp_path / "a.png")
+    editor = Editor(tmp_path, DataSettings())
+
+    def commonpath(paths: Sequence[str]) -> str:
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr(os.path, "commonpath", commonpath)  # as Windows has it
+    assert editor.is_inside(tmp_path / "a.png")
+    assert editor.is_inside(tmp_path / "b" / ".." / "a.png")
+    assert not editor.is_inside(tmp_path.with_name("elsewhere") / "a.png")
+    assert not editor.is_inside(tmp_path / ".." / "a.png")
+
+
 def test_a_mistake_that_was_there_does_not_keep_others_from_being_changed_twice(tmp_path: Path) -> None:
     draw_image([], seed=0).save(tmp_path / "1.png")
     box = "<bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>20</ymax></bndbox>"

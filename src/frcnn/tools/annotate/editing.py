@@ -195,8 +195,8 @@ class Editor:
 
     def is_inside(self, image: Path) -> bool:
         """Whether an image, or a link to it, is in the folder."""
-        folder = os.path.abspath(self.folder)
-        return os.path.commonpath([folder, os.path.abspath(image)]) == folder
+        # Not os.path.commonpath, which raises an error for two drives of Windows.
+        return Path(os.path.abspath(image)).is_relative_to(os.path.abspath(self.folder))
 
     def is_removable(self, index: int) -> bool:
         """Whether the annotation of an image can be removed."""
