@@ -136,6 +136,26 @@ def test_the_page_shows_the_chosen_images_in_their_order(tab: Page, tmp_path: Pa
     expect(tab.locator("#images .name")).to_have_text([f"{number}.png" for number in range(6)])
 
 
+def test_boxes_are_copied_from_the_image_before_in_the_list(tab: Page, tmp_path: Path, serve: Serve) -> None:
+    photos = write_photos(tmp_path / "photos", labeled=2, new=4)
+
+    def assist(editor: Editor) -> Assistant:
+        assistant = Assistant(editor)
+        assistant.next_images = [4, 2]
+        return assistant
+
+    tab.goto(serve(photos, assist=assist))
+    expect(tab.locator("#about")).to_contain_text("4.png · 128 × 96 pixels")
+    expect(tab.locator("#copy")).to_be_disabled()
+    for key in ("b", "Escape", "ArrowRight"):
+        tab.keyboard.press(key)
+    expect(tab.locator("#about")).to_contain_text("2.png · 128 × 96 pixels")
+    tab.keyboard.press("c")
+    expect(tab.locator("#about")).to_contain_text(re.compile("1 object$"))
+    expect(tab.locator("#saving")).to_have_text("saved")
+    assert (photos / "2.bboxes.tsv").read_text() == (photos / "4.bboxes.tsv").read_text()
+
+
 # ----------------------------------------------------------------------------------------------------------- training
 
 

@@ -1,6 +1,7 @@
 """The page in a real browser: what a person does with it, and what is in the folder then."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,21 @@ def test_two_tabs(browser: Browser, tab: Page, photos: Path, serve: Serve) -> No
     expect(tab.locator(".box")).to_have_attribute("style", other.locator(".box").get_attribute("style") or "")
 
 
+def test_what_somebody_else_has_labeled_is_done(tab: Page, photos: Path, serve: Serve) -> None:
+    address = serve(photos, class_names=("cat",))
+    start(tab, address)
+    tab.keyboard.press("PageDown")
+    expect(tab.locator("#about")).to_contain_text("1.png")
+    draw_in_another_tab(tab, address)
+    tab.bring_to_front()
+    tab.keyboard.press("PageUp")
+    expect(tab.locator("#images .mark").first).to_have_text("✓ 1")
+    expect(tab.locator("#progress")).to_contain_text("1 of 3 done")
+    for name in ("1.png", "2.png", "1.png"):
+        tab.keyboard.press("t")
+        expect(tab.locator("#about")).to_contain_text(name)
+
+
 def test_work_is_not_lost_while_the_server_is_away(tab: Page, photos: Path, serve: Serve) -> None:
     start(tab, serve(photos, class_names=("cat",)))
     place = tab.locator("#photo").bounding_box()
@@ -232,6 +248,105 @@ def test_work_is_not_lost_while_the_server_is_away(tab: Page, photos: Path, serv
     assert boxes(photos, "0") == [[15, 25, 55, 75]]
     expect(tab.locator("#message")).to_be_hidden()
     assert tab.evaluate("() => window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
+
+
+def test_a_message_is_said_once_while_the_server_is_away(tab: Page, photos: Path, serve: Serve) -> None:
+    """Not at every attempt to save: a screen reader would read it aloud, and its buttons would lose the focus."""
+    start(tab, serve(photos, class_names=("cat",)))
+    tab.context.set_offline(True)
+    drag(tab, (10, 20), (50, 70))
+    expect(tab.locator("#message")).to_contain_text("The page tries again")
+    tab.evaluate("""() => {
+      window.changes = 0;
+      const observer = new MutationObserver(() => { window.changes += 1; });
+      for (const id of ["message", "saving"]) observer.observe(document.getElementById(id), { childList: true });
+    }""")
+    tab.wait_for_timeout(2500)
+    assert tab.evaluate("window.changes") == 0
+    tab.context.set_offline(False)
+    saved(tab)
+    expect(tab.locator("#message")).to_be_hidden()
+
+
+def test_an_answer_that_is_lost_is_no_change_by_others(tab: Page, photos: Path, serve: Serve) -> None:
+    ways: list[Callable[[Route], None]] = [lambda route: route.abort()]
+
+    def lose(route: Route) -> None:
+        if route.request.method == "PUT" and ways:
+            route.fetch()  # the server has saved it
+            ways.pop()(route)
+        else:
+            route.continue_()
+
+    start(tab, serve(photos, class_names=("cat",)))
+    tab.route("**/annotations/**", lose)
+    drag(tab, (10, 20), (50, 70))
+    expect(tab.locator("#message")).to_contain_text("The page tries again")
+    drag(tab, (30, 40), (35, 45))
+    saved(tab)
+    assert boxes(photos, "0") == [[15, 25, 55, 75]]
+    ways.append(lambda route: route.fulfill(status=200, body="{"))  # half of an answer
+    drag(tab, (30, 40), (35, 45))
+    expect(tab.locator("#message")).to_contain_text("The page tries again")
+    saved(tab)
+    expect(tab.locator("#message")).to_be_hidden()
+    assert boxes(photos, "0") == [[20, 30, 60, 80]]
+
+
+def test_an_image_that_did_not_come_is_asked_for_again(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos, class_names=("cat",)))
+    drag(tab, (10, 20), (50, 70))
+    saved(tab)
+    tab.keyboard.press("PageDown")
+    expect(tab.locator("#about")).to_contain_text("1.png · 128 × 96 pixels")
+    tab.context.set_offline(True)
+    tab.keyboard.press("c")
+    expect(tab.locator("#message")).to_contain_text("The boxes of the previous image cannot be copied: No answer")
+    tab.keyboard.press("PageDown")
+    expect(tab.locator("#message")).to_contain_text("No answer from frcnn annotate")
+    tab.context.set_offline(False)
+    tab.evaluate("window.dispatchEvent(new Event('focus'))")
+    expect(tab.locator("#about")).to_contain_text("2.png · 128 × 96 pixels")
+    expect(tab.locator("#message")).to_be_hidden()
+
+
+def test_a_photo_that_comes_later_has_no_message(tab: Page, photos: Path, serve: Serve) -> None:
+    tab.route("**/images/1", lambda route: route.abort())
+    start(tab, serve(photos))
+    tab.keyboard.press("PageDown")
+    expect(tab.locator("#message")).to_have_text("The browser cannot show this photo.")
+    tab.unroute("**/images/1")
+    for name in ("2.png", "1.png"):
+        tab.keyboard.press("PageDown" if name == "2.png" else "PageUp")
+        expect(tab.locator("#about")).to_contain_text(name)
+    expect(tab.locator("#photo")).to_be_visible()
+    expect(tab.locator("#message")).to_be_hidden()
+
+
+def test_a_page_that_cannot_start_says_why(tab: Page, photos: Path, serve: Serve) -> None:
+    tab.route("**/overview", lambda route: route.fulfill(status=422, json={"error": "the decisions are damaged"}))
+    tab.goto(serve(photos))
+    expect(tab.locator("#message")).to_have_text("the decisions are damaged")
+
+
+def test_a_newer_change_that_is_saved_ends_the_error_of_an_older_one(tab: Page, photos: Path, serve: Serve) -> None:
+    refused: list[Route] = []
+
+    def refuse(route: Route) -> None:
+        if route.request.method == "PUT" and not refused:
+            refused.append(route)
+            tab.wait_for_timeout(1000)
+            route.fulfill(status=422, json={"error": "the disk is full"})
+        else:
+            route.continue_()
+
+    start(tab, serve(photos, class_names=("cat",)))
+    tab.route("**/annotations/**", refuse)
+    drag(tab, (10, 20), (50, 70))
+    drag(tab, (30, 40), (35, 45))
+    saved(tab)
+    expect(tab.locator("#message")).to_be_hidden()
+    assert boxes(photos, "0") == [[15, 25, 55, 75]]
 
 
 def test_what_cannot_be_saved_says_why(tab: Page, tmp_path: Path, serve: Serve) -> None:
@@ -398,6 +513,37 @@ def test_keys_that_come_before_the_next_image_are_meant_for_it(tab: Page, photos
     assert (boxes(photos, "0"), boxes(photos, "1")) == ([[10, 20, 50, 70]], [])
 
 
+def test_a_key_before_another_page_is_meant_for_the_image_between(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos, class_names=("cat",)))
+    slow(tab, 300)
+    for key in ("ArrowRight", "e", "ArrowRight"):
+        tab.keyboard.press(key)
+    expect(tab.locator("#about")).to_contain_text("2.png · 128 × 96 pixels · to do")
+    saved(tab)
+    assert [file.name for file in sorted(photos.glob("*.bboxes.tsv"))] == ["1.bboxes.tsv"]
+    tab.keyboard.press("PageUp")
+    tab.keyboard.press("e")
+    tab.locator("#images button").first.click()  # passes that image by
+    expect(tab.locator("#about")).to_contain_text("0.png · 128 × 96 pixels · to do")
+    saved(tab)
+    assert [file.name for file in sorted(photos.glob("*.bboxes.tsv"))] == ["1.bboxes.tsv"]
+
+
+def test_keys_of_the_browser_work_while_an_image_is_opened(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos, class_names=("cat",)))
+    slow(tab, 1000)
+    tab.keyboard.press("ArrowRight")
+    for event, stays in (
+        ({"key": "F5"}, True),
+        ({"key": "r", "ctrlKey": True}, True),
+        ({"key": "ArrowLeft", "altKey": True}, True),
+        ({"key": "e"}, False),
+    ):
+        init = {"bubbles": True, "cancelable": True, **event}
+        assert tab.evaluate("(init) => document.body.dispatchEvent(new KeyboardEvent('keydown', init))", init) == stays
+    expect(tab.locator("#about")).to_contain_text("1.png · 128 × 96 pixels · no objects")
+
+
 def test_paging_counts_every_key_and_the_last_image_asked_for_is_shown(tab: Page, photos: Path, serve: Serve) -> None:
     for number in range(3, 9):
         draw_image([], seed=number).save(photos / f"{number}.png")
@@ -546,6 +692,123 @@ def test_a_box_may_begin_beside_the_one_just_drawn_and_the_next_image_is_a_key_a
     first, second = boxes(photos, "0")
     assert first == [10, 20, 50, 70]
     assert second == pytest.approx([50.5, 70.5, 90, 90], abs=1)
+
+
+def test_a_key_that_is_held_down_adds_no_boxes(tab: Page, photos: Path, serve: Serve) -> None:
+    """Boxes in the same place look like one."""
+
+    def hold(key: str) -> None:
+        for _ in range(3):
+            tab.keyboard.down(key)
+        tab.keyboard.up(key)
+
+    start(tab, serve(photos, class_names=("cat",)))
+    drag(tab, (10, 20), (50, 70))
+    saved(tab)
+    tab.keyboard.press("PageDown")
+    expect(tab.locator("#about")).to_contain_text("1.png")
+    hold("c")
+    tab.keyboard.press("c")  # they are there already
+    expect(tab.locator("#about")).to_contain_text("1 object")
+    hold("b")
+    hold("ArrowRight")  # moves it by 1, 5 and 5 pixels
+    expect(tab.locator("#about")).to_contain_text("2 objects")
+    saved(tab)
+    assert boxes(photos, "1") == [[10, 20, 50, 70], [62, 38, 88, 58]]
+
+
+def test_tab_goes_on_from_the_selected_box(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos, class_names=("cat",)))
+    for x in (5, 45, 85):
+        drag(tab, (x, 5), (x + 30, 30))
+    tab.keyboard.press("Escape")
+    chosen = tab.locator(".box.selected")
+    tab.keyboard.press("Tab")
+    expect(chosen).to_have_attribute("aria-label", "cat, 1 of 3")
+    tab.locator("#zoom-out").click()  # nothing has the focus then
+    tab.keyboard.press("Tab")
+    expect(chosen).to_have_attribute("aria-label", "cat, 2 of 3")
+    tab.keyboard.press("Delete")
+    expect(chosen).to_have_attribute("aria-label", "cat, 2 of 2")
+    expect(chosen).to_be_focused()
+    tab.keyboard.press("Shift+Tab")
+    expect(chosen).to_have_attribute("aria-label", "cat, 1 of 2")
+
+
+def test_a_box_out_of_view_comes_into_view_and_boxes_are_drawn_where_they_are_seen(
+    tab: Page, photos: Path, serve: Serve
+) -> None:
+    start(tab, serve(photos, class_names=("cat",)))
+    drag(tab, (5, 5), (20, 20))
+    drag(tab, (100, 60), (110, 70))
+    tab.keyboard.press("Escape")
+    tab.mouse.move(*on_screen(tab, (10, 10)))
+    tab.mouse.wheel(0, -400)
+    for _ in range(2):
+        tab.keyboard.press("Tab")
+    expect(tab.locator(".box.selected")).to_have_attribute("aria-label", "cat, 2 of 2")
+    expect(tab.locator(".box.selected")).to_be_in_viewport(ratio=0.9)
+    drag(tab, (85, 50), (95, 58))
+    saved(tab)
+    assert boxes(photos, "0") == [[5, 5, 20, 20], [100, 60, 110, 70], [85, 50, 95, 58]]
+
+
+def test_keys_of_the_number_pad_without_num_lock_are_no_classes(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos, class_names=("cat", "dog", "owl")))
+    drag(tab, (10, 20), (50, 70))
+    click(tab, (30, 40))
+    tab.keyboard.press("Numpad2")  # the arrow down
+    tab.keyboard.press("Numpad3")  # Page down
+    expect(tab.locator("#about")).to_contain_text("1.png")
+    saved(tab)
+    assert (boxes(photos, "0"), labels(photos, "0")) == ([[10, 21, 50, 71]], ["cat"])
+
+
+def test_a_class_may_have_any_name(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos))
+    drag(tab, (10, 20), (50, 70))
+    for name in ("constructor", "__proto__", "a#b%2F?\"'<i>é"):
+        tab.locator("#name").fill(name)
+        tab.keyboard.press("Enter")
+        expect(tab.locator(".box .label")).to_have_text(name)
+        saved(tab)
+        assert labels(photos, "0") == [name]
+        tab.keyboard.press("Enter")
+
+
+def test_the_filter_is_chosen_by_keyboard(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos, class_names=("cat",)))
+    drag(tab, (10, 20), (50, 70))
+    click(tab, (30, 40))
+    saved(tab)
+    tab.locator("#help").focus()
+    tab.keyboard.press("Tab")
+    expect(tab.locator("#filter")).to_be_focused()
+    for _ in range(2):
+        tab.keyboard.press("ArrowDown")
+    expect(tab.locator("#filter")).to_have_value("done")
+    saved(tab)
+    assert boxes(photos, "0") == [[10, 20, 50, 70]]
+
+
+def test_space_that_comes_up_in_another_window_does_not_stay_down(tab: Page, photos: Path, serve: Serve) -> None:
+    start(tab, serve(photos, class_names=("cat",)))
+    tab.keyboard.down(" ")
+    tab.evaluate("window.dispatchEvent(new Event('blur'))")
+    drag(tab, (10, 20), (50, 70))
+    tab.keyboard.up(" ")
+    saved(tab)
+    assert boxes(photos, "0") == [[10, 20, 50, 70]]
+
+
+def test_proposals_come_though_another_tab_has_asked(tab: Page, photos: Path, serve: Serve) -> None:
+    answer = detections_of(("cat", 0.9, (10, 10, 40, 40)))
+    busy = {"error": "another image was asked for in the meantime"}
+    tab.route("**/proposals/**", lambda route: route.fulfill(status=409, json=busy), times=1)
+    start(tab, serve(photos, propose=lambda image: answer))
+    expect(tab.locator(".box.proposed")).to_have_count(1)
+    expect(tab.locator("#propose")).to_have_text("Propose")
+    expect(tab.locator("#propose")).to_be_enabled()
 
 
 def test_undo_brings_back_what_was_dismissed_or_accepted(tab: Page, photos: Path, serve: Serve) -> None:

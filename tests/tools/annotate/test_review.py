@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from serving import Serve
 from tiny import Box, detections_of, write_annotated
 
@@ -167,6 +167,39 @@ def test_a_change_by_hand_is_undone_before_the_decision(tab: Page, folder: Path,
     expect(tab.locator("#progress")).to_have_text("0 of 3 suspects reviewed")
     saved(tab)
     assert labels(folder, 0) == sorted([*objects[0][0], *objects[1][0], *objects[2][0]])
+
+
+def test_undo_that_is_faster_than_the_images_loses_no_step(
+    tab: Page, folder: Path, tmp_path: Path, serve: Serve
+) -> None:
+    for image in range(3):
+        write_annotated(folder / f"{image:02}.png", [])
+    suspects = [
+        Suspect(folder / f"{image:02}.png", SuspectKind.MISSING, 0.9, PLACES[0], "red", None, "") for image in range(3)
+    ]
+    report = write_report(tmp_path / "suspects.json", suspects, folder)
+    tab.goto(serve(folder, review=report))
+    for number in range(2):
+        shows(tab, number, suspects)
+        tab.keyboard.press("a")
+    shows(tab, 2, suspects)
+    saved(tab)
+
+    def wait(route: Route) -> None:
+        tab.wait_for_timeout(300)
+        route.continue_()
+
+    tab.route("**/annotations/**", lambda route: wait(route) if route.request.method == "GET" else route.continue_())
+    for _ in range(2):
+        tab.keyboard.press("Control+z")
+    expect(tab.locator("#progress")).to_have_text("0 of 3 suspects reviewed")
+    saved(tab)
+    assert [labels(folder, image) for image in range(2)] == [[], []]
+    for _ in range(2):
+        tab.keyboard.press("Control+Shift+z")
+    expect(tab.locator("#progress")).to_have_text("2 of 3 suspects reviewed")
+    saved(tab)
+    assert [labels(folder, image) for image in range(2)] == [[("red", PLACES[0])]] * 2
 
 
 def test_accepting_twice_changes_once(tab: Page, folder: Path, tmp_path: Path, serve: Serve) -> None:

@@ -21,7 +21,7 @@ let sheet; // of the image that is shown
 let wanted = null; // the index of the image that is being opened
 let waiting = []; // keys that were pressed in the meantime: they mean the image that is being opened
 let isSeen = false; // whether its photo is on the screen
-let asked = null; // aborts the proposals that were asked for
+let asked = null; // the proposals that are waited for: {target: a sheet, stop: aborts the request}
 let selected = null; // id of an object or of a proposed one
 let activeClass = null;
 let drag = null;
@@ -31,6 +31,7 @@ let spaceIsDown = false;
 let lastNudge = { id: null, time: 0 };
 let nextId = 1;
 let review = null; // of suspects: {number: the one that is shown, past: steps that undo takes back, future, error}
+let said = "[]"; // the message that is shown
 const unsent = new Set(); // numbers of suspects whose decision the server does not have yet
 let isDelivering = false;
 const view = { scale: 1, x: 0, y: 0, fits: true };
@@ -46,7 +47,10 @@ const seen = new IntersectionObserver((entries) => entries.forEach(({ target, is
 
 async function ask(address, options) {
   const response = await fetch(address, options);
-  const answer = await response.json().catch(() => ({ error: response.statusText }));
+  const answer = await response.json().catch((error) => {
+    if (response.ok || !(error instanceof SyntaxError)) throw error; // the end of the answer was lost
+    return { error: response.statusText };
+  });
   if (response.status === 403 || response.status === 404) {
     answer.error = `This page belongs to an earlier run of frcnn annotate, and saves nothing any more. Open the new address. (${answer.error})`;
   }
@@ -77,12 +81,19 @@ async function fetchSheet(index) {
     past: [],
     future: [],
     proposals: [],
+    lost: new Set(),
   };
   sheets.set(index, Object.assign(known ?? {}, read));
+  noteCount(index, answer.objects);
   return sheets.get(index);
 }
 
 const broken = (index, error) => ({ index, error, objects: [], past: [], future: [], proposals: [] });
+
+const noAnswer = (error) => `No answer from frcnn annotate (${error.message}); is it still running?`;
+
+/** Objects as text, without what a file adds to them; null: not annotated. */
+const asText = (objects) => JSON.stringify(objects && objects.map(({ box, name, ignore }) => [box, name, ignore]));
 
 const isUnsaved = (one) => Boolean(one.dirty || one.saving || one.conflict || one.failed);
 
@@ -93,13 +104,15 @@ async function save(one) {
   if (one.saving || one.conflict) return; // the one that saves takes the newest state
   one.saving = true;
   while (one.dirty && !one.conflict) {
-    one.dirty = false;
-    const objects = one.objects.map(({ box, name, ignore, source }) => ({ box, name, ignore, source }));
-    const body = JSON.stringify({ version: one.version, objects: one.annotated ? objects : null });
+    Object.assign(one, { dirty: false, failed: null });
+    const all = one.objects.map(({ box, name, ignore, source }) => ({ box, name, ignore, source }));
+    const objects = one.annotated ? all : null;
+    const body = JSON.stringify({ version: one.version, objects });
     let result;
     try {
       result = await ask(of("annotations", one.index), { method: "PUT", body });
     } catch {
+      one.lost.add(asText(objects)); // perhaps the server has saved it, and only the answer was lost
       one.dirty = one.offline = true;
       showSaving();
       await new Promise((resolve) => setTimeout(resolve, RETRY));
@@ -109,11 +122,11 @@ async function save(one) {
     const { ok, status, answer } = result;
     if (ok) {
       one.version = answer.version;
-      const image = overview.images[one.index];
-      image.count = answer.objects && answer.objects.length;
-      image.broken = false;
-      showRow(one.index);
-      showProgress();
+      one.lost.clear();
+      noteCount(one.index, answer.objects);
+    } else if (status === 409 && one.lost.has(asText(answer.objects))) { // this page has changed it
+      one.version = answer.version;
+      one.dirty = true;
     } else if (status === 409) {
       one.conflict = answer;
     } else {
@@ -147,13 +160,12 @@ function showSaving() {
   const open = [...sheets.values()].filter(isUnsaved);
   const bad = open.filter((one) => one.conflict || one.failed || one.offline);
   const saving = $("saving");
-  saving.className = bad.length ? "failed" : open.length ? "busy" : "";
-  saving.textContent = bad.length ? "not saved" : open.length ? "saving …" : "saved";
-  if (sheet?.isAway) Object.assign(saving, { className: "failed", textContent: "no connection" });
-  if (unsent.size && !open.length) {
-    Object.assign(saving, review.error ? { className: "failed", textContent: "not saved" } : { className: "busy", textContent: "saving …" });
-  }
-  if (bad.length && !bad.includes(sheet)) saving.textContent += `: ${overview.images[bad[0].index].name}`;
+  let [kind, text] = bad.length ? ["failed", "not saved"] : open.length ? ["busy", "saving …"] : ["", "saved"];
+  if (sheet?.isAway) [kind, text] = ["failed", "no connection"];
+  if (unsent.size && !open.length) [kind, text] = review.error ? ["failed", "not saved"] : ["busy", "saving …"];
+  if (bad.length && !bad.includes(sheet)) text += `: ${overview.images[bad[0].index].name}`;
+  saving.className = kind;
+  if (saving.textContent !== text) saving.textContent = text; // else it would be read aloud at every attempt
   showMessage();
 }
 
@@ -263,29 +275,37 @@ function markEmpty() {
 
 const plural = (count, name) => `${count} ${name}${count === 1 ? "" : "s"}`;
 
+/** Copy the boxes of the image before this one in the list, except those that are here already. */
 async function copyPrevious() {
   const target = sheet;
-  if (target.index === 0) return;
-  const from = await fetchSheet(target.index - 1);
+  const order = sequence();
+  const previous = order[order.indexOf(target.index) - 1];
+  if (previous === undefined) return;
+  const from = await fetchSheet(previous).catch((error) => broken(previous, noAnswer(error)));
   if (sheet !== target) return;
+  target.uncopied = from.error;
+  showMessage();
+  const isHere = ({ name, box }) => target.objects.some((one) => one.name === name && iou(one.box, box) > 0.9);
   const copied = from.objects
     .map((one) => ({ ...one, id: nextId++, source: "", box: inside(one.box, target) }))
-    .filter(({ box }) => isLargeEnough(box));
+    .filter((one) => isLargeEnough(one.box) && !isHere(one));
   if (copied.length) change([...sheet.objects, ...copied]);
 }
 
 async function propose() {
   const target = sheet;
   if (!overview.proposes || target.error) return;
-  asked?.abort(); // one at a time: what is shown now
-  asked = new AbortController();
-  Object.assign(target, { proposing: true, unproposed: null });
+  asked?.stop.abort(); // one at a time: what is shown now
+  const mine = { target, stop: new AbortController() };
+  asked = mine;
+  target.unproposed = null;
   render();
-  const options = { signal: asked.signal };
-  const failed = (error) => ({ status: error.name === "AbortError" ? 409 : 0, answer: { error: `${error}` } });
+  const options = { signal: mine.stop.signal };
+  const failed = (error) => ({ answer: { error: `${error}` } });
   const { ok, status, answer } = await ask(of("proposals", target.index), options).catch(failed);
-  target.proposing = false;
-  if (status === 409) return; // another one was asked for in the meantime
+  if (asked !== mine) return; // another image was asked for in the meantime
+  asked = null;
+  if (status === 409) return target === sheet ? propose() : undefined; // another tab has asked in the meantime
   if (!ok) target.unproposed = answer.error;
   const found = ok ? answer.map((one) => ({ ...one, id: nextId++, box: inside(one.box, target) })) : [];
   // Do not propose boxes that are drawn already.
@@ -347,7 +367,8 @@ const proposedBox = (one) => inside(one.box.map(Math.round), sheet);
 
 const afterAccepting = (one) => corrected(one, sheet.objects, iou, proposedBox(one), nextId);
 
-async function showSuspect(number) {
+/** Show a suspect, then call `then`; not if something else is asked for in the meantime. */
+function showSuspect(number, then = () => {}) {
   const { index } = overview.suspects[number];
   const before = overview.suspects[review.number];
   before.row.firstChild.removeAttribute("aria-current");
@@ -356,11 +377,12 @@ async function showSuspect(number) {
   row.firstChild.setAttribute("aria-current", "true");
   if ($("filter").value !== "all") showList();
   row.scrollIntoView({ block: "nearest" });
-  if (wanted !== null || sheet?.index !== index) return show(index);
+  if (wanted !== null || sheet?.index !== index) return show(index, then);
   location.replace(`#${number + 1}`);
   select(null);
   aim();
   render();
+  then();
 }
 
 /** Show the suspect and what is around it. */
@@ -411,19 +433,15 @@ function noteStep(step) {
   review.future = [];
 }
 
-async function travelInReview(from, to) {
-  const step = review[from].pop();
+function travelInReview(from, to) {
+  const step = review[from].at(-1);
   if (!step) return;
-  review[to].push(step);
-  await showSuspect(step.number);
-  const isShown = wanted === null && review.number === step.number && sheet.index === overview.suspects[step.number].index;
-  if (!isShown || sheet.error) { // somebody has gone on, or the image cannot be read
-    review[to].pop();
-    review[from].push(step);
-    return;
-  }
-  if (step.isChange) travel(sheet[from], sheet[to]);
-  if (step.after) setDecision(step.number, from === "past" ? step.before : step.after);
+  showSuspect(step.number, () => {
+    if (sheet.error || review[from].at(-1) !== step) return;
+    review[to].push(review[from].pop());
+    if (step.isChange) travel(sheet[from], sheet[to]);
+    if (step.after) setDecision(step.number, from === "past" ? step.before : step.after);
+  });
 }
 
 function renderReview() {
@@ -514,6 +532,16 @@ function zoom(factor, x = $("stage").clientWidth / 2, y = $("stage").clientHeigh
   renderStage();
 }
 
+/** Move the image so that a box that is out of view is in its middle. */
+function reveal(one) {
+  if (!one) return;
+  const { clientWidth, clientHeight } = $("stage");
+  const [x1, y1, x2, y2] = one.box.map((value, side) => value * view.scale + (side % 2 ? view.y : view.x));
+  if (x1 < clientWidth && x2 > 0 && y1 < clientHeight && y2 > 0) return;
+  Object.assign(view, { x: view.x + (clientWidth - x1 - x2) / 2, y: view.y + (clientHeight - y1 - y2) / 2, fits: false });
+  renderStage();
+}
+
 // ------------------------------------------------------------------------------------------------------------- screen
 
 function render() {
@@ -525,14 +553,15 @@ function render() {
 /** The color of a class, the same as in all pictures, and that of text on it. A new class is gray until the server answers. */
 function colors(name) {
   if (!name) return ["#ffffff", "#000000"];
-  if (!overview.colors[name]) {
-    overview.colors[name] = ["#808080", "#ffffff"];
+  const { colors: known } = overview;
+  if (!known.has(name)) {
+    known.set(name, ["#808080", "#ffffff"]);
     ask(`color?name=${encodeURIComponent(name)}`).then(({ ok, answer }) => {
-      if (ok) overview.colors[name] = answer;
+      if (ok) known.set(name, answer);
       render();
-    }).catch(() => delete overview.colors[name]);
+    }).catch(() => known.delete(name));
   }
-  return overview.colors[name];
+  return known.get(name);
 }
 
 function renderStage() {
@@ -540,15 +569,17 @@ function renderStage() {
   photo.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
   photo.classList.toggle("close", view.scale >= 3);
   const boxes = $("boxes");
-  const shown = new Map([...boxes.children].map((element) => [Number(element.dataset.id), element]));
   const judged = sheet.error ? undefined : suspect();
   const label = judged && labelOf(judged, sheet.objects, iou);
   const isDrawn = judged && judged.decision !== "accepted" && !removesLabel(judged) && judged.kind !== "wrong class" && afterAccepting(judged) !== null;
   const hint = isDrawn ? [{ id: HINT, box: proposedBox(judged), name: judged.class }] : [];
   const all = sheet.error ? [] : [...sheet.objects, ...sheet.proposals, ...hint, ...(fresh ? [fresh] : [])];
+  const shown = new Map([...boxes.children].map((element) => [Number(element.dataset.id), element]));
+  const gone = new Map(shown);
+  all.forEach(({ id }) => gone.delete(id));
+  gone.forEach((element) => element.remove()); // first: then the others need not move, which would take their focus
   all.forEach((one, number) => {
     const element = shown.get(one.id) ?? makeBox(one.id);
-    shown.delete(one.id);
     const [x1, y1, x2, y2] = drag?.id === one.id && drag.box ? drag.box : one.box;
     const [left, top] = [view.x + x1 * view.scale, view.y + y1 * view.scale];
     Object.assign(element.style, {
@@ -571,7 +602,6 @@ function renderStage() {
     showHandles(element, one.id === selected && one.id !== justDrawn && !fresh);
     if (boxes.children[number] !== element) boxes.insertBefore(element, boxes.children[number] ?? null);
   });
-  shown.forEach((element) => element.remove());
 }
 
 function makeBox(id) {
@@ -583,7 +613,11 @@ function makeBox(id) {
   const label = document.createElement("span");
   label.className = "label";
   element.append(label);
-  element.addEventListener("focus", () => select(id));
+  element.addEventListener("focus", () => {
+    if (selected === id) return;
+    select(id);
+    reveal(find(id));
+  });
   element.addEventListener("blur", () => {
     if (justDrawn === id) justDrawn = null;
   });
@@ -604,12 +638,14 @@ function showHandles(element, areShown) {
   });
 }
 
+const elementOf = (id) => document.querySelector(`.box[data-id="${id}"]`);
+
 function select(id) {
   if (selected === id) return;
   selected = id;
   renderStage();
   renderPanel();
-  const element = document.querySelector(`.box[data-id="${id}"]`);
+  const element = elementOf(id);
   if (element && document.activeElement !== element) element.focus({ preventScroll: true });
   if (!element) $("stage").contains(document.activeElement) && document.activeElement.blur();
 }
@@ -633,14 +669,14 @@ function renderPanel() {
   const { past, future } = review ?? sheet;
   $("undo").disabled = !past.length;
   $("redo").disabled = !future.length;
-  $("copy").disabled = sheet.index === 0;
   const order = sequence();
   const place = review ? review.number : order.indexOf(sheet.index);
-  $("previous").disabled = place <= 0;
+  $("previous").disabled = $("copy").disabled = place <= 0;
   $("next").disabled = place === (review ? overview.suspects : order).length - 1;
   $("propose").hidden = $("accept").hidden = !overview.proposes || Boolean(review);
-  $("propose").disabled = sheet.proposing;
-  $("propose").textContent = sheet.proposing ? "Proposing …" : "Propose";
+  const isProposing = asked?.target === sheet;
+  $("propose").disabled = isProposing;
+  $("propose").textContent = isProposing ? "Proposing …" : "Propose";
   $("accept").disabled = !sheet.proposals.length;
   $("empty").disabled = sheet.annotated && !sheet.objects.length && !sheet.removable;
   $("empty").setAttribute("aria-pressed", sheet.annotated && !sheet.objects.length);
@@ -680,6 +716,7 @@ function showMessage() {
   if (sheet.offline) lines.push(["No answer from `frcnn annotate`: is it still running? The page tries again; keep it open."]);
   if (sheet.unseen) lines.push([sheet.unseen]);
   if (sheet.unproposed) lines.push([`The model cannot propose boxes: ${sheet.unproposed}`]);
+  if (sheet.uncopied) lines.push([`The boxes of the previous image cannot be copied: ${sheet.uncopied}`]);
   if (unsent.size && review.error) lines.push([`The decision is not saved: ${review.error}`]);
   if (sheet.failed) lines.push([sheet.failed, ["Try again", () => save(sheet)]]);
   if (sheet.conflict) {
@@ -687,11 +724,14 @@ function showMessage() {
     const count = theirs.objects === null ? "not annotated" : plural(theirs.objects.length, "object");
     lines.push([
       `This image was changed elsewhere, in another tab or by another program (there: ${count}; here: ${sheet.objects.length}). Nothing was overwritten.`,
-      ["Take theirs", () => settle(theirs, false)],
-      ["Keep mine", () => settle(theirs, true)],
+      ["Take theirs", () => settle(false)],
+      ["Keep mine", () => settle(true)],
     ]);
   }
   message.hidden = !lines.length;
+  const now = JSON.stringify(lines); // without what the buttons do, which is the same for all images
+  if (now === said) return; // else it would be read aloud at every attempt to save, and its buttons lose the focus
+  said = now;
   message.replaceChildren(
     ...lines.flatMap(([text, ...choices]) => [
       document.createTextNode(text),
@@ -703,7 +743,8 @@ function showMessage() {
     ]));
 }
 
-function settle(theirs, keepsMine) {
+function settle(keepsMine) {
+  const theirs = sheet.conflict;
   Object.assign(sheet, { conflict: null, version: theirs.version, dirty: false });
   if (keepsMine) {
     save(sheet);
@@ -717,9 +758,7 @@ function settle(theirs, keepsMine) {
       }
     }
     Object.assign(sheet, { objects: withIds(theirs.objects ?? []), annotated: theirs.objects !== null, future: [] });
-    overview.images[sheet.index].count = theirs.objects && theirs.objects.length;
-    showRow(sheet.index);
-    showProgress();
+    noteCount(sheet.index, theirs.objects);
     showSaving();
     deliver();
   }
@@ -786,6 +825,13 @@ function showSuspectRow(number) {
   mark.classList.toggle("done", Boolean(decision));
 }
 
+/** After the objects of an image were read or saved; null: it is not annotated. */
+function noteCount(index, objects) {
+  Object.assign(overview.images[index], { count: objects && objects.length, broken: false });
+  showRow(index);
+  showProgress();
+}
+
 function showProgress() {
   if (review) {
     const decided = overview.suspects.filter(({ decision }) => decision).length;
@@ -796,17 +842,19 @@ function showProgress() {
   $("progress").textContent = `${done} of ${overview.images.length} done · ${overview.format}`;
 }
 
-async function show(index) {
+/** Show an image, then call `then`; not if another one is asked for in the meantime. */
+async function show(index, then = () => {}) {
   if (index < 0 || index >= overview.images.length) return;
+  if (wanted !== null) waiting = []; // they mean an image that is passed by
   wanted = index;
   stopDrag();
-  const opened = await fetchSheet(index).catch((error) =>
-    ({ ...broken(index, `No answer from frcnn annotate (${error.message}); is it still running?`), isAway: true }));
+  const opened = await fetchSheet(index).catch((error) => ({ ...broken(index, noAnswer(error)), isAway: true }));
   if (wanted !== index) return; // somebody has gone on
   const before = rows[sheet?.index ?? index].firstChild;
   before.removeAttribute("aria-current");
   before.tabIndex = -1;
   sheet = opened;
+  Object.assign(sheet, { uncopied: null, unseen: null });
   selected = null;
   if (document.activeElement?.matches(".box, #images button")) document.activeElement.blur(); // so Tab goes to the boxes
   rows[index].firstChild.setAttribute("aria-current", "true");
@@ -830,6 +878,7 @@ async function show(index) {
   if (overview.proposes && !review && !sheet.error && !sheet.annotated && !sheet.proposals.length && !sheet.past.length) propose();
   wanted = null;
   if (review) render(); // the suspect belongs to the image that is shown now
+  then();
   const keys = waiting;
   waiting = [];
   keys.forEach(onKey);
@@ -848,8 +897,9 @@ function step(by) {
 
 /** Reload: another tab or program may have changed the image while the window was hidden. */
 async function refresh() {
-  if (!sheet || sheet.error || isUnsaved(sheet)) return;
+  if (!sheet || wanted !== null || isUnsaved(sheet)) return;
   const { index, version } = sheet;
+  if (sheet.error) return show(index);
   const now = await fetchSheet(index).catch(() => sheet);
   if (now === sheet && now.version === version) return;
   if (sheet.index === index && wanted === null) show(index);
@@ -1008,36 +1058,44 @@ const KEYS = {
   0: fit,
   "?": () => $("keys").showModal(),
 };
+const REPEATED = new Set(["pagedown", "pageup", "+", "=", "-"]); // while held down; the others act once
 const ALLOWED_WITHOUT_IMAGE = new Set(["pagedown", "pageup", "t", "?", "k"]);
+
+function letSpaceGo() {
+  spaceIsDown = false;
+  $("stage").classList.remove("pan");
+}
 
 function onKey(event) {
   const { target } = event;
   if (document.querySelector("dialog[open]") || target.matches("input, select")) return;
-  const digit = /^(Digit|Numpad)([0-9])$/.exec(event.code)?.[2]; // also where digits need Shift
+  const digit = /^Digit([0-9])$/.exec(event.code)?.[1]; // also where digits need Shift
   const key = digit ?? event.key.toLowerCase();
+  const isCommand = event.ctrlKey || event.metaKey;
+  if (event.altKey || (isCommand && key !== "z" && key !== "y") || /^f\d/.test(key)) return; // the browser's own
   if (drag && key !== "escape") return event.preventDefault();
-  if (wanted !== null && !(key in PAGING)) {
+  if (wanted !== null && (waiting.length || !(key in PAGING))) { // paging, too, comes after the keys before it
     event.preventDefault();
     waiting.push(event);
     return;
   }
-  if (event.ctrlKey || event.metaKey) {
-    if (key === "z" || key === "y") {
-      event.preventDefault();
-      (key === "y" || event.shiftKey ? redo : undo)();
-    }
+  if (isCommand) {
+    event.preventDefault();
+    (key === "y" || event.shiftKey ? redo : undo)();
     return;
   }
-  if (event.altKey) return;
   if (key === "enter" && target.matches("button")) return; // presses it
   if (key === " ") {
     if (target.matches("button")) return;
     spaceIsDown = true;
     $("stage").classList.add("pan");
   } else if (key === "tab") {
+    if (target !== document.body) return; // the browser's own order continues from there
+    if (find(selected)) return elementOf(selected).focus(); // and from here
     const [first] = [...sheet.objects, ...sheet.proposals];
-    if (target !== document.body || !first || event.shiftKey) return; // the browser's own order continues from there
+    if (!first || event.shiftKey) return;
     select(first.id);
+    reveal(first);
   } else if (ARROWS[event.key]) {
     const showsNext = selected === justDrawn || wanted !== null; // after drawing, the next image follows
     const one = showsNext ? null : find(selected);
@@ -1049,7 +1107,7 @@ function onKey(event) {
     if (!name) return;
     if (find(selected)) setClassOf(selected, name);
     else setClass(name);
-  } else if ((review ? KEYS_OFF_IN_REVIEW : KEYS_OF_REVIEW).has(key) || (event.repeat && KEYS_OF_REVIEW.has(key))) {
+  } else if ((review ? KEYS_OFF_IN_REVIEW : KEYS_OF_REVIEW).has(key) || (event.repeat && !REPEATED.has(key))) {
     return;
   } else if (KEYS[key] && (!sheet.error || ALLOWED_WITHOUT_IMAGE.has(key))) {
     KEYS[key]();
@@ -1076,7 +1134,7 @@ function listen() {
   }));
   $("filter").addEventListener("change", () => {
     showList();
-    $("filter").blur();
+    if (!$("filter").matches(":focus-visible")) $("filter").blur(); // after a click, keys are meant for the image
   });
   $("photo").addEventListener("load", () => {
     isSeen = true;
@@ -1106,19 +1164,20 @@ function listen() {
   }, { passive: false });
   document.addEventListener("keydown", onKey);
   document.addEventListener("keyup", (event) => {
-    if (event.key !== " ") return;
-    spaceIsDown = false;
-    stage.classList.remove("pan");
+    if (event.key === " ") letSpaceGo();
   });
   window.addEventListener("beforeunload", (event) => {
     if (unsent.size || [...sheets.values()].some(isUnsaved)) event.preventDefault();
   });
   window.addEventListener("focus", refresh);
+  window.addEventListener("blur", letSpaceGo); // another window gets the event that the key comes up
   new ResizeObserver(() => sheet?.width && (view.fits ? fit() : renderStage())).observe(stage);
 }
 
 async function start() {
-  overview = (await ask("overview")).answer;
+  const { ok, answer } = await ask("overview").catch((error) => ({ answer: { error: noAnswer(error) } }));
+  if (!ok) return Object.assign($("message"), { textContent: answer.error, hidden: false });
+  overview = { ...answer, colors: new Map(Object.entries(answer.colors)) };
   activeClass = overview.classes[0] ?? null;
   document.title = `${overview.folder} – frcnn annotate`;
   $("folder").textContent = overview.folder;
@@ -1150,4 +1209,4 @@ async function start() {
   await show(overview.images[shown] ? shown : todo ?? sequence()[0]);
 }
 
-start().then(() => overview.trains && followTraining());
+start().then(() => overview?.trains && followTraining());
