@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from frcnn.cli.options import Commands, add_command, add_set
-from frcnn.messages import plural
+from frcnn.messages import listed, plural
 
 _LIBRARIES = ("torchvision", "detectron2", "mmdetection")
 """`frcnn.nn.migrate.files.LIBRARIES`, which takes too long to import for --help."""
@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> None:
     save_model(model, options.out)
     settings = model.settings
     image, eps = settings.detector.resizing, settings.base_model.batch_norm_eps
-    names = ", ".join(model.classes[:5]) + (", ..." if len(model.classes) > 5 else "")
-    print(f"{options.out}: {settings.base_model.name}, {plural(len(model.classes), 'class', 'classes')} ({names})")
+    classes = f"{plural(len(model.classes), 'class', 'classes')} ({listed(model.classes, 5)})"
+    print(f"{options.out}: {settings.base_model.name}, {classes}")
     print(f"input: shorter side {image.shorter_side} pixels, longer side at most {image.longer_side}")
     if options.library == "torchvision":
         print(

@@ -31,9 +31,9 @@ from frcnn.data.records import Record, Records, same_objects
 from frcnn.data.repair import RotatedImage, repair_boxes, repair_rotated
 from frcnn.data.split import draw_split
 from frcnn.data.tree import images_outside, split_word
-from frcnn.files import CONFIG_FILE, LOCAL_FILE
 from frcnn.json_text import to_json
 from frcnn.messages import one_line, plural, train_command
+from frcnn.run_files import CONFIG_FILE, LOCAL_FILE
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -309,8 +309,8 @@ def _own_images(
 ) -> Records:
     """The records of a split, without images that belong to another split, and each image once.
 
-    If an image of val is missing, the search may find an image of train with its name. It belongs to train if it is in
-    a folder of that split, and an annotation of train has it, too.
+    A reader searches for images by name. If an image of val is missing, it may find one of train with the same name.
+    That image belongs to train if it is in a folder of train, and an annotation of train names it as well.
     """
     records, problems = read(name)
     for problem in problems:

@@ -16,7 +16,7 @@ from frcnn.data.problems import Problem, common_areas
 from frcnn.data.records import Records
 from frcnn.data.tree import Tree
 from frcnn.files import expand_home
-from frcnn.messages import plural, train_command
+from frcnn.messages import listed, plural, train_command
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -172,9 +172,8 @@ def _sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> tuple
         raise next(iter(errors.values()))
     notes = [str(error) for error in errors.values()]
     if unknown:
-        shown = ", ".join(tree.relative(file).as_posix() for file in unknown[:_SHOWN])
-        more = ", ..." if len(unknown) > _SHOWN else ""
-        notes.append(f"{plural(len(unknown), 'file')} without annotations that frcnn recognizes ({shown}{more})")
+        shown = listed([tree.relative(file).as_posix() for file in unknown], _SHOWN)
+        notes.append(f"{plural(len(unknown), 'file')} without annotations that frcnn recognizes ({shown})")
     return found, notes
 
 
@@ -274,7 +273,7 @@ def _differences(one: _Content, other: _Content, shared: Sequence[str]) -> tuple
 
 
 def _step(count: int) -> int:
-    """The step that chooses at most `_COMPARED` of so many."""
+    """The step that chooses at most `_COMPARED` of `count`."""
     return math.ceil(count / _COMPARED) or 1
 
 

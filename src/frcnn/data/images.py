@@ -71,7 +71,7 @@ _ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exi
 """Where Pillow finds an orientation in the information of an image."""
 
 MAX_MISSING_ROWS = (16, 0.02)
-"""A truncated JPEG is read if it lacks at most so many rows, or this fraction of its rows, but not all."""
+"""Rows of pixels: a truncated JPEG is read if it lacks at most 16, or at most 2% of its rows, but not all."""
 
 REDUCED_SIDE = 128
 """Least side of the reduced JPEG of `verify_image`, pixels: enough to compare images by 16 x 16 cells."""

@@ -16,8 +16,8 @@ from frcnn.files import CONTROLS, MAX_NAME
 from frcnn.messages import clipped, plural
 
 MAX_OUTSIDE = (2.0, 0.01)
-"""A box may leave its image by this many pixels, or by this fraction of the image's side; then it is clipped without a
-look at its area."""
+"""Pixels, and fraction of the image's side: a box that leaves its image by no more than one of them is clipped,
+whatever part of its area is inside."""
 ROUNDING = 0.02
 """Pixels: COCO writes two decimals and YOLO six of a fraction, so boxes at a border leave the image by this much. They
 are clipped without a word."""

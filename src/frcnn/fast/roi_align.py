@@ -53,9 +53,8 @@ def _align(
         rows, of_rows = _bin_cells(y1, y2, size, height, sampling_ratio)
         columns, of_columns = _bin_cells(x1, x2, size, width, sampling_ratio)
         rows = rows + images[chunk, None, None] * height
-        indices = (rows[:, :, None, :, None] * width + columns[:, None, :, None, :]).flatten(
-            3
-        )  # (R, size, size, cells)
+        # Both (R, size, size, cells):
+        indices = (rows[:, :, None, :, None] * width + columns[:, None, :, None, :]).flatten(3)
         weights = (of_rows[:, :, None, :, None] * of_columns[:, None, :, None, :]).flatten(3)
         used = weights != 0
         parts.append((indices[used], weights[used], used.sum(dim=-1).flatten()))

@@ -13,21 +13,7 @@ from frcnn.nn.faster_rcnn import FasterRCNN
 
 
 def compress(model: FasterRCNN, rank: int) -> FasterRCNN:
-    """A copy in which each fully connected layer of the RoI head becomes two, with `rank` values between them.
-
-    Layers that would not become smaller, and the output layers (logits and deltas), do not change. The copy can predict
-    and be exported; it cannot be trained or saved.
-
-    Args:
-        model: it does not change.
-        rank: how many singular values are kept, e.g. 1024 of 4096; fewer are faster and less exact.
-
-    Raises:
-        ValueError: the rank is under 1, no layer would become smaller, or the model is compressed already.
-
-    Source:
-        Girshick 2015, arXiv:1504.08083, section 3.1. Differs: one rank for all layers.
-    """
+    """A compressed copy; see `Detector.compress`."""
     if rank < 1:
         raise ValueError(f"svd {rank}: the rank must be 1 or more")
     if model.svd_rank is not None:

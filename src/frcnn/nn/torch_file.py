@@ -42,7 +42,8 @@ def load_torch_file(path: Path) -> Any:
 
 
 def _require_short_names(file: BinaryIO) -> None:
-    """
+    """Check the names of the classes that the file asks for.
+
     Raises:
         ValueError: a class has a name of thousands of letters.
     """

@@ -28,7 +28,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from frcnn.colors import class_color
-from frcnn.data.tiles import cut_into_windows
+from frcnn.data.tiles import MAX_OVERLAP, OVERLAP, cut_into_windows
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Exported
 from frcnn.messages import short
@@ -188,7 +188,7 @@ class _Service:
         rules = model.detector.runtime.result_settings
         default = rules.predict_threshold if self._threshold is None else self._threshold
         threshold = _number(values.get("threshold", str(default)), "threshold", 0, 1)
-        overlap = _number(values.get("overlap", "0.2"), "overlap", 0, 0.9)
+        overlap = _number(values.get("overlap", str(OVERLAP)), "overlap", 0, MAX_OVERLAP)
         tile = None if "tile" not in values else _whole_number(values["tile"], "tile", 100_000)
         if tile:
             try:

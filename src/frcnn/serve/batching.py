@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from frcnn.data.tiles import OVERLAP
 from frcnn.inference.predictor import predict_each
 from frcnn.inference.results import Detections
 from frcnn.serve.budget import BusyError
@@ -21,7 +22,7 @@ class Options(NamedTuple):
     """How images are predicted. Only images with the same options share a batch."""
 
     tile: int | None = None
-    overlap: float = 0.2
+    overlap: float = OVERLAP
 
 
 class _Job(NamedTuple):
@@ -66,8 +67,10 @@ class Batcher:
         """Requests whose images are being received or decoded."""
 
     def require_room(self, images: int) -> None:
-        """Raises:
-        BusyError: so many more images cannot wait.
+        """Check that more images may wait.
+
+        Raises:
+            BusyError: the queue has no place for `images` more.
         """
         if self._queue.qsize() + images > self._max_waiting:
             raise BusyError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+from frcnn.data.tiles import MAX_OVERLAP, OVERLAP
 from frcnn.serve.limits import Limits
 
 _BOX = {
@@ -113,7 +114,9 @@ def _predict(limits: Limits) -> dict[str, Any]:
             _parameter("classes", "names separated by commas; others are left out", {"type": "string"}),
             _parameter("tile", "side of a tile in pixels, to find small objects; 0: none", {"type": "integer"}),
             _parameter(
-                "overlap", "fraction that tiles share", {"type": "number", "minimum": 0, "maximum": 0.9, "default": 0.2}
+                "overlap",
+                "fraction that tiles share",
+                {"type": "number", "minimum": 0, "maximum": MAX_OVERLAP, "default": OVERLAP},
             ),
         ],
         "requestBody": {

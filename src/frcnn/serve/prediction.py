@@ -61,8 +61,10 @@ class Prediction:
             self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def require_room(self) -> None:
-        """Raises:
-        BusyError: no image more can wait.
+        """Check that one more image may wait.
+
+        Raises:
+            BusyError: the queue is full.
         """
         self._batcher.require_room(1)
 

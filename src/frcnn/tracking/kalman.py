@@ -47,7 +47,7 @@ def start(boxes: np.ndarray) -> KalmanState:
 
 
 def predict(state: KalmanState, frames: float) -> KalmanState:
-    """Where the tracks should be after so many frames; not a whole number if frames come irregularly."""
+    """Where the tracks should be after `frames` frames; not a whole number if frames come irregularly."""
     transition = np.eye(8)
     transition[:4, 4:] = frames * np.eye(4)
     deviations = _deviations(state.mean[:, 3].clip(_SMALLEST), _POSITION, _SHAPE, _VELOCITY, _SHAPE_VELOCITY)

@@ -117,8 +117,10 @@ class _Decoder:
             yield said[0] - start, Image.frombuffer("RGB", (width, height), content, "raw", "RGB", 0, 1)
 
     def require_complete(self, source: str | Path, frames: int) -> None:
-        """Raises:
-        VideoError: ffmpeg has reported an error.
+        """Check that ffmpeg read the video to its end.
+
+        Raises:
+            VideoError: ffmpeg has reported an error.
         """
         status = self._process.wait()
         self._listener.join()

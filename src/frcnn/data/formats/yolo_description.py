@@ -21,8 +21,8 @@ from frcnn.yaml_text import load_yaml
 Names = Mapping[int, str]
 _SPLITS = ("train", "val", "valid", "validation", "test")
 _MAX_ABOVE = 2
-"""A data set may lie so many levels above the folder of its description, e.g. 1 for configs/data.yaml. Folders above
-that, such as /home, are not walked."""
+"""Largest number of levels that a data set may lie above the folder of its description, e.g. 1 for configs/data.yaml.
+Folders above that, such as /home, are not walked."""
 _KEY = re.compile(r"""(?:^|[{,])["' ]*(names|nc|path|train|val|valid|test)["']?[ \t]*:""", re.MULTILINE)
 
 
