@@ -10,7 +10,7 @@ import pytest
 
 from frcnn import files
 from frcnn.data.tree import Tree
-from frcnn.files import atomic_dir, atomic_write, write_text
+from frcnn.files import atomic_dir, atomic_write, relative_path, write_text
 
 
 def test_text_is_utf_8_and_takes_the_place_of_the_old(tmp_path: Path) -> None:
@@ -200,3 +200,14 @@ def test_a_journal_of_a_stranger_changes_nothing(content: str, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"\.frcnn-changes-1\.json: not written by frcnn; delete this file"):
         files.finish_changes(tmp_path)
     assert (tmp_path / "taxes.txt").read_text() == "mine"
+
+
+def test_a_path_is_relative_or_on_another_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = tmp_path / "images" / "a.jpg"
+    assert relative_path(image, tmp_path / "labels") == "../images/a.jpg"
+
+    def other_drive(path: Path, start: Path) -> str:
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr(os.path, "relpath", other_drive)
+    assert relative_path(image, tmp_path / "labels") == image.as_posix()

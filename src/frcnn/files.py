@@ -285,6 +285,15 @@ def expand_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def relative_path(path: str | Path, folder: str | Path) -> str:
+    """The path as it is written in a file of this folder, with slashes: relative; absolute if it is on another drive of
+    Windows."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # there is no relative path from one drive to another
+        return Path(os.path.abspath(path)).as_posix()
+
+
 def require_regular(path: Path) -> None:
     """Raise an error for a pipe, a device or a folder. Opening a pipe may block forever.
 

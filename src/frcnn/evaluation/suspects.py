@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from frcnn.files import relative_path
 from frcnn.data.records import Record
 from frcnn.evaluation.matching import inside_ignored, iou_matrix
 from frcnn.inference.results import Detections
@@ -81,7 +82,7 @@ def _relative(image: Path, root: Path) -> str:
     for base in (Path(os.path.abspath(root)), root.resolve()):  # the folder itself may be reached by a link
         if absolute.is_relative_to(base):
             return absolute.relative_to(base).as_posix()
-    return Path(os.path.relpath(image.resolve(), root.resolve())).as_posix()
+    return relative_path(image.resolve(), root.resolve())
 
 
 def find_suspects(detections: Sequence[Detections], records: Sequence[Record]) -> list[Suspect]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -34,7 +33,7 @@ from frcnn.data.images import image_size
 from frcnn.data.problems import ImageNotFoundError, OnProblem, Problem, ProblemKind, invalid_object, missing_image
 from frcnn.data.records import ONLY_CLASS, Annotation, Record, keep_objects
 from frcnn.data.tree import Tree
-from frcnn.files import atomic_write
+from frcnn.files import atomic_write, relative_path
 from frcnn.json_text import load_json
 from frcnn.messages import plural
 
@@ -161,7 +160,7 @@ def write_image(
     if "ignore" not in columns.names and any(annotation.ignore for annotation in objects or ()):
         raise ValueError(f"{file}: has no column 'ignore'; add one to its first line, or do not ignore the object")
     own = _rows_by_image(file, tree).get(image, [])
-    common = {"path": Path(os.path.relpath(image, file.parent)).as_posix(), "split": source.split}
+    common = {"path": relative_path(image, file.parent), "split": source.split}
     if own:
         common |= {name: value for name, value in columns.values(own[0].cells).items() if name in common}
     new: list[list[str]] = []

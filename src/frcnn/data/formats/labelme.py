@@ -4,7 +4,6 @@ box."""
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
@@ -31,7 +30,7 @@ from frcnn.data.problems import (
 )
 from frcnn.data.records import Annotation, Record, make_record
 from frcnn.data.tree import Tree
-from frcnn.files import atomic_write
+from frcnn.files import atomic_write, relative_path
 from frcnn.json_text import decode_json
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def write_image(
         content = _raw(file)
     else:
         height, width = image_size(image)
-        path = Path(image.name if image.parent == file.parent else os.path.relpath(image, file.parent)).as_posix()
+        path = relative_path(image, file.parent)
         content = {"version": "5.0.0", "flags": {}, "shapes": [], "imagePath": path, "imageData": None}
         content |= {"imageHeight": height, "imageWidth": width}
     others = [shape for shape in content["shapes"] if not isinstance(_object(shape), Annotation)]

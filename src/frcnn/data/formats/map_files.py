@@ -7,7 +7,6 @@ relative to the folder, or points into an archive: `photos.zip@/inside.jpg`. tra
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -29,7 +28,7 @@ from frcnn.data.problems import (
 )
 from frcnn.data.records import Annotation, Record, make_record
 from frcnn.data.tree import Tree
-from frcnn.files import write_text
+from frcnn.files import relative_path, write_text
 
 if TYPE_CHECKING:
     from frcnn.config import DataSettings
@@ -111,7 +110,7 @@ def write(folder: Path, splits: Mapping[str, Sequence[Record]], classes: Sequenc
     for split, records in splits.items():
         images, rois = [], []
         for index, record in enumerate(records):
-            images.append(f"{index}\t{Path(os.path.relpath(record.image, folder)).as_posix()}\t0\n")
+            images.append(f"{index}\t{relative_path(record.image, folder)}\t0\n")
             labels = [numbers[label] for label in record.class_names]
             rois.append(_roi_line(str(index), zip(record.boxes.tolist(), labels, strict=True)) + "\n")
         write_text(folder / f"{split}_img_file.txt", "".join(images))
