@@ -174,8 +174,8 @@ def count_rows(way: str, out: Path) -> int:
 
 
 class MemoryWatch:
-    """The largest memory of this program's children, every five seconds. To look twice a second took an eighth of a core
-    with Ray's processes."""
+    """The largest memory of this program's children, every five seconds. To look twice a second took an eighth of a
+    core with Ray's processes."""
 
     def __init__(self) -> None:
         self.driver: subprocess.Popen[bytes] | None = None
