@@ -158,8 +158,7 @@ class FasterRCNN(nn.Module):
             before refined them, and the probabilities are the mean over all stages.
 
         Source:
-            Cai & Vasconcelos 2018, arXiv:1712.00726, section 4. Differs: each stage classifies its own boxes, as in
-            detectron2. The authors' stages all classify those of the last stage.
+            Cai & Vasconcelos 2018, arXiv:1712.00726, section 4. Each stage classifies its own boxes.
         """
         outputs: list[RoiOutput] = []
         for stage in self.roi_head.stages():

@@ -227,7 +227,7 @@ def suggest(
     often is a small one, is not given up for the others.
 
     Args:
-        kept: fields of `Shapes` that stay as they are.
+        kept: fields of `Shapes` that do not change.
 
     Returns:
         None: no better anchors were found, or there are too few boxes to tell. Values that become equal are merged.

@@ -112,15 +112,16 @@ def test_choosing_needs_a_detector_with_layers(tmp_path: Path, capsys: pytest.Ca
         main(["annotate", str(photos), "--next", "0"])
 
 
+def chosen(editor: Editor) -> Assistant:
+    """As `--next 2` made it."""
+    assistant = Assistant(editor)
+    assistant.next_images = [4, 2]
+    return assistant
+
+
 def test_the_page_shows_the_chosen_images_in_their_order(tab: Page, tmp_path: Path, serve: Serve) -> None:
     photos = write_photos(tmp_path / "photos", labeled=1, new=5)
-
-    def assist(editor: Editor) -> Assistant:
-        assistant = Assistant(editor)
-        assistant.next_images = [4, 2]
-        return assistant
-
-    tab.goto(serve(photos, assist=assist))
+    tab.goto(serve(photos, assist=chosen))
     expect(tab.locator("#about")).to_contain_text("4.png")
     assert tab.locator("#filter option:checked").inner_text() == "to label next (2)"
     expect(tab.locator("#images .name")).to_have_text(["4.png", "2.png"])
@@ -138,13 +139,7 @@ def test_the_page_shows_the_chosen_images_in_their_order(tab: Page, tmp_path: Pa
 
 def test_boxes_are_copied_from_the_image_before_in_the_list(tab: Page, tmp_path: Path, serve: Serve) -> None:
     photos = write_photos(tmp_path / "photos", labeled=2, new=4)
-
-    def assist(editor: Editor) -> Assistant:
-        assistant = Assistant(editor)
-        assistant.next_images = [4, 2]
-        return assistant
-
-    tab.goto(serve(photos, assist=assist))
+    tab.goto(serve(photos, assist=chosen))
     expect(tab.locator("#about")).to_contain_text("4.png · 128 × 96 pixels")
     expect(tab.locator("#copy")).to_be_disabled()
     for key in ("b", "Escape", "ArrowRight"):
@@ -172,7 +167,7 @@ def test_the_page_trains_and_proposals_come_from_the_new_detector(tab: Page, tmp
         made.append(assistant_that_trains(editor, tmp_path / "run", count=1))
         return made[0]
 
-    tab.goto(serve(photos, assist=assist))
+    tab.goto(serve(photos, assist=chosen))
     expect(tab.locator("#about")).to_contain_text("4.png")
     expect(tab.locator("#propose")).to_be_hidden()
     tab.locator("#train").click()
