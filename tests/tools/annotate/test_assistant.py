@@ -167,7 +167,7 @@ def test_the_page_trains_and_proposals_come_from_the_new_detector(tab: Page, tmp
         made.append(assistant_that_trains(editor, tmp_path / "run", count=1))
         return made[0]
 
-    tab.goto(serve(photos, assist=chosen))
+    tab.goto(serve(photos, assist=assist))
     expect(tab.locator("#about")).to_contain_text("4.png")
     expect(tab.locator("#propose")).to_be_hidden()
     tab.locator("#train").click()
