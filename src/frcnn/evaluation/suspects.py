@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from frcnn.files import relative_path
 from frcnn.data.records import Record
 from frcnn.evaluation.matching import inside_ignored, iou_matrix
+from frcnn.files import relative_path
 from frcnn.inference.results import Detections
 
 SAME, NEAR, APART = 0.5, 0.3, 0.1
