@@ -65,7 +65,7 @@ def cluster() -> Iterator[Any]:
 
 
 def rows_in(folder: Path) -> list[dict[str, Any]]:
-    from frcnn.inference.parts import read_rows
+    from frcnn.inference.parts.rows import read_rows
 
     return [row for file in sorted(folder.glob("*.parquet")) for row in read_rows(file)]
 
@@ -100,7 +100,7 @@ def assert_as_expected(rows: list[dict[str, Any]], expected: dict[str, Any]) -> 
 def test_parts_in_parquet_hold_what_parts_in_json_hold(
     run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from frcnn.inference.parts import read_rows
+    from frcnn.inference.parts.rows import read_rows
 
     command = ["predict", str(run), str(photos), "--threshold", "0.05", "--part-size", "25"]
     assert main([*command, "--parts", str(tmp_path / "json")]) == 0
@@ -131,7 +131,7 @@ def test_other_programs_read_a_folder_of_parts(run: Path, photos: Path, tmp_path
 
 
 def test_a_damaged_parquet_part_is_named(run: Path, photos: Path, tmp_path: Path) -> None:
-    from frcnn.inference.parts import merge_parts
+    from frcnn.inference.parts.merge import merge_parts
 
     parts = tmp_path / "parts"
     assert main(["predict", str(run), str(photos), "--parts", str(parts), "--parquet"]) == 0

@@ -16,6 +16,11 @@ def class_color(name: str) -> Rgb:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def css_color(color: Rgb) -> str:
+    """A color as CSS writes it, e.g. "#0a1b2c"."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
 def contrast_color(color: Rgb) -> Rgb:
     """Black or white, for text on this color (Rec. 709 luma)."""
     red, green, blue = color

@@ -32,7 +32,9 @@ from frcnn.data.images import IMAGE_SUFFIXES
 from frcnn.data.tiles import OVERLAP
 from frcnn.detector import Detector, load
 from frcnn.inference.inputs import ImageLike
-from frcnn.inference.parts import is_of_disk, list_names, row_of, to_table
+from frcnn.inference.parts.listing import list_names
+from frcnn.inference.parts.predict import is_of_disk
+from frcnn.inference.parts.rows import row_of, to_table
 from frcnn.inference.predictor import predict_each
 from frcnn.messages import short
 

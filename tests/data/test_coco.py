@@ -228,7 +228,7 @@ def test_boxes_in_fractions_become_pixels(sizes: dict[str, int], tmp_path: Path)
     assert (problem.level, problem.kind) == ("repaired", "boxes in fractions")
     tree, (source,) = opened(tmp_path)
     with pytest.raises(ValueError, match=r"train\.json: boxes are fractions, not pixels; edit a copy"):
-        list(coco.images(source, tree, DataSettings()))
+        list(coco.images(source, tree))
 
 
 def test_fractions_are_known_though_a_box_leaves_the_image(tmp_path: Path) -> None:
@@ -252,9 +252,9 @@ def test_ignored_objects(mark: object, tmp_path: Path) -> None:
     file = put(tmp_path / "train.json", changed("annotations", lambda one: one | {"iscrowd": 0, "ignore": mark}))
     assert [record.ignore.tolist() for record in read_one(tmp_path)[0]] == [[True, True], [True]]
     tree, (source,) = opened(tmp_path)
-    (one,) = coco.read_image(source, tmp_path / "2.png", tree, DataSettings()) or []
+    (one,) = coco.read_image(source, tmp_path / "2.png", tree) or []
     assert one.ignore
-    coco.write_image(source, tmp_path / "2.png", [one._replace(ignore=False)], tree, DataSettings())
+    coco.write_image(source, tmp_path / "2.png", [one._replace(ignore=False)], tree)
     assert [record.ignore.tolist() for record in read_one(tmp_path)[0]] == [[True, True], [False]]
     put(file, changed("annotations", lambda one: one | {"iscrowd": 0, "ignore": 0}))
     assert not any(record.ignore.any() for record in read_one(tmp_path)[0])
@@ -351,15 +351,14 @@ def test_folders_of_images_tell_the_splits_of_one_file(tmp_path: Path) -> None:
     put_images(tmp_path / "images/test", "new.png")
     tree, sources = opened(tmp_path)
     listed = {
-        source.split: [tree.relative(image).as_posix() for image in coco.images(source, tree, DataSettings())]
-        for source in sources
+        source.split: [tree.relative(image).as_posix() for image in coco.images(source, tree)] for source in sources
     }
     in_test = [f"images/test/{name}.png" for name in ("2", "3", "new")]
     assert listed == {"train": ["images/train/1.png"], "test": in_test}
     _, test = sources
     new = tmp_path / "images/test/new.png"
     coco.write_image(test, new, [Annotation((5, 6, 7, 8), "dog")], tree, DataSettings())
-    assert [one.name for one in coco.read_image(test, new, tree, DataSettings()) or []] == ["dog"]
+    assert [one.name for one in coco.read_image(test, new, tree) or []] == ["dog"]
     assert len(json.loads(file.read_text())["images"]) == 5
     assert [record.image.name for record in read_folder(tmp_path)[0]["test"]] == ["2.png", "3.png", "new.png"]
 
@@ -430,22 +429,21 @@ def test_every_image_belongs_to_one_split(tmp_path: Path) -> None:
     put(tmp_path / "train.json", content())
     tree, sources = opened(tmp_path)
     found = {
-        source.split: [tree.relative(image).as_posix() for image in coco.images(source, tree, DataSettings())]
-        for source in sources
+        source.split: [tree.relative(image).as_posix() for image in coco.images(source, tree)] for source in sources
     }
     assert found == {
         "train": ["images/1.png", "images/2.png", "images/4.png", "images/new.png"],
         "val": ["images/3.png", "val/5.png", "val/new.png"],
     }
-    assert coco.class_names(sources, tree, DataSettings()) == ["dog", "cat"]
+    assert coco.class_names(sources, tree) == ["dog", "cat"]
 
 
 def test_files_without_images_take_all(tmp_path: Path) -> None:
     put_images(tmp_path / "images")
     put(tmp_path / "train.json", content(images=[], annotations=[]))
     tree, (source,) = opened(tmp_path)
-    first, _ = coco.images(source, tree, DataSettings())
-    assert coco.read_image(source, first, tree, DataSettings()) is None
+    first, _ = coco.images(source, tree)
+    assert coco.read_image(source, first, tree) is None
     coco.write_image(source, first, [Annotation((1, 2, 30, 40), "bird")], tree, DataSettings())
     records, problems = read_one(tmp_path)
     assert (objects(records), problems) == ([("1.png", [("bird", [1, 2, 30, 40], False)])], [])
@@ -457,13 +455,13 @@ def test_dialects_are_edited_in_place(dialect: str, tmp_path: Path) -> None:
     put_images(tmp_path / "images", "1.png", "2.png", "new.png")
     file = put(tmp_path / "train.json", DIALECTS[dialect])
     tree, (source,) = opened(tmp_path)
-    first, second, new = coco.images(source, tree, DataSettings())
-    dog, cat = coco.read_image(source, first, tree, DataSettings()) or []
+    first, second, new = coco.images(source, tree)
+    dog, cat = coco.read_image(source, first, tree) or []
     assert [dog[:3], cat[:3]] == [((10, 20, 40, 60), "dog", False), ((0, 0, 128, 96), "cat", True)]
     moved = dog._replace(box=(11, 21, 31, 41))
     coco.write_image(source, first, [cat, moved, Annotation((1, 2, 3, 4), "bird")], tree, DataSettings())
     coco.write_image(source, new, [Annotation((5, 6, 7, 8), "dog", True)], tree, DataSettings())
-    coco.write_image(source, second, None, tree, DataSettings())
+    coco.write_image(source, second, None, tree)
     records, problems = read_one(tmp_path)
     assert problems == []
     assert objects(records) == [
@@ -484,7 +482,7 @@ def test_sums_of_decimals_are_decimals(tmp_path: Path) -> None:
     put_images(tmp_path)
     put(tmp_path / "train.json", content(annotations=[annotation(1, 1, 7, [0.1, 10.1, 0.2, 10.2])]))
     tree, (source,) = opened(tmp_path)
-    (one,) = coco.read_image(source, tmp_path / "1.png", tree, DataSettings()) or []
+    (one,) = coco.read_image(source, tmp_path / "1.png", tree) or []
     assert one.box == (0.1, 10.1, 0.3, 20.3)
 
 
@@ -493,8 +491,8 @@ def test_what_cannot_be_read_is_kept(tmp_path: Path) -> None:
     wrong = [annotation(8, 1, 99, [1, 2, 3, 4]), annotation(9, 1, 7, [1, 2])]
     file = put(tmp_path / "train.json", content(annotations=[*content()["annotations"], *wrong]))
     tree, (source,) = opened(tmp_path)
-    first, _ = coco.images(source, tree, DataSettings())
-    coco.write_image(source, first, [], tree, DataSettings())
+    first, _ = coco.images(source, tree)
+    coco.write_image(source, first, [], tree)
     assert json.loads(file.read_text())["annotations"] == [content()["annotations"][1], *wrong]
 
 
@@ -504,7 +502,7 @@ def test_an_image_that_is_listed_twice_is_not_edited(tmp_path: Path) -> None:
     put(tmp_path / "val.json", content())
     tree, (source, _) = opened(tmp_path)
     with pytest.raises(ValueError, match=r"1\.png: is listed in .*\.json and in .*\.json; one list must have it"):
-        coco.read_image(source, tmp_path / "images" / "1.png", tree, DataSettings())
+        coco.read_image(source, tmp_path / "images" / "1.png", tree)
 
 
 # ---------------------------------------------------------------------------------------------------------- masks

@@ -201,7 +201,7 @@ def test_a_file_that_lacks_a_column_says_which_it_has(tmp_path: Path, text: str)
     assert (objects(splits["all"]), problems) == ({"b.png": [("cat", [1, 2, 30, 40])]}, [])
     found = discover(tmp_path, DataSettings())
     tree, (source,) = found.tree, found.sources
-    assert [image.name for image in csv_files.images(source, tree, DataSettings())] == ["b.png", "a b.png"]
+    assert [image.name for image in csv_files.images(source, tree)] == ["b.png", "a b.png"]
 
 
 def test_a_table_of_other_columns_is_named(tmp_path: Path) -> None:
@@ -322,13 +322,13 @@ def test_a_box_is_changed_in_the_columns_of_the_file(tmp_path: Path, text: str, 
     found, source = opened(tmp_path, text)
     tree = found.tree
     image = tmp_path / "b.png"
-    cat, dog = csv_files.read_image(source, image, tree, DataSettings()) or []
-    csv_files.write_image(source, image, [cat, dog], tree, DataSettings())
+    cat, dog = csv_files.read_image(source, image, tree) or []
+    csv_files.write_image(source, image, [cat, dog], tree)
     assert (tmp_path / "boxes.csv").read_text() == text
     csv_files.write_image(source, image, [cat._replace(box=(1, 2, 11, 22)), dog], tree, DataSettings())
     lines = (tmp_path / "boxes.csv").read_text().splitlines()
     assert lines == [text.splitlines()[0], edited, text.splitlines()[2]]
-    again = csv_files.read_image(source, image, tree, DataSettings()) or []
+    again = csv_files.read_image(source, image, tree) or []
     assert again[0].box == pytest.approx((1, 2, 11, 22), abs=1e-4)
 
 
@@ -336,14 +336,14 @@ def test_other_lines_stay_and_new_images_get_lines(tmp_path: Path) -> None:
     text = HEAD + "b.png,1,2,30,40,cat\ngone.png,1,2,3,4,cat\nb.png,x,2,30,40,cat\n"
     found, source = opened(tmp_path, text)
     tree = found.tree
-    every = list(csv_files.images(source, tree, DataSettings()))
+    every = list(csv_files.images(source, tree))
     assert [image.name for image in every] == ["b.png", "a b.png"]
-    assert csv_files.read_image(source, tmp_path / "a b.png", tree, DataSettings()) is None
+    assert csv_files.read_image(source, tmp_path / "a b.png", tree) is None
     csv_files.write_image(source, tmp_path / "a b.png", [Annotation((1, 1, 9, 9), "dog")], tree, DataSettings())
-    csv_files.write_image(source, tmp_path / "b.png", [], tree, DataSettings())
+    csv_files.write_image(source, tmp_path / "b.png", [], tree)
     expected = ["b.png,x,2,30,40,cat", "gone.png,1,2,3,4,cat", "a b.png,1,1,9,9,dog"]
     assert (tmp_path / "boxes.csv").read_text().splitlines()[1:] == expected
-    csv_files.write_image(source, tmp_path / "a b.png", None, tree, DataSettings())
+    csv_files.write_image(source, tmp_path / "a b.png", None, tree)
     assert (tmp_path / "boxes.csv").read_text().splitlines()[1:] == expected[:2]
     with pytest.raises(ValueError, match=r"boxes\.csv: has no column 'ignore'; add one"):
         csv_files.write_image(
@@ -354,9 +354,9 @@ def test_other_lines_stay_and_new_images_get_lines(tmp_path: Path) -> None:
 def test_new_images_are_of_the_training_split(tmp_path: Path) -> None:
     found, _ = opened(tmp_path, "path,x1,y1,x2,y2,label,split\nb.png,,,,,,test\ngone.png,,,,,,train\n")
     tree, sources = found.tree, found.sources
-    names = {source.split: [i.name for i in csv_files.images(source, tree, DataSettings())] for source in sources}
+    names = {source.split: [i.name for i in csv_files.images(source, tree)] for source in sources}
     assert names == {"test": ["b.png"], "train": ["a b.png"]}
-    csv_files.write_image(sources[1], tmp_path / "a b.png", [], tree, DataSettings())
+    csv_files.write_image(sources[1], tmp_path / "a b.png", [], tree)
     assert (tmp_path / "boxes.csv").read_text().splitlines()[-1] == "a b.png,,,,,,train"
 
 
@@ -401,12 +401,12 @@ def test_open_images_keeps_its_ids_when_it_is_edited(tmp_path: Path) -> None:
     put(tmp_path / "class-descriptions-boxable.csv", "/m/01,cat\n/m/02,dog\n")
     text = "ImageID,LabelName,XMin,XMax,YMin,YMax\nb,/m/02,0.25,0.5,0.25,0.5\n"
     (tree, *_), source = opened(tmp_path, text)
-    assert csv_files.class_names([source], tree, DataSettings()) == ["cat", "dog"]
-    (dog,) = csv_files.read_image(source, tmp_path / "b.png", tree, DataSettings()) or []
+    assert csv_files.class_names([source], tree) == ["cat", "dog"]
+    (dog,) = csv_files.read_image(source, tmp_path / "b.png", tree) or []
     assert dog.name == "dog"
-    csv_files.write_image(source, tmp_path / "b.png", [dog], tree, DataSettings())
+    csv_files.write_image(source, tmp_path / "b.png", [dog], tree)
     assert (tmp_path / "boxes.csv").read_text() == text
-    csv_files.write_image(source, tmp_path / "b.png", [dog._replace(name="cat")], tree, DataSettings())
+    csv_files.write_image(source, tmp_path / "b.png", [dog._replace(name="cat")], tree)
     assert (tmp_path / "boxes.csv").read_text() == text.replace("/m/02", "/m/01")
 
 
@@ -433,7 +433,7 @@ def test_a_class_name_is_no_formula_of_a_spreadsheet(name: str, tmp_path: Path) 
     assert objects(read_folder(tmp_path)[0]["train"]) == {"a.png": [(name, [1, 2, 30, 40])]}
     discovery = discover(tmp_path, DataSettings())
     (image,), (source,) = discovery.tree.images, discovery.sources
-    (annotation,) = csv_files.read_image(source, image, discovery.tree, DataSettings()) or ()
+    (annotation,) = csv_files.read_image(source, image, discovery.tree) or ()
     moved = [annotation._replace(box=(2, 2, 30, 40))]
-    csv_files.write_image(source, image, moved, discovery.tree, DataSettings())
+    csv_files.write_image(source, image, moved, discovery.tree)
     assert objects(read_folder(tmp_path)[0]["train"]) == {"a.png": [(name, [2, 2, 30, 40])]}

@@ -235,10 +235,10 @@ def edit(folder: Path, name: str, change: Any) -> list[Annotation] | None:
     settings = DataSettings()
     found = discover(folder, settings)
     tree, source = found.tree, found.sources[0]
-    image = next(image for image in labelme.images(source, tree, settings) if image.name == name)
-    before = labelme.read_image(source, image, tree, settings)
-    labelme.write_image(source, image, change(before), tree, settings)
-    return labelme.read_image(source, image, tree, settings)
+    image = next(image for image in labelme.images(source, tree) if image.name == name)
+    before = labelme.read_image(source, image, tree)
+    labelme.write_image(source, image, change(before), tree)
+    return labelme.read_image(source, image, tree)
 
 
 def test_what_the_file_says_besides_stays(tmp_path: Path) -> None:

@@ -143,8 +143,8 @@ def test_names_of_elements_may_have_capitals(tmp_path: Path) -> None:
 
     tree = Tree(tmp_path / "large")
     (source,) = pascal_voc.sources(tree, [file], SETTINGS)
-    cat, dog = pascal_voc.read_image(source, large.image, tree, SETTINGS) or []
-    pascal_voc.write_image(source, large.image, [cat._replace(name="cow", ignore=False), dog], tree, SETTINGS)
+    cat, dog = pascal_voc.read_image(source, large.image, tree) or []
+    pascal_voc.write_image(source, large.image, [cat._replace(name="cow", ignore=False), dog], tree)
     assert re.findall("<(?:Name|Difficult|XMin)>[^<]*", file.read_text()) == [
         *("<Name>cow", "<Difficult>0", "<XMin>11", "<Name>dog")
     ]
@@ -580,9 +580,9 @@ def edit(folder: Path, name: str, change: Callable[[list[Annotation]], list[Anno
     """Change the objects of an image; the text of its file afterwards."""
     found = discover(folder, SETTINGS)
     source = found.sources[0]
-    (image,) = [each for each in pascal_voc.images(source, found.tree, SETTINGS) if each.stem == name]
-    objects = pascal_voc.read_image(source, image, found.tree, SETTINGS)
-    pascal_voc.write_image(source, image, change(objects or []), found.tree, SETTINGS)
+    (image,) = [each for each in pascal_voc.images(source, found.tree) if each.stem == name]
+    objects = pascal_voc.read_image(source, image, found.tree)
+    pascal_voc.write_image(source, image, change(objects or []), found.tree)
     return next(folder.rglob(f"{name}.xml")).read_text()
 
 
@@ -637,10 +637,10 @@ def test_a_broken_annotation_is_not_edited(tmp_path: Path) -> None:
 def test_the_annotation_of_an_image_can_be_removed(voc: Path) -> None:
     tree = Tree(voc)
     source = next(source for source in discover(voc, SETTINGS).sources if source.split == "train")
-    (image,) = pascal_voc.images(source, tree, SETTINGS)
-    pascal_voc.write_image(source, image, None, tree, SETTINGS)
+    (image,) = pascal_voc.images(source, tree)
+    pascal_voc.write_image(source, image, None, tree)
     assert not (voc / "Annotations" / "a.xml").exists()
-    assert pascal_voc.read_image(source, image, tree, SETTINGS) is None
+    assert pascal_voc.read_image(source, image, tree) is None
 
 
 def test_all_splits_count_from_the_same_number(tmp_path: Path) -> None:

@@ -35,9 +35,10 @@ from frcnn.export import export as exporting
 from frcnn.export.export import Export, export
 from frcnn.fast.svd import compress
 from frcnn.files import PARTIAL, atomic_write_all
+from frcnn.inference.description import OUTPUTS
 from frcnn.inference.evaluator import Evaluator
 from frcnn.inference.results import Detections
-from frcnn.inference.runtimes import DESCRIPTION_FILE, OUTPUTS, Exported, open_runtime, openvino_core
+from frcnn.inference.runtimes import DESCRIPTION_FILE, Exported, open_runtime, openvino_core
 from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.model_file import load_model

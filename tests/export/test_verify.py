@@ -7,7 +7,7 @@ import pytest
 from tiny import detections_of
 
 from frcnn.export.verify import Difference, VerificationRun, compare, refusal, rule, spread
-from frcnn.inference.runtimes import ResultRules
+from frcnn.inference.description import ResultRules
 
 RULES = ResultRules(0.5, 0.0, 100, 0.5, False)
 

@@ -35,7 +35,8 @@ from frcnn.config.cntk_files import read_config_files
 from frcnn.data.dataset import Dataset
 from frcnn.data.formats import EDITABLE
 from frcnn.data.images import read_image, read_to_resize, verify_image
-from frcnn.inference.parts import merge_parts, predict_in_parts
+from frcnn.inference.parts.merge import merge_parts
+from frcnn.inference.parts.predict import predict_in_parts
 from frcnn.inference.runtimes import TorchRuntime
 from frcnn.nn.migrate.files import import_detector
 from frcnn.nn.weights import read_weights

@@ -23,15 +23,10 @@ from tiny import draw_image, trained_run
 
 from frcnn.cli import main
 from frcnn.detector import load
-from frcnn.inference.parts import (
-    DigestSet,
-    Shard,
-    digest_of,
-    list_names,
-    merge_parts,
-    predict_in_parts,
-    read_rows,
-)
+from frcnn.inference.parts.listing import DigestSet, Shard, digest_of, list_names
+from frcnn.inference.parts.merge import merge_parts
+from frcnn.inference.parts.predict import predict_in_parts
+from frcnn.inference.parts.rows import read_rows
 
 SLOWLY = """
 import sys, time

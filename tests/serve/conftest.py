@@ -10,9 +10,9 @@ import pytest
 import uvicorn
 from service import NOWHERE, FakeRuntime, Serve, Service, model_of
 
+from frcnn.http.connections import bounded
 from frcnn.inference.runtimes import Runtime
 from frcnn.serve.app import make_app
-from frcnn.serve.connections import bounded
 from frcnn.serve.limits import Limits
 
 

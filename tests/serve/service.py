@@ -14,8 +14,9 @@ from tiny import CLASSES, draw_image
 
 from frcnn.data.transforms import PaddedBatch
 from frcnn.detector import Detector
+from frcnn.inference.description import ResultRules
 from frcnn.inference.results import Detections
-from frcnn.inference.runtimes import BatchResult, ResultRules, Runtime
+from frcnn.inference.runtimes import BatchResult, Runtime
 from frcnn.resizing import Resizing
 from frcnn.serve.model import Model, Source
 

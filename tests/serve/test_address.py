@@ -6,7 +6,7 @@ import socket
 import pytest
 from service import run_async
 
-from frcnn.serve.address import listening_socket
+from frcnn.http.address import listening_socket
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

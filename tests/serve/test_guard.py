@@ -11,7 +11,7 @@ import pytest
 from service import TOKEN, FakeRuntime, Serve, photo
 
 from frcnn.data.transforms import PaddedBatch
-from frcnn.serve.address import is_loopback
+from frcnn.http.address import is_loopback
 from frcnn.serve.guard import RateLimit
 from frcnn.serve.limits import Limits
 from frcnn.serve.log import JsonLines

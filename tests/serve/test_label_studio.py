@@ -27,7 +27,7 @@ from tiny import trained_run
 from frcnn.cli import main
 from frcnn.config import DataSettings
 from frcnn.data.dataset import open_dataset
-from frcnn.serve import training_process
+from frcnn.http import training_process
 from frcnn.serve.label_studio import LabelStudio
 from frcnn.serve.label_studio_client import Client
 from frcnn.serve.label_studio_config import read_interface

@@ -51,7 +51,7 @@ def register(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     from frcnn.config import make_config
     from frcnn.detector import load
-    from frcnn.serve.address import is_loopback
+    from frcnn.http.address import is_loopback
     from frcnn.tools.annotate.assistant import Assistant
     from frcnn.tools.annotate.editing import Editor
     from frcnn.tools.annotate.private import open_page

@@ -19,7 +19,8 @@ def register(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from frcnn.inference.parts import Row, merge_parts
+    from frcnn.inference.parts.merge import merge_parts
+    from frcnn.inference.parts.rows import Row
 
     images = 0
     with CountProgress("merging", "image") as progress:

@@ -71,7 +71,9 @@ def predict_parts(options: argparse.Namespace) -> int:
     scheduler must not start the job again for them."""
     if options.ray:
         return _predict_on_ray(options)
-    from frcnn.inference.parts import ALL, PART_SIZE, Row, Shard, predict_in_parts
+    from frcnn.inference.parts.listing import ALL, Shard
+    from frcnn.inference.parts.predict import PART_SIZE, predict_in_parts
+    from frcnn.inference.parts.rows import Row
     from frcnn.inference.runtimes import model_sha256
 
     shard = ALL if options.shard is None else Shard.parse(options.shard)

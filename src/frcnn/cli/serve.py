@@ -141,7 +141,7 @@ def _token(options: argparse.Namespace) -> str | None:
     Raises:
         ValueError: the network can reach the service, and there is no token.
     """
-    from frcnn.serve.address import is_loopback
+    from frcnn.http.address import is_loopback
 
     token, name = (options.token, "--token") if options.token is not None else (os.environ.get(_TOKEN), _TOKEN)
     if token is not None and (len(token) < 8 or not token.isascii() or not token.isprintable() or " " in token):

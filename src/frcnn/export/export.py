@@ -23,7 +23,8 @@ from frcnn.export import verify
 from frcnn.export.trace import Deployed, in_precision, trace
 from frcnn.fast.svd import compress
 from frcnn.files import atomic_write_all, partial_dir
-from frcnn.inference.runtimes import OUTPUTS, RAW_OUTPUTS, Description, Exported, ResultRules, TorchRuntime
+from frcnn.inference.description import OUTPUTS, RAW_OUTPUTS, Description, ResultRules
+from frcnn.inference.runtimes import Exported, TorchRuntime
 from frcnn.json_text import to_json
 from frcnn.messages import plural
 from frcnn.nn.faster_rcnn import FasterRCNN

@@ -12,7 +12,7 @@ from onnxscript import opset18 as op
 from torch.export import ExportedProgram
 
 from frcnn.export.quiet import quiet
-from frcnn.inference.runtimes import INPUTS
+from frcnn.inference.description import INPUTS
 
 OPSET = 18
 _LOWEST = -3.0e38

@@ -13,8 +13,9 @@ from frcnn.data.records import Record
 from frcnn.data.transforms import PaddedBatch, prepare_images
 from frcnn.evaluation.average_precision import mean_ap, voc_ap
 from frcnn.evaluation.matching import iou_matrix
+from frcnn.inference.description import ResultRules
 from frcnn.inference.results import Detections
-from frcnn.inference.runtimes import Exported, ResultRules, Runtime
+from frcnn.inference.runtimes import Exported, Runtime
 from frcnn.messages import plural
 from frcnn.resizing import Resizing
 

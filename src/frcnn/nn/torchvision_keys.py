@@ -6,7 +6,7 @@ their block ("rpn.head.conv.weight").
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -40,13 +40,18 @@ _RULES = (
 
 def from_torchvision_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under our keys; unknown keys stay."""
-    return {_translated(key): tensor for key, tensor in state_dict.items()}
+    return {translated(key, _RULES): tensor for key, tensor in state_dict.items()}
 
 
-def _translated(key: str) -> str:
-    for pattern, replacement in _RULES:
+def translated(key: str, rules: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]) -> str:
+    """Our key for one of another library. An unknown key stays, and is reported where the weights are loaded.
+
+    Args:
+        rules: pattern of a whole key, and our key: a template, or a function of the match. The first that fits counts.
+    """
+    for pattern, replacement in rules:
         if match := re.fullmatch(pattern, key):
-            return match.expand(replacement)
+            return match.expand(replacement) if isinstance(replacement, str) else replacement(match)
     return key
 
 

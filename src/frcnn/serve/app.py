@@ -7,7 +7,6 @@ FastAPI would add pydantic and a second description of them, and would not short
 from __future__ import annotations
 
 import asyncio
-import json
 import platform
 import signal
 import time
@@ -24,11 +23,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from frcnn.colors import class_color
+from frcnn.colors import class_color, css_color
 from frcnn.data.tiles import MAX_OVERLAP, OVERLAP, cut_into_windows
+from frcnn.http.json_response import AsciiJson
 from frcnn.inference.results import Detections
 from frcnn.inference.runtimes import Exported
 from frcnn.messages import short
@@ -169,9 +169,9 @@ class _Service:
                 picture = await run_in_threadpool(_picture, results[0], accepted)
                 return Response(picture, media_type=accepted, headers=version)
             if accepted == COCO:
-                return _Json(_coco(results, uploads.images), media_type=COCO, headers=version)
+                return AsciiJson(_coco(results, uploads.images), media_type=COCO, headers=version)
             plain = [_plain(*each) for each in zip(uploads.images, results, texts, strict=True)]
-            return _Json(plain if uploads.is_list else plain[0], headers=version)
+            return AsciiJson(plain if uploads.is_list else plain[0], headers=version)
 
     async def _detect(self, uploads: Sequence[Upload], model: Model, query: Query) -> list[Detections | Exception]:
         """For Label Studio, some images of a request at a time."""
@@ -203,14 +203,14 @@ class _Service:
         model = self.served.current
         detector, runtime = model.detector, model.detector.runtime
         description = runtime.description if isinstance(runtime, Exported) else None
-        return _Json(
+        return AsciiJson(
             {
                 "name": model.name,
                 "version": model.version,
                 "sha256": model.sha256,
                 "opened_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(model.opened_at)),
                 "classes": detector.classes,
-                "colors": {name: "#{:02x}{:02x}{:02x}".format(*class_color(name)) for name in detector.classes},
+                "colors": {name: css_color(class_color(name)) for name in detector.classes},
                 "threshold": runtime.result_settings.predict_threshold if self._threshold is None else self._threshold,
                 "nms_threshold": runtime.result_settings.nms_threshold,
                 "max_detections": runtime.result_settings.max_detections,
@@ -227,20 +227,20 @@ class _Service:
         )
 
     async def health(self, request: Request) -> Response:
-        return _Json({"status": "UP", "model_class": "frcnn"})  # the words are those that Label Studio reads
+        return AsciiJson({"status": "UP", "model_class": "frcnn"})  # the words are those that Label Studio reads
 
     async def ready(self, request: Request) -> Response:
         try:
             self._prediction.require_room()
         except BusyError:
             return error(503, "busy", {"Retry-After": "1"})
-        return _Json({"status": "ready"})
+        return AsciiJson({"status": "ready"})
 
     async def metrics_text(self, request: Request) -> Response:
         return Response(await run_in_threadpool(self.metrics.text), media_type=CONTENT_TYPE)
 
     async def openapi(self, request: Request) -> Response:
-        return _Json(openapi(self.limits))
+        return AsciiJson(openapi(self.limits))
 
     async def page(self, request: Request) -> Response:
         return FileResponse(_PAGE / "index.html")
@@ -254,7 +254,7 @@ class _Service:
         return self._label_studio.setup(await self._json(request), self.served.current)
 
     async def versions(self, request: Request) -> Response:
-        return _Json({"versions": [self.served.current.version]})
+        return AsciiJson({"versions": [self.served.current.version]})
 
     async def webhook(self, request: Request) -> Response:
         return self._label_studio.webhook(await self._json(request), self.served, self.limits)
@@ -266,13 +266,6 @@ class _Service:
 
     def _count_reload(self, done: bool) -> None:
         self.metrics.reloads.labels("ok" if done else "error").inc()
-
-
-class _Json(JSONResponse):
-    """JSON in ASCII, because class names may contain invalid Unicode."""
-
-    def render(self, content: object) -> bytes:
-        return json.dumps(content).encode()
 
 
 def _negotiate(request: Request) -> str:

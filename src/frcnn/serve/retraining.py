@@ -22,8 +22,8 @@ from starlette.exceptions import HTTPException
 
 from frcnn.data.images import IMAGE_SUFFIXES, UNREADABLE, open_safely
 from frcnn.files import atomic_write
+from frcnn.http import training_process
 from frcnn.messages import clipped, plural, short
-from frcnn.serve import training_process
 from frcnn.serve.bodies import from_base64
 from frcnn.serve.label_studio_client import Client
 from frcnn.serve.label_studio_config import read_interface

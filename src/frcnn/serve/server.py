@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import uvicorn
 from PIL import Image
 
-from frcnn.serve.address import address_of, listening_socket
-from frcnn.serve.connections import bounded
+from frcnn.http.address import address_of, listening_socket
+from frcnn.http.connections import bounded
 from frcnn.serve.limits import Limits
 from frcnn.serve.log import log_to
 from frcnn.serve.metrics import SHARED_FOLDER

@@ -33,8 +33,8 @@ from tiny import detections_of, draw_image, write_tiny
 import frcnn
 from frcnn.cli import main
 from frcnn.config import DataSettings
+from frcnn.http.connections import BoundedProtocol
 from frcnn.inference.results import Detections
-from frcnn.serve.connections import BoundedProtocol
 from frcnn.tools.annotate.editing import Editor
 from frcnn.tools.annotate.private import folder_key, open_page, page_token, private_folder
 

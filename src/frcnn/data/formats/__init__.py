@@ -73,13 +73,13 @@ class Writable(Format, Protocol):
 class Editable(Format, Protocol):
     """A format in which frcnn edits the annotation of one image in place. Fields that frcnn does not know are kept."""
 
-    def images(self, source: Source, tree: Tree, settings: DataSettings) -> Iterable[Path]:
+    def images(self, source: Source, tree: Tree) -> Iterable[Path]:
         """Every image of a source, annotated or not."""
 
-    def class_names(self, sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
+    def class_names(self, sources: Sequence[Source], tree: Tree) -> list[str]:
         """The classes that the format lists, with or without objects."""
 
-    def read_image(self, source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+    def read_image(self, source: Source, image: Path, tree: Tree) -> list[Annotation] | None:
         """The objects of an image; None: it is not annotated yet.
 
         Raises:
@@ -92,7 +92,6 @@ class Editable(Format, Protocol):
         image: Path,
         objects: Sequence[Annotation] | None,
         tree: Tree,
-        settings: DataSettings,
     ) -> None:
         """Replace the objects of an image; None: remove its annotation.
 

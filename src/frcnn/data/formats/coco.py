@@ -455,7 +455,7 @@ def write(folder: Path, splits: Mapping[str, Sequence[Record]], classes: Sequenc
             partial.write_bytes(msgspec.json.encode(content))
 
 
-def images(source: Source, tree: Tree, settings: DataSettings) -> Iterator[Path]:
+def images(source: Source, tree: Tree) -> Iterator[Path]:
     """The images of the files, and new images in the same folders. A new image in a folder of several splits belongs to
     the first of them, train before others."""
     groups = sorted(_all_sources(tree), key=lambda group: not group.split.startswith("train"))
@@ -479,12 +479,12 @@ def _listed_in(source: Source, tree: Tree) -> Iterator[str]:
                 yield image
 
 
-def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
+def class_names(sources: Sequence[Source], tree: Tree) -> list[str]:
     files = (file for source in sources for file in source.files)
     return list(dict.fromkeys(label for file in files for label in _opened(file, tree).names.values()))
 
 
-def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+def read_image(source: Source, image: Path, tree: Tree) -> list[Annotation] | None:
     """An image that the files do not list is not annotated. One that is listed twice cannot be edited."""
     files = dict.fromkeys(file for group in _all_sources(tree) for file in group.files)
     twice = [file for file in files for _ in range(_opened(file, tree).listed[str(image)])]
@@ -496,9 +496,7 @@ def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) 
     return [_annotation(one, opened) for one in opened.readable(opened.images[str(image)])]
 
 
-def write_image(
-    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
-) -> None:
+def write_image(source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree) -> None:
     """An object whose box is changed loses its outline. Objects that cannot be read are kept."""
     file = _file_of(source, image, tree)
     opened = _opened(file, tree)

@@ -67,6 +67,10 @@ def recognizes(file: Path, start: bytes) -> bool:
 
 
 def sources(tree: Tree, files: Sequence[Path], settings: DataSettings) -> list[Source]:
+    return _sources(tree, files)
+
+
+def _sources(tree: Tree, files: Sequence[Path]) -> list[Source]:
     """A file can have images of several splits. Files that lack a column are skipped, unless there is no other."""
 
     def splits_of(file: Path) -> list[str]:
@@ -123,21 +127,21 @@ def write(folder: Path, splits: Mapping[str, Sequence[Record]], classes: Sequenc
                     writer.writerow((path, "", "", "", "", "", ""))
 
 
-def images(source: Source, tree: Tree, settings: DataSettings) -> Iterator[Path]:
+def images(source: Source, tree: Tree) -> Iterator[Path]:
     """The images of a split. Images that no file names become part of the training split."""
     files = [file for file in tree.with_suffix(*sorted(SUFFIXES)) if recognizes(file, tree.start(file))]
-    groups = sources(tree, files, settings)
+    groups = _sources(tree, files)
     splits = {image: split for file in files for image, split in _images_of(file, tree).items()}
     yield from (image for image, split in splits.items() if split == source.split)
     if source.split == next((group.split for group in groups if group.split.startswith("train")), groups[0].split):
         yield from (image for image in tree.images if image not in splits)
 
 
-def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
+def class_names(sources: Sequence[Source], tree: Tree) -> list[str]:
     return list(dict.fromkeys(_descriptions(tree).values()))
 
 
-def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+def read_image(source: Source, image: Path, tree: Tree) -> list[Annotation] | None:
     file = _file_of(source, image, tree)
     rows = _rows_by_image(file, tree).get(image)
     if rows is None:
@@ -151,9 +155,7 @@ def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) 
     ]
 
 
-def write_image(
-    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
-) -> None:
+def write_image(source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree) -> None:
     """Lines that cannot be read are kept, after the other objects of their image."""
     file = _file_of(source, image, tree)
     columns, scale = _complete(file, tree), _scale(file, image, tree)

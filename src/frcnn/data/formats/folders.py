@@ -100,16 +100,16 @@ def write(folder: Path, splits: Mapping[str, Sequence[Record]], classes: Sequenc
         _write(record.image, record.boxes.tolist(), record.class_names)
 
 
-def images(source: Source, tree: Tree, settings: DataSettings) -> list[Path]:
+def images(source: Source, tree: Tree) -> list[Path]:
     """Also the images of negative/, in which nothing can be drawn. Without annotations: all images of the tree."""
     return [*_images(source, tree), *_negatives(source, tree)] if source.files else tree.images
 
 
-def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
+def class_names(sources: Sequence[Source], tree: Tree) -> list[str]:
     return []
 
 
-def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+def read_image(source: Source, image: Path, tree: Tree) -> list[Annotation] | None:
     if image.parent in _negative_dirs(source):
         return []
     problems: list[Problem] = []
@@ -122,9 +122,7 @@ def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) 
     return [Annotation(tuple(box), label) for box, label in zip(record.boxes.tolist(), record.class_names, strict=True)]
 
 
-def write_image(
-    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
-) -> None:
+def write_image(source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree) -> None:
     if image.parent in _negative_dirs(source):
         if objects:
             raise ValueError(f"{image}: images in negative/ must not have objects; move it to positive/")

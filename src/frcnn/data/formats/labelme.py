@@ -93,17 +93,17 @@ def read(source: Source, tree: Tree, settings: DataSettings, on_problem: OnProbl
             on_problem(without_annotation(image, message))
 
 
-def images(source: Source, tree: Tree, settings: DataSettings) -> list[Path]:
+def images(source: Source, tree: Tree) -> list[Path]:
     """The images that have, or can get, an annotation."""
     folders = {image.parent for image in _files(source, tree)} or {file.parent for file in source.files}
     return [image for image in tree.images if image.parent in folders]
 
 
-def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
+def class_names(sources: Sequence[Source], tree: Tree) -> list[str]:
     return []
 
 
-def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+def read_image(source: Source, image: Path, tree: Tree) -> list[Annotation] | None:
     file = _file_of(source, image, tree)
     if not file.is_file():
         return None
@@ -115,9 +115,7 @@ def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) 
     ]
 
 
-def write_image(
-    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
-) -> None:
+def write_image(source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree) -> None:
     """A shape whose box is changed becomes a rectangle. Shapes without a box are kept, at the end."""
     file = _file_of(source, image, tree)
     if objects is None:

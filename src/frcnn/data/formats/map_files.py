@@ -117,17 +117,17 @@ def write(folder: Path, splits: Mapping[str, Sequence[Record]], classes: Sequenc
         write_text(folder / f"{split}_roi_file.txt", "".join(rois))
 
 
-def images(source: Source, tree: Tree, settings: DataSettings) -> list[Path]:
+def images(source: Source, tree: Tree) -> list[Path]:
     image_file = source.files[1]
     rows = _rows(image_file, 3, lambda problem: None)
     return [image for _, path, _ in rows if (image := _found(path, image_file, tree)) is not None]
 
 
-def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
+def class_names(sources: Sequence[Source], tree: Tree) -> list[str]:
     return [name for number, name in _classes(sources[0].files[0], lambda problem: None).items() if number]
 
 
-def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+def read_image(source: Source, image: Path, tree: Tree) -> list[Annotation] | None:
     problems: list[Problem] = []
     class_file, _, roi_file = source.files
     line = _line_of(source, image, tree)
@@ -140,9 +140,7 @@ def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) 
     return [Annotation((box[0], box[1], box[2], box[3]), label) for box, label in parsed[0][1]]
 
 
-def write_image(
-    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
-) -> None:
+def write_image(source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree) -> None:
     """New classes are added to the class map."""
     class_file, _, roi_file = source.files
     numbers = {label: number for number, label in _classes(class_file, lambda problem: None).items()}

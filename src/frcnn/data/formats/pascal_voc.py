@@ -372,16 +372,16 @@ def _index(source: Source, tree: Tree) -> _Index:
     return _Index(files, 0 if _zero_based(tree) is not None else 1)
 
 
-def images(source: Source, tree: Tree, settings: DataSettings) -> list[Path]:
+def images(source: Source, tree: Tree) -> list[Path]:
     """Those of the lists, annotated or not; without lists, those that are annotated and those beside them."""
     return list(_index(source, tree).files)
 
 
-def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
+def class_names(sources: Sequence[Source], tree: Tree) -> list[str]:
     return []
 
 
-def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+def read_image(source: Source, image: Path, tree: Tree) -> list[Annotation] | None:
     files, first_pixel = _index(source, tree)
     if not files[image].is_file():
         return None
@@ -394,9 +394,7 @@ def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) 
     ]
 
 
-def write_image(
-    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
-) -> None:
+def write_image(source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree) -> None:
     """Objects that cannot be read are kept, at the end."""
     files, first_pixel = _index(source, tree)
     file = files[image]

@@ -225,16 +225,16 @@ def _class_name(label: str, names: Names, convention: Convention) -> str | None:
     return names.get(int(number) - convention.first_class) if names else str(int(number))
 
 
-def images(source: Source, tree: Tree, settings: DataSettings) -> Sequence[Path]:
+def images(source: Source, tree: Tree) -> Sequence[Path]:
     return _layout(source, tree).splits[source.split]
 
 
-def class_names(sources: Sequence[Source], tree: Tree, settings: DataSettings) -> list[str]:
+def class_names(sources: Sequence[Source], tree: Tree) -> list[str]:
     layouts = (_layout(source, tree) for source in sources)
     return list(dict.fromkeys(name for layout in layouts for names in layout.names.values() for name in names.values()))
 
 
-def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) -> list[Annotation] | None:
+def read_image(source: Source, image: Path, tree: Tree) -> list[Annotation] | None:
     """An image without a label file is not annotated yet, although training may use it as one without objects."""
     layout = _layout(source, tree)
     file = layout.label_file(image)
@@ -244,9 +244,7 @@ def read_image(source: Source, image: Path, tree: Tree, settings: DataSettings) 
     return [outcome for _, outcome in parsed if isinstance(outcome, Annotation)]
 
 
-def write_image(
-    source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree, settings: DataSettings
-) -> None:
+def write_image(source: Source, image: Path, objects: Sequence[Annotation] | None, tree: Tree) -> None:
     """Lines that cannot be read are kept, at the end."""
     layout = _layout(source, tree)
     file = layout.label_file(image)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import Tensor
 
@@ -15,8 +14,8 @@ from frcnn.messages import plural, short
 from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.migrate.anchors import anchor_settings
-from frcnn.nn.migrate.foreign import foreign_values
-from frcnn.nn.torchvision_keys import class_names
+from frcnn.nn.migrate.foreign import as_lists, background_first, for_rgb, foreign_values
+from frcnn.nn.torchvision_keys import class_names, translated
 from frcnn.nn.weights import DetectorWeights
 from frcnn.yaml_text import load_yaml
 
@@ -180,32 +179,15 @@ def from_detectron2(
     named = settings if isinstance(settings, Mapping) else parse_overrides(settings)
     base = make_config(base_model="resnet50-fpn" if is_pyramid else "resnet50")
     made = with_settings(base, {**_settings(values, is_pyramid=is_pyramid), **named})
-    tensors = {_translated(key): tensor for key, tensor in state_dict.items() if not _is_dropped(key)}
+    tensors = {translated(key, _RULES): tensor for key, tensor in state_dict.items() if not _is_dropped(key)}
     if values["INPUT.FORMAT"] == "BGR":
-        stem = "backbone.conv_layers.conv1.weight"
-        tensors[stem] = tensors[stem].flip(1)
+        tensors = for_rgb(tensors)
     if not is_pyramid:
         anchors = made.detector.anchors
         tensors = _ratio_major(tensors, len(anchors.scales), len(anchors.aspect_ratios))
     source = f"weights of {made.base_model.name}"
     tensors = background_first(tensors, box_per_class=made.base_model.box_per_class)
     return build_model(made.model, names, DetectorWeights(tensors, names, source))
-
-
-def background_first(tensors: Mapping[str, Tensor], *, box_per_class: bool) -> dict[str, Tensor]:
-    """The rows of the last layers in our order: background is the first class, not the last. Class-specific boxes have
-    rows for the background too, which are never used.
-
-    Args:
-        box_per_class: whether boxes are class-specific; the rows do not tell where there is one class.
-    """
-    moved = dict(tensors)
-    for part in ("weight", "bias"):
-        logits, deltas = moved[f"roi_head.logits.{part}"], moved[f"roi_head.deltas.{part}"]
-        moved[f"roi_head.logits.{part}"] = logits.roll(1, 0)
-        if box_per_class and len(deltas) == 4 * (len(logits) - 1):
-            moved[f"roi_head.deltas.{part}"] = torch.cat((torch.zeros_like(deltas[:4]), deltas))
-    return moved
 
 
 def _ratio_major(tensors: Mapping[str, Tensor], sizes: int, ratios: int) -> dict[str, Tensor]:
@@ -298,7 +280,7 @@ def _parsed(key: str, value: Any) -> Any:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             raise ValueError(f"config: {key} is {short(value)}; it must be like {default!r}") from None
     if isinstance(default, list):
-        value = _lists(value)
+        value = as_lists(value)
     number = isinstance(default, float | int) and not isinstance(default, bool)
     is_right = (
         isinstance(value, int | float) and not isinstance(value, bool) if number else type(value) is type(default)
@@ -306,10 +288,6 @@ def _parsed(key: str, value: Any) -> Any:
     if not is_right:
         raise ValueError(f"config: {key} is {short(value)}; it must be like {default!r}")
     return value
-
-
-def _lists(value: Any) -> Any:
-    return [_lists(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _settings(values: Mapping[str, Any], *, is_pyramid: bool) -> dict[str, Any]:
@@ -431,14 +409,6 @@ _RULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (rf"{re.escape(_LOGITS)}\.{_PART}", r"roi_head.logits.\g<part>"),
     (rf"{re.escape(_DELTAS)}\.{_PART}", r"roi_head.deltas.\g<part>"),
 )
-
-
-def _translated(key: str) -> str:
-    """Our key; an unknown one stays, and is reported where the weights are loaded."""
-    for pattern, replacement in _RULES:
-        if match := re.fullmatch(pattern, key):
-            return match.expand(replacement) if isinstance(replacement, str) else replacement(match)
-    return key
 
 
 def _is_dropped(key: str) -> bool:

@@ -1,7 +1,6 @@
 """Faster R-CNN of mmdetection as ours. Written after mmdetection's source; not compared with mmdetection itself."""
 
 import ast
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from frcnn.messages import plural, short
 from frcnn.nn.build import build_model
 from frcnn.nn.faster_rcnn import FasterRCNN
 from frcnn.nn.migrate.anchors import anchor_settings
-from frcnn.nn.migrate.foreign import foreign_values
-from frcnn.nn.migrate.from_detectron2 import background_first
-from frcnn.nn.torchvision_keys import class_names
+from frcnn.nn.migrate.foreign import as_lists, background_first, for_rgb, foreign_values
+from frcnn.nn.torchvision_keys import class_names, translated
 from frcnn.nn.weights import DetectorWeights
 
 HEAD_KEY = "roi_head.bbox_head.fc_cls.weight"
@@ -122,16 +120,17 @@ def from_mmdetection(
     if HEAD_KEY not in state_dict:
         raise ValueError(f"the state dict is not one of an mmdetection Faster R-CNN: it lacks {HEAD_KEY}")
     count = len(state_dict[HEAD_KEY]) - 1
-    values, is_bgr = _settings(_lists(given), count)
+    values, is_bgr = _settings(as_lists(given), count)  # mmengine's Config is a mapping of its own
     names = class_names(classes, count, unused=False)
     named = settings if isinstance(settings, Mapping) else parse_overrides(settings)
     made = with_settings(make_config(base_model="resnet50-fpn"), {**values, **named})
     tensors = {
-        _translated(key): tensor for key, tensor in state_dict.items() if not key.startswith("data_preprocessor.")
+        translated(key, _RULES): tensor
+        for key, tensor in state_dict.items()
+        if not key.startswith("data_preprocessor.")
     }
     if is_bgr:
-        stem = "backbone.conv_layers.conv1.weight"
-        tensors[stem] = tensors[stem].flip(1)
+        tensors = for_rgb(tensors)
     source = f"weights of {made.base_model.name}"
     tensors = background_first(tensors, box_per_class=made.base_model.box_per_class)
     return build_model(made.model, names, DetectorWeights(tensors, names, source))
@@ -218,13 +217,6 @@ def _literal(node: ast.expr, names: Mapping[str, Any]) -> Any:
         case ast.Name(id=name) if name in names:
             return names[name]
     raise ValueError("not a literal")
-
-
-def _lists(value: Any) -> Any:
-    """Also mmengine's Config and its tuples as dictionaries and lists."""
-    if isinstance(value, Mapping):
-        return {str(key): _lists(each) for key, each in value.items()}
-    return [_lists(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _get(values: Any, key: str, default: Any = _ANY) -> Any:
@@ -383,11 +375,3 @@ _RULES = (
     (r"roi_head\.bbox_head\.fc_cls\.(.*)", r"roi_head.logits.\1"),
     (r"roi_head\.bbox_head\.fc_reg\.(.*)", r"roi_head.deltas.\1"),
 )
-
-
-def _translated(key: str) -> str:
-    """Our key; an unknown one stays, and is reported where the weights are loaded."""
-    for pattern, replacement in _RULES:
-        if match := re.fullmatch(pattern, key):
-            return match.expand(replacement)
-    return key

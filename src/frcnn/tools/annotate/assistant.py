@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from frcnn.detector import Detector, load
+from frcnn.http import training_process
 from frcnn.inference.results import Detections
 from frcnn.messages import plural
-from frcnn.serve import training_process
 from frcnn.tools.annotate.editing import Editor
 
 TrainCommand = Callable[[], tuple[list[str], Path]]

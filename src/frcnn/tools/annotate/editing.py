@@ -73,7 +73,7 @@ class Editor:
         class_names: Sequence[str] = (),
         on_image: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        self.folder, self._settings = folder, settings
+        self.folder = folder
         discovery = discover(folder, settings, new="folders")
         self.format, self._tree = discovery.format, discovery.tree
         if self.format not in EDITABLE:
@@ -87,7 +87,7 @@ class Editor:
         self._turn, self._saving = threading.RLock(), threading.Lock()
         sources = discovery.sources or [Source(ALL, ())]
         images = {
-            image: source for source in sources for image in self._form.images(source, self._tree, settings)
+            image: source for source in sources for image in self._form.images(source, self._tree)
         }  # an image that two lists name comes once
         self.images = [(source.split, image) for image, source in images.items()]
         self._sources = list(images.values())
@@ -96,7 +96,7 @@ class Editor:
         self.counts: list[int | None] = [None] * len(self.images)
         self.broken: dict[int, str] = dict(self._refused())
         self._is_refused = frozenset(self.broken)
-        known = self._form.class_names(sources, self._tree, settings)
+        known = self._form.class_names(sources, self._tree)
         new = [name for name in class_names if name not in known]
         if new and self.format in _FIXED_CLASSES:
             raise ValueError(
@@ -132,7 +132,7 @@ class Editor:
             raise ValueError(self.broken[index])
         image = self.images[index][1]
         with self._turn:
-            objects = self._form.read_image(self._sources[index], image, self._tree, self._settings)
+            objects = self._form.read_image(self._sources[index], image, self._tree)
         for number, annotation in enumerate(objects or ()):
             if not all(map(math.isfinite, annotation.box)):
                 place = object_place(number, annotation.name)
@@ -169,7 +169,7 @@ class Editor:
             known = {annotation[:3] for annotation in before.objects or ()}
             self._require_good([annotation for annotation in objects or () if annotation[:3] not in known], image)
             with only_inside(self.folder):
-                self._form.write_image(self._sources[index], image, objects, self._tree, self._settings)
+                self._form.write_image(self._sources[index], image, objects, self._tree)
             annotation = self.read(index)
             self._note(index, annotation.objects)
         return annotation

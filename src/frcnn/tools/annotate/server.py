@@ -23,17 +23,18 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from frcnn.colors import class_color, contrast_color
+from frcnn.colors import class_color, contrast_color, css_color
 from frcnn.data.images import UNREADABLE, image_size, open_image, read_image, stored_size, to_rgb, turn_upright
 from frcnn.data.records import Annotation
+from frcnn.http.address import address_of, is_loopback, listening_socket
+from frcnn.http.connections import BoundedProtocol
+from frcnn.http.json_response import AsciiJson
 from frcnn.json_text import decode_json
-from frcnn.serve.address import address_of, is_loopback, listening_socket
-from frcnn.serve.connections import BoundedProtocol
 from frcnn.tools.annotate.assistant import Assistant
 from frcnn.tools.annotate.editing import SMALLEST, ConflictError, Editor, ImageAnnotations
 from frcnn.tools.annotate.private import page_token
@@ -170,7 +171,7 @@ class _Views:
     def overview(self, request: Request) -> Response:
         editor = self._editor
         images = zip(editor.images, editor.counts, strict=True)
-        return _Json(
+        return AsciiJson(
             {
                 "folder": editor.folder.resolve().name,
                 "format": editor.format,
@@ -194,14 +195,14 @@ class _Views:
         )
 
     def color(self, request: Request) -> Response:
-        return _Json(_colors(request.query_params.get("name", "")))
+        return AsciiJson(_colors(request.query_params.get("name", "")))
 
     def read(self, request: Request) -> Response:
         index = self._index(request)
         height, width = image_size(self._editor.images[index][1])
         annotation = self._editor.read(index)
         is_new = self._editor.is_removable(index)
-        return _Json({"width": width, "height": height, "removable": is_new} | _plain(annotation))
+        return AsciiJson({"width": width, "height": height, "removable": is_new} | _plain(annotation))
 
     async def write(self, request: Request) -> Response:
         saved = decode_json(await request.body(), _Saved)
@@ -209,7 +210,7 @@ class _Views:
 
     def _write(self, index: int, saved: _Saved) -> Response:
         try:
-            return _Json(_plain(self._editor.write(index, saved.annotations(), saved.version)))
+            return AsciiJson(_plain(self._editor.write(index, saved.annotations(), saved.version)))
         except ConflictError as error:
             return _error(409, error, self._editor.read(index))
 
@@ -219,7 +220,7 @@ class _Views:
             raise HTTPException(404)
         decided = decode_json(await request.body(), _DecisionBody)
         await run_in_threadpool(review.decide, number, decided.decision)
-        return _Json({})
+        return AsciiJson({})
 
     def proposals(self, request: Request) -> Response:
         if self._assistant.detector is None:
@@ -229,7 +230,7 @@ class _Views:
             if asked != self._asked:
                 return _error(409, ValueError("another image was asked for in the meantime"))
             detections = self._assistant.propose(self._image(request))
-        return _Json(
+        return AsciiJson(
             [
                 {"box": each.xyxy.round().tolist(), "name": each.class_name, "score": each.confidence}
                 for each in detections
@@ -238,7 +239,7 @@ class _Views:
 
     def training(self, request: Request) -> Response:
         """How the training is going, and what changes with a new detector."""
-        return _Json(self._assistant.training()._asdict() | self._by_detector())
+        return AsciiJson(self._assistant.training()._asdict() | self._by_detector())
 
     def _by_detector(self) -> dict[str, object]:
         """What changes when there is a new detector."""
@@ -291,13 +292,6 @@ class _Views:
         return image
 
 
-class _Json(JSONResponse):
-    """JSON in ASCII, because file names may contain invalid Unicode."""
-
-    def render(self, content: object) -> bytes:
-        return json.dumps(content).encode()
-
-
 class _Guard:
     """Refuses requests without the token.
 
@@ -336,7 +330,7 @@ class _Guard:
 def _colors(name: str) -> list[str]:
     """The color of a class, as in all pictures, and that of text on it, as CSS writes them."""
     color = class_color(name)
-    return ["#{:02x}{:02x}{:02x}".format(*each) for each in (color, contrast_color(color))]
+    return [css_color(color), css_color(contrast_color(color))]
 
 
 def _plain(annotation: ImageAnnotations) -> dict[str, object]:
@@ -349,16 +343,16 @@ def _relative(image: Path, folder: Path) -> str:
 
 
 def _error(status: int, error: Exception, annotation: ImageAnnotations | None = None) -> Response:
-    return _Json({"error": str(error)} | ({} if annotation is None else _plain(annotation)), status)
+    return AsciiJson({"error": str(error)} | ({} if annotation is None else _plain(annotation)), status)
 
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _Json({"error": error.detail}, error.status_code)
+    return AsciiJson({"error": error.detail}, error.status_code)
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    return _Json({"error": f"frcnn annotate failed: {error!r}"}, 500)
+    return AsciiJson({"error": f"frcnn annotate failed: {error!r}"}, 500)
 
 
 def _jpeg(image: Image.Image, *, quality: int) -> Response:

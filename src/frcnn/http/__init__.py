@@ -1,0 +1,1 @@
+"""What the servers of `frcnn serve` and `frcnn annotate` have in common."""
