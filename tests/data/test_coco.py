@@ -357,7 +357,7 @@ def test_folders_of_images_tell_the_splits_of_one_file(tmp_path: Path) -> None:
     assert listed == {"train": ["images/train/1.png"], "test": in_test}
     _, test = sources
     new = tmp_path / "images/test/new.png"
-    coco.write_image(test, new, [Annotation((5, 6, 7, 8), "dog")], tree, DataSettings())
+    coco.write_image(test, new, [Annotation((5, 6, 7, 8), "dog")], tree)
     assert [one.name for one in coco.read_image(test, new, tree) or []] == ["dog"]
     assert len(json.loads(file.read_text())["images"]) == 5
     assert [record.image.name for record in read_folder(tmp_path)[0]["test"]] == ["2.png", "3.png", "new.png"]
@@ -444,7 +444,7 @@ def test_files_without_images_take_all(tmp_path: Path) -> None:
     tree, (source,) = opened(tmp_path)
     first, _ = coco.images(source, tree)
     assert coco.read_image(source, first, tree) is None
-    coco.write_image(source, first, [Annotation((1, 2, 30, 40), "bird")], tree, DataSettings())
+    coco.write_image(source, first, [Annotation((1, 2, 30, 40), "bird")], tree)
     records, problems = read_one(tmp_path)
     assert (objects(records), problems) == ([("1.png", [("bird", [1, 2, 30, 40], False)])], [])
 
@@ -459,8 +459,8 @@ def test_dialects_are_edited_in_place(dialect: str, tmp_path: Path) -> None:
     dog, cat = coco.read_image(source, first, tree) or []
     assert [dog[:3], cat[:3]] == [((10, 20, 40, 60), "dog", False), ((0, 0, 128, 96), "cat", True)]
     moved = dog._replace(box=(11, 21, 31, 41))
-    coco.write_image(source, first, [cat, moved, Annotation((1, 2, 3, 4), "bird")], tree, DataSettings())
-    coco.write_image(source, new, [Annotation((5, 6, 7, 8), "dog", True)], tree, DataSettings())
+    coco.write_image(source, first, [cat, moved, Annotation((1, 2, 3, 4), "bird")], tree)
+    coco.write_image(source, new, [Annotation((5, 6, 7, 8), "dog", True)], tree)
     coco.write_image(source, second, None, tree)
     records, problems = read_one(tmp_path)
     assert problems == []

@@ -325,7 +325,7 @@ def test_a_box_is_changed_in_the_columns_of_the_file(tmp_path: Path, text: str, 
     cat, dog = csv_files.read_image(source, image, tree) or []
     csv_files.write_image(source, image, [cat, dog], tree)
     assert (tmp_path / "boxes.csv").read_text() == text
-    csv_files.write_image(source, image, [cat._replace(box=(1, 2, 11, 22)), dog], tree, DataSettings())
+    csv_files.write_image(source, image, [cat._replace(box=(1, 2, 11, 22)), dog], tree)
     lines = (tmp_path / "boxes.csv").read_text().splitlines()
     assert lines == [text.splitlines()[0], edited, text.splitlines()[2]]
     again = csv_files.read_image(source, image, tree) or []
@@ -339,16 +339,14 @@ def test_other_lines_stay_and_new_images_get_lines(tmp_path: Path) -> None:
     every = list(csv_files.images(source, tree))
     assert [image.name for image in every] == ["b.png", "a b.png"]
     assert csv_files.read_image(source, tmp_path / "a b.png", tree) is None
-    csv_files.write_image(source, tmp_path / "a b.png", [Annotation((1, 1, 9, 9), "dog")], tree, DataSettings())
+    csv_files.write_image(source, tmp_path / "a b.png", [Annotation((1, 1, 9, 9), "dog")], tree)
     csv_files.write_image(source, tmp_path / "b.png", [], tree)
     expected = ["b.png,x,2,30,40,cat", "gone.png,1,2,3,4,cat", "a b.png,1,1,9,9,dog"]
     assert (tmp_path / "boxes.csv").read_text().splitlines()[1:] == expected
     csv_files.write_image(source, tmp_path / "a b.png", None, tree)
     assert (tmp_path / "boxes.csv").read_text().splitlines()[1:] == expected[:2]
     with pytest.raises(ValueError, match=r"boxes\.csv: has no column 'ignore'; add one"):
-        csv_files.write_image(
-            source, tmp_path / "b.png", [Annotation((1, 1, 9, 9), "a", ignore=True)], tree, DataSettings()
-        )
+        csv_files.write_image(source, tmp_path / "b.png", [Annotation((1, 1, 9, 9), "a", ignore=True)], tree)
 
 
 def test_new_images_are_of_the_training_split(tmp_path: Path) -> None:

@@ -888,17 +888,17 @@ def test_edits_keep_the_convention_and_unknown_lines(name: str, tmp_path: Path) 
     found = discover(tmp_path, DataSettings())
     source = found.sources[0]
     image = tmp_path / "images/train/a 1.jpg"
-    assert list(form.images(source, found.tree, DataSettings())) == [tmp_path / "images/train/b2.jpg", image]
-    assert form.class_names(found.sources, found.tree, DataSettings()) == NAMES
-    cat, dog = form.read_image(source, image, found.tree, DataSettings()) or []
+    assert list(form.images(source, found.tree)) == [tmp_path / "images/train/b2.jpg", image]
+    assert form.class_names(found.sources, found.tree) == NAMES
+    cat, dog = form.read_image(source, image, found.tree) or []
     edited = [cat, dog._replace(box=(0, 0, 32, 24))]
-    form.write_image(source, image, edited, found.tree, DataSettings())
+    form.write_image(source, image, edited, found.tree)
     assert file.read_text().splitlines() == [first, new, odd]
     with pytest.raises(ValueError, match=r"there is no class 'bird' in .*data\.yaml"):
-        form.write_image(source, image, [Annotation((1, 1, 9, 9), "bird")], found.tree, DataSettings())
-    form.write_image(source, image, None, found.tree, DataSettings())
+        form.write_image(source, image, [Annotation((1, 1, 9, 9), "bird")], found.tree)
+    form.write_image(source, image, None, found.tree)
     assert not file.exists()
-    assert form.read_image(source, image, found.tree, DataSettings()) is None
+    assert form.read_image(source, image, found.tree) is None
 
 
 @pytest.mark.parametrize(("image", "label"), [*PLACES[:5], (".", ".")])
@@ -910,8 +910,8 @@ def test_a_new_label_file_lies_beside_the_others(image: str, label: str, tmp_pat
     put_image(new, TOY["train"][0])
     found = discover(tmp_path, DataSettings())
     source = next(source for source in found.sources if source.split == split)
-    assert form.read_image(source, new, found.tree, DataSettings()) is None
-    form.write_image(source, new, [Annotation((1, 2, 30, 40), "dog")], found.tree, DataSettings())
+    assert form.read_image(source, new, found.tree) is None
+    form.write_image(source, new, [Annotation((1, 2, 30, 40), "dog")], found.tree)
     assert (tmp_path / label.format(split) / "new.txt").is_file()
     splits, _ = read_folder(tmp_path)
     assert objects(splits[split])["new.jpg"] == [("dog", pytest.approx([1, 2, 30, 40], abs=1e-3))]
