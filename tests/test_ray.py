@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from tiny import draw_image, trained_run
+from tiny import draw_image, trained_run, write_tiny
 
 from frcnn.cli import main
 from frcnn.detector import load
@@ -372,3 +373,21 @@ def _has_busy_worker(node: Any) -> bool:
         with suppress(psutil.Error):
             titles.append(" ".join(process.cmdline()).strip())
     return any("Predictor" in title and ".submit" in title for title in titles)
+
+
+# ----------------------------------------------------------------------------------------------------------- Ray Train
+
+
+def test_ray_train_starts_a_training(tmp_path: Path) -> None:
+    """The recipe of the page on many images, with one epoch."""
+    page = (Path(__file__).parents[1] / "docs" / "many-images.md").read_text(encoding="utf-8")
+    (recipe,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "TorchTrainer" in block]
+    write_tiny(tmp_path / "my_photos")
+    code = recipe.replace("/shared", tmp_path.as_posix()).replace('out=config["out"]', 'out=config["out"], epochs=1')
+    assert code.count(tmp_path.as_posix()) == 3
+    assert "epochs=1" in code
+    program = tmp_path / "train.py"
+    program.write_text(code, encoding="utf-8")
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert load(tmp_path / "runs" / "photos").classes == ("blue", "red")
