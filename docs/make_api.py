@@ -83,6 +83,7 @@ def _of(name: str, value: Any, *, level: int) -> Iterator[str]:
 def _signature(value: Any) -> str:
     """Without `self`, the quotes of annotations and the addresses of functions."""
     text = str(inspect.signature(value))
+    text = text.replace("pathlib._local.", "pathlib.")  # Python 3.13
     text = re.sub(r"<function .*? at 0x\w+>", "...", re.sub(r"^\(self(, )?", "(", text))
     return re.sub(r"(: |-> )'([^']*)'", r"\1\2", text).removesuffix(" -> None")
 

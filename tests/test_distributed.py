@@ -62,6 +62,7 @@ def start(*command: str) -> Process:
 def finish(process: Process) -> str:
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
+    assert "deprecated" not in text
     return text
 
 

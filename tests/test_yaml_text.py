@@ -18,6 +18,8 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 """Nine to the power of ten values."""
 DEEP = "[" * 100_000 + "]" * 100_000
+LIBYAML = "while increasing flow level\nexceeded maximum nesting depth"
+"""What newer versions of libyaml say themselves at 1,000 levels."""
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -50,7 +52,7 @@ def test_bounds() -> None:
     assert load_yaml("[" * MAX_DEPTH + "]" * MAX_DEPTH)
     with pytest.raises(yaml.YAMLError, match="nests more than 60 levels deep"):
         load_yaml("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1))
-    with pytest.raises(yaml.YAMLError, match="nests more than 60 levels deep"):
+    with pytest.raises(yaml.YAMLError, match=f"nests more than 60 levels deep|{LIBYAML}"):
         load_yaml("a: " + DEEP)
     with pytest.raises(yaml.YAMLError, match="month must be in"):
         load_yaml("2024-13-01")
@@ -73,7 +75,7 @@ def test_a_text_has_a_limited_length(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_untrusted_settings(text: str, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
-    with pytest.raises(ValueError, match=r"config\.yaml: not a YAML file: (its aliases|it nests)") as error:
+    with pytest.raises(ValueError, match=rf"config\.yaml: not a YAML file: (its aliases|it nests|{LIBYAML})") as error:
         make_config(file=file)
     assert len(str(error.value)) < 500
 

@@ -107,6 +107,7 @@ def test_the_twin_in_torchvision_trains_the_same_layers(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # read by torch.compile
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")
 @pytest.mark.parametrize("name", ["alexnet", "fasterrcnn_mobilenet_v3_large_320_fpn"])
 def test_compiled_layers_detect_and_learn_the_same(name: str) -> None:
     """As `torch.compile` records them; what its own compiler makes of that takes a minute, and is PyTorch's."""

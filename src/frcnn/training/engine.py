@@ -1,11 +1,13 @@
 """The training loop: phases, epochs, steps."""
 
+import inspect
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import chain, tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -255,7 +257,9 @@ def _distributed(model: nn.Module) -> nn.Module:
     """The model, with gradients averaged over all processes."""
     if distributed.world_size() == 1:
         return model
-    return DistributedDataParallel(model, broadcast_buffers=False)  # see `_broadcast_batch_norm_statistics`
+    is_new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    sync_buffers: Any = {"forward_sync_buffers" if is_new else "broadcast_buffers": False}
+    return DistributedDataParallel(model, **sync_buffers)  # see `_broadcast_batch_norm_statistics`
 
 
 def _broadcast_batch_norm_statistics(model: FasterRCNN) -> None:
