@@ -175,7 +175,7 @@ def _range(schema: dict[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,}" if value == int(value) else str(value)
+    return f"{int(value):,}" if value == int(value) else str(value)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def test_one_cell_convolutions_are_onednns_on_one_thread_too(threads: int) -> No
     torch.set_num_threads(threads)
     try:
         layer, norm, maps = nn.Conv2d(32, 32, 1), nn.BatchNorm2d(32).eval(), torch.randn(1, 32, 40, 40)
-        with torch.profiler.profile() as seen, torch.no_grad():
+        with torch.profiler.profile(acc_events=True) as seen, torch.no_grad():
             found = conv_with_norm(maps, layer, norm)
             linear_by_convolution(torch.randn(64, 256), torch.randn(128, 256), None)
         assert_close(found, norm(layer(maps)), rtol=1e-4, atol=1e-5)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -449,7 +450,9 @@ def _torch_export(path: Path, throughput: bool) -> _Opened:
 
     files: dict[str, Any] = {DESCRIPTION_FILE: ""}
     try:
-        program = torch.export.load(path, extra_files=files)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given buffer is not writable")  # PyTorch 2.12; nothing writes there
+            program = torch.export.load(path, extra_files=files)
     except Exception as error:  # of zipfile, pickle, torch, ...
         raise ValueError(f"{path}: damaged, or not a program that PyTorch can run ({error})") from None
     tensors = program.state_dict | program.constants
