@@ -59,7 +59,7 @@ def test_the_page_about_versions_names_the_lower_bounds() -> None:
     assert f"| Python | {SETTINGS['project']['requires-python'].removeprefix('>=')} or newer |" in page
     assert f"| {lowest['torch']} or newer, {lowest['torchvision']} or newer |" in page
     pins = dict(re.findall(r"^(torch|torchvision)==(.+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE))
-    assert f"| {pins['torch']} and {pins['torchvision']} at every change |" in page
+    assert f"| {pins['torch']} and {pins['torchvision']} at every change; " in page
 
 
 FIXED = {

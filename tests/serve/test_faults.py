@@ -366,7 +366,7 @@ def test_workers_share_the_cores(pair: Command) -> None:
 
 
 def test_a_killed_worker_is_replaced(pair: Command) -> None:
-    wait_until(lambda: len(pair.workers()) == 2)
+    wait_until(lambda: len(pair.events("worker ready")) == 2, 60)
     first, second = pair.workers()
     first.kill()
     for _ in range(30):
