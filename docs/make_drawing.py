@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 import frcnn
-from frcnn.colors import class_color
+from frcnn.colors import class_color, css_color
 from frcnn.data.dataset import Dataset
 from frcnn.data.images import read_image
 from frcnn.data.loader import load_batch
@@ -99,7 +99,7 @@ def collect(model: FasterRCNN, dataset: Dataset, number: int) -> Numbers:
         "roi_size": model.settings.base_model.roi_size,
         "stds": list(detector.box_deltas.stds),
         "classes": list(model.classes),
-        "colors": ["#{:02x}{:02x}{:02x}".format(*class_color(name)) for name in model.classes],
+        "colors": [css_color(class_color(name)) for name in model.classes],
         "objects": [
             [label, *(round(side, 2) for side in box)]
             for label, box in zip(batch.targets[0].labels.tolist(), batch.targets[0].boxes.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""Convert the keys of torchvision's state dicts to ours; the names of COCO's classes.
+"""Convert the keys of torchvision's state dicts to ours (`translated` also others); the names of COCO's classes.
 
 In torchvision's files, `backbone.body` is the classifier (of MobileNets its `features` alone), `backbone.fpn` the
 pyramid, and `rpn.head` and `roi_heads` are the two heads. Files from before 2022 lack the number of some layers in
@@ -47,7 +47,8 @@ def translated(key: str, rules: Sequence[tuple[str, str | Callable[[re.Match[str
     """Our key for one of another library. An unknown key stays, and is reported where the weights are loaded.
 
     Args:
-        rules: pattern of a whole key, and our key: a template, or a function of the match. The first that fits counts.
+        rules: pairs of a pattern, which must match the whole key, and our key (a template, or a function of the match).
+            The first pattern that matches counts.
     """
     for pattern, replacement in rules:
         if match := re.fullmatch(pattern, key):

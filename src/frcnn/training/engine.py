@@ -257,6 +257,7 @@ def _distributed(model: nn.Module) -> nn.Module:
     """The model, with gradients averaged over all processes."""
     if distributed.world_size() == 1:
         return model
+    # Newer versions of PyTorch have another name for it, warn of the old one, and still send all buffers at the start.
     is_new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     sync_buffers: Any = {"forward_sync_buffers" if is_new else "broadcast_buffers": False}
     return DistributedDataParallel(model, **sync_buffers)  # see `_broadcast_batch_norm_statistics`

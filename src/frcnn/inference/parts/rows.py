@@ -132,6 +132,7 @@ class _RowWriter:
 
 @contextmanager
 def row_writer(path: Path) -> Iterator[_RowWriter]:
+    """Write a file of rows, whole or not at all; call what it yields with each row."""
     with atomic_write(path) as partial, ExitStack() as stack:
         writer = _RowWriter(partial, stack)
         yield writer

@@ -72,13 +72,13 @@ def read_states(folder: Path) -> dict[Shard, ShardState]:
 def require_same_settings(
     folder: Path, name: str, state: ShardState, shard: Shard, other_name: str, other: ShardState, other_shard: Shard
 ) -> None:
-    """Check that two shards have the same settings; so have their parts, then.
+    """Check that two shards have the same settings, and belong to jobs with the same number of shards.
 
     Args:
         name, other_name: how a message names them.
 
     Raises:
-        ValueError: they have not.
+        ValueError: something differs.
     """
     one, two = ({"shards": each.count, **rest.settings} for each, rest in ((shard, state), (other_shard, other)))
     different = [key for key in one | two if one.get(key) != two.get(key)]

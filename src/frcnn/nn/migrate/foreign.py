@@ -25,14 +25,14 @@ def foreign_values(library: str) -> Iterator[None]:
 
 
 def as_lists(value: Any) -> Any:
-    """Tuples as lists, and mappings of any kind as dictionaries with text as keys; also inside of others."""
+    """Tuples as lists, and mappings of any kind as dictionaries with text as keys; at every depth."""
     if isinstance(value, Mapping):
         return {str(key): as_lists(each) for key, each in value.items()}
     return [as_lists(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def for_rgb(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a ResNet that was trained on BGR images, for RGB images."""
+    """Reverse the input channels of a ResNet's first convolution: weights trained on BGR images take RGB images."""
     stem = "backbone.conv_layers.conv1.weight"
     return {**tensors, stem: tensors[stem].flip(1)}
 
