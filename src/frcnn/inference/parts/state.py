@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,16 +57,13 @@ def read_states(folder: Path) -> dict[Shard, ShardState]:
     """The state of each shard that has begun.
 
     Raises:
-        ValueError: their settings differ.
+        ValueError: their settings differ, or a file is damaged or of another format.
     """
     names = sorted(_listdir(folder), key=lambda name: (len(name), name))
     found = {Shard(int(match[1]), int(match[2])): name for name in names if (match := _STATE.fullmatch(name))}
     states = {shard: ShardState.read(folder / name) for shard, name in sorted(found.items())}
-    for shard, state in states.items():
-        first = next(iter(states))
-        require_same_settings(
-            folder, f"shard {first}", next(iter(states.values())), first, f"shard {shard}", state, shard
-        )
+    for (shard, state), (other_shard, other) in pairwise(states.items()):
+        require_same_settings(folder, f"shard {shard}", state, shard, f"shard {other_shard}", other, other_shard)
     return states
 
 

@@ -120,7 +120,7 @@ def from_mmdetection(
     if HEAD_KEY not in state_dict:
         raise ValueError(f"the state dict is not one of an mmdetection Faster R-CNN: it lacks {HEAD_KEY}")
     count = len(state_dict[HEAD_KEY]) - 1
-    values, is_bgr = _settings(as_lists(given), count)  # mmengine's Config is a mapping, but no dict
+    values, is_bgr = _settings(as_lists(given), count)  # mmengine's Config is a mapping, but not a dict
     names = class_names(classes, count, unused=False)
     named = settings if isinstance(settings, Mapping) else parse_overrides(settings)
     made = with_settings(make_config(base_model="resnet50-fpn"), {**values, **named})
