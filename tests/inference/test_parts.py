@@ -27,6 +27,7 @@ from frcnn.inference.parts.listing import DigestSet, Shard, digest_of, list_name
 from frcnn.inference.parts.merge import merge_parts
 from frcnn.inference.parts.predict import predict_in_parts
 from frcnn.inference.parts.rows import read_rows
+from frcnn.inference.parts.state import ShardState, read_states
 
 SLOWLY = """
 import sys, time
@@ -313,6 +314,13 @@ def test_a_changed_model_is_refused(
     shutil.copy(tmp_path / "elsewhere" / "_shard-1-of-2.json", parts)
     with pytest.raises(ValueError, match="model: shard 0/2 has"):  # two machines that began at the same moment
         merge_parts(parts, None)
+
+
+def test_shards_with_different_settings_are_not_merged(tmp_path: Path) -> None:
+    for index, tile in enumerate((None, None, 512)):
+        ShardState({"tile": tile}, None).write(tmp_path, Shard(index, 3))
+    with pytest.raises(ValueError, match=r"same settings \(tile: shard 1/3 has None, shard 2/3 has 512\)"):
+        read_states(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"{}\n", b"nonsense\n", b"[1]\n", b'{"image": "0.p', b'{"image": 3}\n', b"\xff\n"])
