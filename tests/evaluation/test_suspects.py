@@ -30,7 +30,6 @@ BOTH = (("cat", 0.9, CAT), ("dog", 0.8, DOG))
     [
         ([(CAT, "cat"), (DOG, "dog")], BOTH, []),
         ([(CAT, "cat")], BOTH, [(SuspectKind.MISSING, 0.8, "dog", None)]),
-        ([(CAT, "cat"), (DOG, "dog")], BOTH[:1], [(SuspectKind.EXTRA, 1.0, "dog", DOG)]),
         ([(CAT, "cat"), (DOG, "cat")], BOTH, [(SuspectKind.CLASS, 0.8, "dog", DOG)]),
         ([(CAT, "cat"), ((110, 0, 140, 30), "dog")], BOTH, [(SuspectKind.PLACE, 0.4, "dog", (110, 0, 140, 30))]),
         (
@@ -39,11 +38,17 @@ BOTH = (("cat", 0.9, CAT), ("dog", 0.8, DOG))
             [(SuspectKind.TWICE, 0.967, "cat", (0, 0, 30, 29))],
         ),
         ([(CAT, "cat")], (("cat", 0.9, CAT), ("dog", 0.2, DOG)), []),  # not sure enough
-        ([(CAT, "cat")], (("cat", 0.25, CAT),), [(SuspectKind.EXTRA, 0.75, "cat", CAT)]),
+        ([(CAT, "cat"), (DOG, "cat")], (("cat", 0.9, CAT),), [(SuspectKind.EXTRA, 0.9, "cat", DOG)]),
+        ([(CAT, "cat"), (DOG, "cat")], (("cat", 0.9, CAT), ("cat", 0.3, DOG)), [(SuspectKind.EXTRA, 0.63, "cat", DOG)]),
+        ([(CAT, "cat")], (), []),  # the detector sees nothing
         ([(CAT, "cat")], (("cat", 0.75, CAT),), []),
         # A weak detection beside the label, or of another class, explains nothing.
-        ([(CAT, "cat")], (("cat", 0.02, (20, 0, 50, 30)),), [(SuspectKind.EXTRA, 1.0, "cat", CAT)]),
-        ([(CAT, "cat")], (("dog", 0.1, CAT),), [(SuspectKind.EXTRA, 0.9, "cat", CAT)]),
+        (
+            [(CAT, "cat"), (DOG, "cat")],
+            (("cat", 1.0, DOG), ("cat", 0.02, (20, 0, 50, 30))),
+            [(SuspectKind.EXTRA, 1.0, "cat", CAT)],
+        ),
+        ([(CAT, "cat"), (DOG, "cat")], (("cat", 1.0, DOG), ("dog", 0.1, CAT)), [(SuspectKind.EXTRA, 0.9, "cat", CAT)]),
         # A neighbor without a label does not make a label that fits badly placed.
         (
             [(CAT, "cat")],
@@ -59,6 +64,25 @@ BOTH = (("cat", 0.9, CAT), ("dog", 0.8, DOG))
 def test_each_kind(labels, found, expected) -> None:  # type: ignore[no-untyped-def]
     suspects = suspects_of(labels, *found)
     assert [(each.kind, round(each.score, 3), each.class_name, each.label) for each in suspects] == expected
+
+
+def test_a_label_without_object_is_suspicious_where_the_detector_sees_others() -> None:
+    """Of three cats in each image, it sees two in the first, none in the second, and one in the third; no dog."""
+    third = (200.0, 0.0, 230.0, 30.0)
+    cats = [(CAT, "cat"), (DOG, "cat"), (third, "cat")]
+    records = [make_record(Path(f"{number}.jpg"), cats) for number in (1, 2)]
+    records.append(make_record(Path("3.jpg"), [(CAT, "cat"), (DOG, "dog")]))
+    found = [
+        detections_of(("cat", 0.8, CAT), ("cat", 0.6, DOG)),
+        Detections.empty(("cat",)),
+        detections_of(("cat", 1, CAT)),
+    ]
+    suspects = find_suspects(found, records)
+    expected = {
+        ("1.jpg", third): (0.8 + 0.6 + 0 + 0 + 0 + 1) / 6,  # at the other cats; at those of the image, 0.7
+    }  # it saw no dog, and nothing in the second image
+    assert {(str(each.image), each.label): each.score for each in suspects} == pytest.approx(expected)
+    assert {each.kind for each in suspects} == {SuspectKind.EXTRA}
 
 
 def test_the_box_is_what_the_detector_proposes() -> None:

@@ -136,6 +136,27 @@ def test_a_model_says_why_objects_were_missed(metrics: Metrics) -> None:
     assert all(not each.why for each in found.pictures if each.kind != "missed")
 
 
+def test_suspects_are_labels_that_the_detector_disagrees_with(evidence: Evidence) -> None:
+    texts = [each.text for each in evidence.suspects]
+    assert evidence.suspects_in_all == len(texts)
+    assert "wrong class" in "".join(texts)
+    places = {each.text.split(" (")[0]: each for each in evidence.suspects}
+    moved = places[f"{CLASSES[2]}: badly placed box"]
+    assert evidence.images[moved.image] == "c.png"
+    assert (moved.label, moved.proposed) == ([10, 60, 50, 90], [10, 75, 50, 105])
+    extra = next(each for each in evidence.suspects if "label without object" in each.text)
+    assert extra.proposed is None
+    assert extra.label is not None
+
+
+def test_classes_without_any_label_are_not_suspects(tmp_path: Path) -> None:
+    """The detector may know classes that nobody labeled in these images."""
+    draw_image([], seed=0, size=(100, 120)).save(tmp_path / "a.png")
+    record = make_record(tmp_path / "a.png", [(BOXES[0], "cat")], (100, 120))
+    found = _with_classes(detections_of(("cat", 0.9, BOXES[0]), (CLASSES[2], 0.9, BOXES[1])))
+    assert not collect(compute_metrics([found], [record], CLASSES), threshold=0.5).suspects
+
+
 # ------------------------------------------------------------------------------------------------------------ sentences
 
 
@@ -197,6 +218,31 @@ def test_the_slider_changes_every_number(tab: Page, metrics: Metrics, threshold:
     assert boxes > 0
 
 
+@pytest.mark.parametrize("threshold", [0.05, 0.62, 0.9])
+def test_the_curve_of_a_class_has_its_dot_at_the_threshold(tab: Page, metrics: Metrics, threshold: float) -> None:
+    set_threshold(tab, threshold)
+    for name in CLASSES:
+        tab.locator("#curve-class").select_option(name)
+        counts = metrics.curves[name].at(threshold)
+        assert tab.locator("#pr circle").count() == 1
+        x, y = (float(tab.locator("#dot").get_attribute(axis) or "nan") for axis in ("cx", "cy"))
+        assert (x - 42) / 308 == pytest.approx(counts.recall, abs=0.001)
+        assert (240 - y) / 230 == pytest.approx(1 if np.isnan(counts.precision) else counts.precision, abs=0.001)
+    tab.locator("#curve-class").select_option("all classes together")
+    set_threshold(tab, 0.3)
+    x = float(tab.locator("#dot").get_attribute("cx") or "nan")
+    assert (x - 42) / 308 == pytest.approx(metrics.counts(0.3).recall, abs=0.001)
+
+
+def test_suspects_have_a_picture_and_a_reason(tab: Page, evidence: Evidence) -> None:
+    pictures = tab.locator("#suspects li")
+    assert pictures.count() == len(evidence.suspects)
+    for number, suspect in enumerate(evidence.suspects):
+        expect(pictures.nth(number).locator("p").first).to_have_text(suspect.text)
+        expect(pictures.nth(number).locator(".file")).to_have_text(evidence.images[suspect.image])
+        expect(pictures.nth(number).locator("rect")).to_have_count(sum(map(bool, (suspect.label, suspect.proposed))))
+
+
 @pytest.mark.parametrize("threshold", [0.05, 0.5, 0.8, 0.9])
 def test_errors_are_counted_at_the_threshold(tab: Page, metrics: Metrics, threshold: float) -> None:
     set_threshold(tab, threshold)
@@ -251,6 +297,7 @@ def test_detections_inside_an_ignored_region_do_not_count(tab: Page, tmp_path: P
     cells = tab.locator("#confusion tbody td").all_inner_texts()
     assert {cell or "0" for cell in cells} == {"0"}
     expect(tab.locator("#false")).to_have_text("0")
+    expect(tab.locator("#labels")).to_contain_text("None: where the detector is sure, it agrees with the labels.")
 
 
 def test_a_missed_object_with_a_weak_detection_has_its_reason_too(tab: Page, tmp_path: Path) -> None:

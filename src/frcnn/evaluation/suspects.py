@@ -9,6 +9,7 @@ Letters: D detections and O objects (labels) of one image.
 import os
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,11 @@ class Suspect(NamedTuple):
     label_class: str | None = None
     """The class of the label, where it differs from the proposed one."""
 
+    @property
+    def proposed(self) -> tuple[float, float, float, float] | None:
+        """The box that the detector proposes, pixels; None: it proposes to remove the label."""
+        return None if self.kind in (SuspectKind.EXTRA, SuspectKind.TWICE) else self.box
+
     def to_dict(self, root: Path) -> dict[str, Any]:
         """Plain data.
 
@@ -91,25 +97,54 @@ def find_suspects(detections: Sequence[Detections], records: Sequence[Record]) -
     Args:
         detections, records: of the same images, in the same order. Ignored objects are not judged.
     """
-    suspects = [each for own, record in zip(detections, records, strict=True) for each in _of_image(own, record)]
+    seen = [_seen(own, record) for own, record in zip(detections, records, strict=True)]
+    usual = _usually_seen(seen, records)
+    suspects = chain.from_iterable(map(_of_image, detections, records, seen, usual))
     return sorted(suspects, key=lambda each: -each.score)
 
 
-def _of_image(detections: Detections, record: Record) -> Iterator[Suspect]:
+def _seen(detections: Detections, record: Record) -> np.ndarray:
+    """(O,): the highest confidence of a detection at each label; 0: there is none."""
+    near = iou_matrix(detections.xyxy, record.boxes) >= NEAR
+    seen: np.ndarray = (detections.confidence[:, None] * near).max(axis=0, initial=0)
+    return seen
+
+
+def _usually_seen(seen: Sequence[np.ndarray], records: Sequence[Record]) -> list[np.ndarray]:
+    """For each image (O,): how sure the detector is of labels like this one, 0..1. This is the lower of two means of
+    what it sees: at the other labels of the image, if there are others, and at the other labels of the class.
+
+    Where a detector misses much, a label without a detection is not suspicious.
+    """
+    names = [name for record in records for name in record.class_names]
+    counts = ~np.concatenate([np.zeros(0, bool), *(record.ignore for record in records)])
+    _, classes = np.unique(np.array(names, str), return_inverse=True)
+    flat = np.concatenate([np.zeros(0), *seen]) * counts
+    others = np.bincount(classes, counts)[classes] - counts
+    of_class = (np.bincount(classes, flat)[classes] - flat) / np.maximum(others, 1)
+    images = np.repeat(np.arange(len(records)), [len(each) for each in seen])
+    others = np.bincount(images, counts)[images] - counts
+    of_image = (np.bincount(images, flat)[images] - flat) / np.maximum(others, 1)
+    usual = np.where(others > 0, np.minimum(of_image, of_class), of_class)
+    return np.split(usual, np.cumsum([len(each) for each in seen])[:-1])
+
+
+def _of_image(detections: Detections, record: Record, seen: np.ndarray, usual: np.ndarray) -> Iterator[Suspect]:
     iou = iou_matrix(detections.xyxy, record.boxes)  # (D, O)
     names = detections.class_name
     told = set()  # boxes that are proposed for a label
     for label in range(len(record.boxes)):
         if not record.ignore[label]:
             found = _of_label(detections, record, iou, names, label)
-            if found is not None and found.score >= LEAST_SCORE:
+            found = found or _without_object(record, label, float(seen[label]), float(usual[label]))
+            if found.score >= LEAST_SCORE:
                 told.add(found.box)
                 yield found
     yield from (each for each in _missing(detections, record, iou, names) if each.box not in told)
 
 
 def _of_label(detections: Detections, record: Record, iou: np.ndarray, names: np.ndarray, label: int) -> Suspect | None:
-    """What is wrong with a label, if anything is."""
+    """What is wrong with a label, unless it has no object."""
     image, name = record.image, record.class_names[label]
     own_box = _corners(record.boxes[label])
     twin = _twin(record, label)
@@ -137,9 +172,13 @@ def _of_label(detections: Detections, record: Record, iou: np.ndarray, names: np
         index, score = placed
         reason = f"detected in another place ({scores[index]:.2f}); the IoU with the label is {overlap[index]:.2f}"
         return Suspect(image, SuspectKind.PLACE, score, _corners(detections.xyxy[index]), name, own_box, reason)
-    seen = float((scores * (overlap >= NEAR)).max(initial=0))
+    return None
+
+
+def _without_object(record: Record, label: int, seen: float, usual: float) -> Suspect:
+    name, box = record.class_names[label], _corners(record.boxes[label])
     reason = "nothing is detected there" if seen < 0.01 else f"the best detection there has a confidence of {seen:.2f}"
-    return Suspect(image, SuspectKind.EXTRA, 1 - seen, own_box, name, own_box, reason)
+    return Suspect(record.image, SuspectKind.EXTRA, (1 - seen) * usual, box, name, box, reason)
 
 
 def _twin(record: Record, label: int) -> float | None:

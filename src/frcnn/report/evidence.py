@@ -16,6 +16,7 @@ from frcnn.data.images import cropped, read_image
 from frcnn.data.tiles import cut_into_windows, window_around
 from frcnn.evaluation.errors import ErrorKind
 from frcnn.evaluation.matching import inside_ignored, iou_matrix
+from frcnn.evaluation.suspects import Suspect, find_suspects
 from frcnn.evaluation.thresholds import LEAST_SCORE, calibration, together
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ _MANY = 20_000
 _MOST_PICTURES = 60
 """Of each kind of error."""
 _PICTURE_BYTES = 4_000_000
-"""Of all pictures: the page should be one that can be sent."""
+"""Of all pictures of errors: the page should be one that can be sent."""
+_MOST_SUSPECTS = 24
 _PICTURE_SIDE = 360
 _CONTEXT = 3.0
 """Size of the part of the image that a picture shows, in sizes of its object."""
@@ -49,11 +51,25 @@ class Picture(NamedTuple):
     """One of `KINDS`."""
     number: int
     """Of the detection; of the object if it is missed."""
-    window: tuple[int, int, int, int]
+    window: Window
     """Which part, pixels of the image."""
     jpeg: bytes
     why: str
     """Why the object was missed, in words."""
+
+
+class SuspectPicture(NamedTuple):
+    """A part of an image, with a label that may be wrong."""
+
+    image: int
+    text: str
+    label: list[float] | None
+    """The box of the label; None: there is none."""
+    proposed: list[float] | None
+    """The box that the detector proposes; None: it proposes to remove the label."""
+    window: Window
+    """Which part, pixels of the image."""
+    jpeg: bytes
 
 
 class Evidence(NamedTuple):
@@ -73,6 +89,9 @@ class Evidence(NamedTuple):
     """The detections inside an ignored object of their class: without a pair, they do not count."""
     calibration: list[tuple[float, float, int]]
     pictures: list[Picture]
+    suspects: list[SuspectPicture]
+    """The labels that are most probably wrong."""
+    suspects_in_all: int
     floor: float
     """The lowest threshold: all detections from this confidence on are on the page."""
     left_out: int
@@ -84,9 +103,9 @@ class Evidence(NamedTuple):
             **self._asdict(),
             "kinds": KINDS,
             "pictures": [
-                {**each._asdict(), "jpeg": base64.b64encode(each.jpeg).decode(), "kind": KINDS.index(each.kind)}
-                for each in self.pictures
+                {**each._asdict(), "jpeg": _base64(each.jpeg), "kind": KINDS.index(each.kind)} for each in self.pictures
             ],
+            "suspects": [{**each._asdict(), "jpeg": _base64(each.jpeg)} for each in self.suspects],
         }
 
 
@@ -110,6 +129,9 @@ def collect(
     _add_kinds(metrics, detections, objects, number_of, object_of)
     wanted = _most_important(detections, objects, threshold)
     pictures = list(_pictures(wanted, metrics, detections, objects, model, threshold, on_picture))
+    labeled = sorted({name for record in metrics.records for name in record.class_names})
+    of_labeled = [each[np.isin(each.class_name, labeled)] for each in metrics.detections]
+    suspects = find_suspects(of_labeled, metrics.records)
     total = sum(len(each) for each in metrics.detections)
     is_cut = len(detections["score"]) == _MOST_DETECTIONS
     return Evidence(
@@ -122,6 +144,8 @@ def collect(
         _inside(metrics, number_of),
         calibration(together(metrics.curves)),
         pictures,
+        list(_suspect_pictures(suspects[:_MOST_SUSPECTS], metrics.records)),
+        len(suspects),
         float(np.ceil(100 * detections["score"][-1]) / 100) if is_cut else LEAST_SCORE,
         total - len(detections["score"]),
     )
@@ -274,9 +298,8 @@ def _pictures(
         why = _explained(model, image, missed, objects, tuple(metrics.per_class), threshold) if model else {}
         for order in orders:
             each = wanted[order]
-            window = window_around([each.box], image.size, context=_CONTEXT, least=_LEAST_WINDOW)
             text = why.get(each.number, "") if each.kind == "missed" else ""
-            made[order] = Picture(each.kind, each.number, window, _jpeg(cropped(image, window)), text)
+            made[order] = Picture(each.kind, each.number, *_part(image, [each.box]), text)
             on_picture(len(made), len(wanted))
     left = _PICTURE_BYTES
     for order in sorted(made):
@@ -284,6 +307,19 @@ def _pictures(
         if left < 0:
             return
         yield made[order]
+
+
+def _suspect_pictures(suspects: Sequence[Suspect], records: Sequence[Record]) -> Iterator[SuspectPicture]:
+    number_of = {str(record.image): number for number, record in enumerate(records)}
+    for each in suspects:
+        try:
+            image = read_image(each.image, any_size=True)
+        except (OSError, ValueError):
+            continue  # it was there when it was evaluated
+        label, proposed = (None if box is None else _rounded(np.array(box)) for box in (each.label, each.proposed))
+        part = _part(image, [box for box in (label, proposed) if box is not None])
+        text = f"{each.class_name}: {each.kind.value} ({each.score:.2f}); {each.reason}"
+        yield SuspectPicture(number_of[str(each.image)], text, label, proposed, *part)
 
 
 def _explained(
@@ -335,6 +371,16 @@ def _shared(box: Sequence[float], window: Window) -> float:
     width = min(box[2], window[2]) - max(box[0], window[0])
     height = min(box[3], window[3]) - max(box[1], window[1])
     return max(width, 0) * max(height, 0)
+
+
+def _part(image: Image.Image, boxes: Sequence[Sequence[float]]) -> tuple[Window, bytes]:
+    """The part of an image that shows these boxes and what is around them: where it is, and its JPEG."""
+    window = window_around(boxes, image.size, context=_CONTEXT, least=_LEAST_WINDOW)
+    return window, _jpeg(cropped(image, window))
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _jpeg(picture: Image.Image) -> bytes:

@@ -17,6 +17,10 @@ function percent(part, whole) {
   return whole ? `${((100 * part) / whole).toFixed(1)}%` : "-";
 }
 
+function sum(values) {
+  return values.reduce((all, value) => all + value, 0);
+}
+
 /** The number of detections with at least this confidence; they are sorted. */
 function above(limit) {
   let low = 0, high = detections.score.length;
@@ -30,7 +34,7 @@ function above(limit) {
 
 const totals = new Array(classes.length).fill(0);
 objects.label.forEach((label, number) => { if (!objects.ignore[number]) totals[label] += 1; });
-const total = totals.reduce((sum, value) => sum + value, 0);
+const total = sum(totals);
 
 /** Correct and false detections of each class among the first `count`. */
 function countsOf(count) {
@@ -71,7 +75,6 @@ function isMissed(object) {
 
 function showCounts(count) {
   const { right, wrong } = countsOf(count);
-  const sum = (values) => values.reduce((all, value) => all + value, 0);
   const [correct, false_] = [sum(right), sum(wrong)];
   byId("right").textContent = correct;
   byId("false").textContent = false_;
@@ -85,7 +88,6 @@ function showCounts(count) {
     row.querySelector(".recall").textContent = percent(right[label], totals[label]);
     row.querySelector(".f1").textContent = percent(2 * right[label], right[label] + wrong[label] + totals[label]);
   }
-  return [correct, false_];
 }
 
 /** An object that a detection of the wrong class or place is about is not counted as missed. */
@@ -123,7 +125,7 @@ function makeConfusion() {
 function showConfusion(count) {
   const rows = byId("confusion").tBodies[0].rows;
   confusion(count).forEach((values, row) => {
-    const whole = Math.max(values.reduce((sum, value) => sum + value, 0), 1);
+    const whole = Math.max(sum(values), 1);
     values.forEach((value, column) => {
       const cell = rows[row].cells[column + 1], own = row === column;
       cell.textContent = row === classes.length && own ? "" : value;
@@ -156,16 +158,23 @@ function axes(svg, xName, yName) {
   element("text", { x: 11, y: (TOP + BOTTOM) / 2, "text-anchor": "middle", transform: `rotate(-90 11 ${(TOP + BOTTOM) / 2})` }, svg, yName);
 }
 
+/** The class of the precision-recall curve; null: all together. */
+function curveClass() {
+  const value = byId("curve-class")?.value;
+  return value ? Number(value) : null;
+}
+
 function drawCurve() {
-  const svg = byId("pr");
+  const svg = byId("pr"), label = curveClass(), objectsInAll = label === null ? total : totals[label];
+  svg.replaceChildren();
   axes(svg, "recall", "precision");
   let right = 0, count = 0;
   const points = [];
-  detections.kind.forEach((kind) => {
-    if (kind === IGNORED) return;
+  detections.kind.forEach((kind, number) => {
+    if (kind === IGNORED || (label !== null && detections.label[number] !== label)) return;
     count += 1;
     right += kind === CORRECT;
-    points.push([right / Math.max(total, 1), right / count]);
+    points.push([right / Math.max(objectsInAll, 1), right / count]);
   });
   const every = Math.max(1, Math.floor(points.length / 600));
   const shown = points.filter((_, index) => index % every === 0 || index === points.length - 1);
@@ -174,9 +183,10 @@ function drawCurve() {
   element("circle", { class: "dot", r: 5, id: "dot" }, svg);
 }
 
-function moveDot(correct, false_) {
-  const dot = byId("dot");
-  dot.setAttribute("cx", toX(correct / Math.max(total, 1)));
+function moveDot() {
+  const { right, wrong } = countsOf(above(threshold)), label = curveClass(), dot = byId("dot");
+  const [correct, false_, objectsInAll] = label === null ? [sum(right), sum(wrong), total] : [right[label], wrong[label], totals[label]];
+  dot.setAttribute("cx", toX(correct / Math.max(objectsInAll, 1)));
   dot.setAttribute("cy", toY(correct + false_ ? correct / (correct + false_) : 1));
 }
 
@@ -229,13 +239,19 @@ function drawBox(svg, box, scale, color, text, options) {
   }
 }
 
-function draw(picture) {
-  const [x1, y1, x2, y2] = picture.window, missed = picture.kind === MISSED;
-  const image = missed ? objects.image[picture.number] : detections.image[picture.number];
-  const svg = document.createElementNS(SVG, "svg"), scale = Math.max(x2 - x1, y2 - y1) / 230;
+/** A part of an image without boxes, and how many of its pixels a pixel of the page shows. */
+function drawPart(picture) {
+  const [x1, y1, x2, y2] = picture.window, svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", `${x1} ${y1} ${x2 - x1} ${y2 - y1}`);
   svg.setAttribute("role", "img");
   element("image", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, preserveAspectRatio: "none", href: `data:image/jpeg;base64,${picture.jpeg}` }, svg);
+  return [svg, Math.max(x2 - x1, y2 - y1) / 230];
+}
+
+function draw(picture) {
+  const missed = picture.kind === MISSED;
+  const image = missed ? objects.image[picture.number] : detections.image[picture.number];
+  const [svg, scale] = drawPart(picture);
   for (const object of ofImage.objects.get(image) || []) {
     const strong = missed ? object === picture.number : object === detections.object[picture.number];
     drawBox(svg, objects.box[object], scale, strong ? "#7ee787" : "#d0d7de", strong ? classes[objects.label[object]] : "", { dashed: true, strong });
@@ -261,26 +277,42 @@ function describe(picture) {
   return `${name} ${detections.score[picture.number].toFixed(2)}: ${kind}${truth}`;
 }
 
+/** A picture with its text and the name of the file. */
+function item(svg, text, image) {
+  const made = document.createElement("li"), about = document.createElement("p"), file = document.createElement("p");
+  about.textContent = text;
+  svg.setAttribute("aria-label", text);
+  file.className = "file";
+  file.textContent = data.images[image];
+  made.append(svg, about, file);
+  return made;
+}
+
 function showPictures() {
   const chosen = data.pictures.filter(isShown), list = byId("pictures");
   list.replaceChildren(...chosen.slice(0, pages * PAGE).map((picture) => {
-    const item = document.createElement("li"), text = document.createElement("p"), file = document.createElement("p");
     const [svg, image] = draw(picture);
-    text.textContent = describe(picture);
-    svg.setAttribute("aria-label", text.textContent);
-    file.className = "file";
-    file.textContent = data.images[image];
-    item.append(svg, text, file);
-    return item;
+    return item(svg, describe(picture), image);
   }));
   byId("shown").textContent = chosen.length ? `Showing ${Math.min(chosen.length, pages * PAGE)} of ${chosen.length} pictures, most important first.` : "No pictures of this kind at this threshold.";
   byId("more").hidden = chosen.length <= pages * PAGE;
 }
 
+function showSuspects() {
+  for (const suspect of data.suspects) {
+    const [svg, scale] = drawPart(suspect);
+    if (suspect.label) drawBox(svg, suspect.label, scale, "#7ee787", "", { dashed: true, strong: true });
+    if (suspect.proposed) drawBox(svg, suspect.proposed, scale, "#ff7b72", "", { strong: true });
+    byId("suspects").append(item(svg, suspect.text, suspect.image));
+  }
+}
+
 function fillFilters() {
   const option = (value, text) => Object.assign(document.createElement("option"), { value, textContent: text });
   byId("kind").append(option("", "all kinds"), ...Object.entries(NAMES).map(([kind, name]) => option(kinds.indexOf(kind), name)));
-  byId("class").append(option("", "all classes"), ...classes.map((name, label) => option(label, name)));
+  const names = () => classes.map((name, label) => option(label, name));
+  byId("class").append(option("", "all classes"), ...names());
+  byId("curve-class")?.append(...names());
 }
 
 // ---------------------------------------------------------------------------------------------------------- threshold
@@ -323,10 +355,10 @@ function change(value) {
   const command = byId("command");
   if (command) command.textContent = `${command.dataset.command} ${value.toFixed(2)}`;
   const count = above(value);
-  const [correct, false_] = showCounts(count);
+  showCounts(count);
   showErrors(count);
   showConfusion(count);
-  moveDot(correct, false_);
+  moveDot();
   showPictures();
 }
 
@@ -334,6 +366,7 @@ makeConfusion();
 drawCurve();
 drawCalibration();
 fillFilters();
+showSuspects();
 byId("slider").addEventListener("input", (event) => { byId("message").textContent = ""; change(Number(event.target.value)); });
 byId("best-f1").addEventListener("click", () => setTo(best((right, wrong) => (2 * right) / (right + wrong + total), () => true), "No detection is correct, so there is no best threshold."));
 byId("by-precision").addEventListener("click", () => {
@@ -345,5 +378,6 @@ byId("by-recall").addEventListener("click", () => {
   setTo(best((right, wrong) => right / (right + wrong), (right) => right / total >= least), "No threshold of the slider reaches this recall.");
 });
 for (const id of ["kind", "class"]) byId(id).addEventListener("change", () => { pages = 1; showPictures(); });
+byId("curve-class")?.addEventListener("change", () => { drawCurve(); moveDot(); });
 byId("more").addEventListener("click", () => { pages += 1; showPictures(); });
 change(threshold);

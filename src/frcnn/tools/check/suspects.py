@@ -13,7 +13,7 @@ from frcnn.data.records import Record
 from frcnn.data.tiles import window_around
 from frcnn.detector import Detector
 from frcnn.evaluation.evaluate import evaluate
-from frcnn.evaluation.suspects import Suspect, SuspectKind, find_suspects
+from frcnn.evaluation.suspects import Suspect, find_suspects
 from frcnn.inference.results import Detections
 from frcnn.tools.check.pictures import CELL, empty_cell, sheets, write
 
@@ -86,8 +86,7 @@ def write_suspects(suspects: Sequence[Suspect], folder: Path) -> list[Path]:
 def _cell(suspect: Suspect) -> Image.Image:
     cell = empty_cell()
     pen = ImageDraw.Draw(cell)
-    label = suspect.label
-    proposed = None if suspect.kind in (SuspectKind.EXTRA, SuspectKind.TWICE) else suspect.box
+    label, proposed = suspect.label, suspect.proposed
     image = read_image(suspect.image)
     shown = [box for box in (label, proposed) if box is not None]
     window = window_around(shown, image.size, context=_CONTEXT, least=_LEAST_WINDOW)
