@@ -20,7 +20,7 @@ from frcnn.evaluation.metrics import Metrics, compute_metrics
 from frcnn.files import write_text
 from frcnn.inference.results import Detections
 from frcnn.nn.faster_rcnn import FasterRCNN
-from frcnn.report.evidence import KINDS, Evidence, collect
+from frcnn.report.evidence import KINDS, Evidence, _names, collect
 from frcnn.report.page import Background, render, verdict, warnings
 
 CLASSES = ("cat", "dog </script><b>x", "émeu")
@@ -147,6 +147,20 @@ def test_suspects_are_labels_that_the_detector_disagrees_with(evidence: Evidence
     extra = next(each for each in evidence.suspects if "label without object" in each.text)
     assert extra.proposed is None
     assert extra.label is not None
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["/home/me/a.jpg", "/home/me/b.jpg"], ["a.jpg", "b.jpg"]),
+        (["/home/me/x/a.jpg", "/home/me/y/a.jpg"], ["x/a.jpg", "y/a.jpg"]),
+        (["/home/me/x/z/a.jpg", "/home/me/y/z/a.jpg", "/home/me/b.jpg"], ["x/z/a.jpg", "y/z/a.jpg", "b.jpg"]),
+        (["/home/me/a.jpg", "/home/me/a.jpg"], ["a.jpg", "a.jpg"]),
+        ([], []),
+    ],
+)
+def test_images_are_named_without_their_whole_path(paths: list[str], expected: list[str]) -> None:
+    assert _names([make_record(Path(path), []) for path in paths]) == expected
 
 
 def test_classes_without_any_label_are_not_suspects(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -153,12 +153,13 @@ def collect(
 
 def _names(records: Sequence[Record]) -> list[str]:
     """File names; where two are equal, paths inside the folder that holds all. Never a whole path, which is private."""
-    paths = [str(record.image) for record in records]
-    names = [os.path.basename(path) for path in paths]
+    paths = [Path(record.image).parts for record in records]
+    names = [parts[-1] for parts in paths]
     if len(set(names)) == len(names):
         return names
-    root = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return [Path(os.path.relpath(path, root)).as_posix() for path in paths]
+    folders = zip(*(parts[:-1] for parts in paths), strict=False)
+    shared = sum(1 for _ in takewhile(lambda each: len(set(each)) == 1, folders))
+    return [Path(*parts[shared:]).as_posix() for parts in paths]
 
 
 def _detections(metrics: Metrics, classes: Sequence[str]) -> tuple[dict[str, list[Any]], dict[tuple[int, int], int]]:
