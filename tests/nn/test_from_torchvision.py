@@ -67,6 +67,17 @@ def tensor(photo: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(photo)).permute(2, 0, 1) / 255
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_proposals_are_chosen_as_torchvision_does(name: str, training: bool) -> None:
+    theirs = detection.__dict__[name](weights=None, weights_backbone=None, num_classes=2).rpn.train(training)
+    settings = make_config(base_model=name).detector
+    ours = settings.train_proposals if training else settings.test_proposals
+    assert (ours.pre_nms_top_n, ours.post_nms_top_n) == (theirs.pre_nms_top_n(), theirs.post_nms_top_n())
+    assert (ours.nms_threshold, ours.score_threshold) == (theirs.nms_thresh, theirs.score_thresh)
+    assert ours.min_size == theirs.min_size
+
+
 def random_detector(name: str, photo: Image.Image, *, eps: float | None = None, **numbers: object) -> nn.Module:
     """One of torchvision's four."""
     torch.manual_seed(0)
