@@ -4,7 +4,7 @@
 
 DATASETS is a folder that holds the data sets by the names of small_sets.py. The training labels are damaged on purpose:
 10 % are removed, 5 % are moved by a third of their width and height, and 5 % get another class, if there are several.
-Then the command judges them. A row says how its four detectors are trained: with the plan's epochs, or with fewer.
+Then the command judges them. A row says how its detectors are trained: four folds or two, the plan's epochs or fewer.
 
 For each kind with n planted errors, the figure is the fraction of planted errors among the n suspects of that kind with
 the highest scores (precision at n). Other suspects may be real errors of the original labels.
@@ -31,7 +31,8 @@ from frcnn.evaluation.matching import iou_matrix
 from frcnn.evaluation.suspects import SuspectKind
 
 HERE = Path(__file__).parent
-ROWS = {"crossval": [], "crossval, 10 epochs": ["--set", "train.epochs=10"]}
+EPOCHS = ["--set", "train.epochs=10"]
+ROWS = {"crossval": [], "crossval, 10 epochs": EPOCHS, "crossval, 2 folds, 10 epochs": ["--folds", "2", *EPOCHS]}
 REMOVED, MOVED, SWAPPED = 0.1, 0.05, 0.05
 KINDS = {"removed": SuspectKind.MISSING, "moved": SuspectKind.PLACE, "swapped": SuspectKind.CLASS}
 

@@ -307,17 +307,19 @@ def test_check_finds_suspicious_labels_with_detectors_that_it_trains(
     data, file = label_twice(tmp_path / "data"), tmp_path / "check.json"
     monkeypatch.chdir(tmp_path)
     settings = [part for setting in (*SETTINGS, "train.epochs=1") for part in ("--set", setting)]
-    arguments = ["check", str(data), "--crossval", "--json", str(file), *settings]
+    arguments = ["check", str(data), "--crossval", "--folds", "2", "--json", str(file), *settings]
     assert main(arguments) == 0
     first = file.read_text()
     judged = {each["image"].partition("/")[0] for each in json.loads(first)["suspects"]}
     assert judged == {"positive"}  # the training images
     runs = sorted(path.name for path in (tmp_path / "runs" / "data-check").iterdir() if path.is_dir())
-    assert len(runs) == 4
+    assert len(runs) == 2
     capsys.readouterr()
     assert main(arguments) == 0  # the trainings are there
     assert file.read_text() == first
-    assert "4 trainings" in capsys.readouterr().out
+    assert "2 trainings" in capsys.readouterr().out
+    assert main(["check", str(data), "--folds", "2"]) == 2
+    assert "add --crossval" in capsys.readouterr().err
 
 
 def test_a_report_and_the_threshold_that_it_stores(

@@ -12,6 +12,7 @@ from frcnn.evaluation.suspects import Suspect, SuspectKind, find_suspects
 from frcnn.inference.results import Detections
 
 CAT, DOG = (0.0, 0.0, 30.0, 30.0), (100.0, 0.0, 130.0, 30.0)
+FAR = (200.0, 0.0, 230.0, 30.0)
 AGAIN = (0.0, 0.0, 30.0, 29.0)
 IMAGE = Path("data/a.jpg")
 
@@ -19,7 +20,9 @@ IMAGE = Path("data/a.jpg")
 def suspects_of(
     labels: list[tuple[tuple[float, ...], str]], *found: tuple[str, float, tuple[float, ...]]
 ) -> list[Suspect]:
-    return find_suspects([detections_of(*found)], [make_record(IMAGE, labels)])
+    """Those of an image. Another image has labels of both classes, which are ignored."""
+    other = make_record(Path("b.jpg"), [(CAT, "cat"), (DOG, "dog")], ignore=[True, True])
+    return find_suspects([detections_of(*found), Detections.empty(("cat", "dog"))], [make_record(IMAGE, labels), other])
 
 
 BOTH = (("cat", 0.9, CAT), ("dog", 0.8, DOG))
@@ -66,12 +69,17 @@ def test_each_kind(labels, found, expected) -> None:  # type: ignore[no-untyped-
     assert [(each.kind, round(each.score, 3), each.class_name, each.label) for each in suspects] == expected
 
 
+def test_classes_that_nobody_labeled_are_not_judged() -> None:
+    assert find_suspects([detections_of(*BOTH)], [make_record(IMAGE, [])]) == []
+    assert find_suspects([detections_of(*BOTH)], [make_record(IMAGE, [(DOG, "dog")])]) == []
+
+
 def test_a_label_without_object_is_suspicious_where_the_detector_sees_others() -> None:
-    """Of three cats in each image, it sees two in the first, none in the second, and one in the third; no dog."""
-    third = (200.0, 0.0, 230.0, 30.0)
-    cats = [(CAT, "cat"), (DOG, "cat"), (third, "cat")]
+    """Images 1 and 2 have three cats each: the detector sees two of the first image and none of the second. Image 3 has
+    a cat, which it sees, and a dog, which it does not see. The ignored cat does not count."""
+    cats = [(CAT, "cat"), (DOG, "cat"), (FAR, "cat")]
     records = [make_record(Path(f"{number}.jpg"), cats) for number in (1, 2)]
-    records.append(make_record(Path("3.jpg"), [(CAT, "cat"), (DOG, "dog")]))
+    records.append(make_record(Path("3.jpg"), [(CAT, "cat"), (DOG, "dog"), (FAR, "cat")], ignore=[False, False, True]))
     found = [
         detections_of(("cat", 0.8, CAT), ("cat", 0.6, DOG)),
         Detections.empty(("cat",)),
@@ -79,7 +87,7 @@ def test_a_label_without_object_is_suspicious_where_the_detector_sees_others() -
     ]
     suspects = find_suspects(found, records)
     expected = {
-        ("1.jpg", third): (0.8 + 0.6 + 0 + 0 + 0 + 1) / 6,  # at the other cats; at those of the image, 0.7
+        ("1.jpg", FAR): (0.8 + 0.6 + 0 + 0 + 0 + 1) / 6,  # at the other cats; at those of the image, 0.7
     }  # it saw no dog, and nothing in the second image
     assert {(str(each.image), each.label): each.score for each in suspects} == pytest.approx(expected)
     assert {each.kind for each in suspects} == {SuspectKind.EXTRA}
@@ -120,7 +128,9 @@ def test_what_is_inside_a_region_to_be_ignored_has_no_missing_label() -> None:
     """A crowd is much larger than each of its objects, so its IoU with them is low."""
     crowd = make_record(IMAGE, [((0, 0, 300, 300), "cat")], ignore=[True])
     found = detections_of(("cat", 0.9, CAT), ("dog", 0.8, DOG), ("cat", 0.7, (290, 0, 330, 30)))
-    assert [each.class_name for each in find_suspects([found], [crowd])] == ["dog", "cat"]
+    other = make_record(Path("b.jpg"), [(FAR, "dog")])
+    suspects = find_suspects([found, Detections.empty(("cat", "dog"))], [crowd, other])
+    assert [each.class_name for each in suspects] == ["dog", "cat"]
 
 
 def test_planted_errors_are_the_first_suspects() -> None:

@@ -156,6 +156,8 @@ def test_suspects_are_labels_that_the_detector_disagrees_with(evidence: Evidence
         (["/home/me/x/a.jpg", "/home/me/y/a.jpg"], ["x/a.jpg", "y/a.jpg"]),
         (["/home/me/x/z/a.jpg", "/home/me/y/z/a.jpg", "/home/me/b.jpg"], ["x/z/a.jpg", "y/z/a.jpg", "b.jpg"]),
         (["/home/me/a.jpg", "/home/me/a.jpg"], ["a.jpg", "a.jpg"]),
+        (["/home/me/a.jpg", "x/a.jpg"], ["me/a.jpg", "x/a.jpg"]),
+        (["/home/me/a.jpg", "/mnt/d/a.jpg", "/home/me/b.jpg"], ["me/a.jpg", "d/a.jpg", "b.jpg"]),
         ([], []),
     ],
 )
@@ -169,6 +171,24 @@ def test_classes_without_any_label_are_not_suspects(tmp_path: Path) -> None:
     record = make_record(tmp_path / "a.png", [(BOXES[0], "cat")], (100, 120))
     found = _with_classes(detections_of(("cat", 0.9, BOXES[0]), (CLASSES[2], 0.9, BOXES[1])))
     assert not collect(compute_metrics([found], [record], CLASSES), threshold=0.5).suspects
+
+
+def test_suspects_whose_images_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    record = make_record(tmp_path / "gone.png", [(BOXES[0], "cat")], (100, 120))
+    found = _with_classes(detections_of(("cat", 0.9, BOXES[0]), ("cat", 0.8, BOXES[1])))
+    metrics = compute_metrics([found], [record], CLASSES)
+    evidence = collect(metrics, threshold=0.5)
+    assert (evidence.suspects, evidence.suspects_in_all) == ([], 1)
+    assert "1 labels may be wrong" not in render(metrics, evidence, Background("run"))
+    assert "1 label may be wrong" in render(metrics, evidence, Background("run"))
+
+
+def test_a_page_of_images_without_labels_does_not_say_that_labels_are_right(tmp_path: Path) -> None:
+    draw_image([], seed=0, size=(100, 120)).save(tmp_path / "a.png")
+    record = make_record(tmp_path / "a.png", [], (100, 120))
+    metrics = compute_metrics([_with_classes(detections_of(("cat", 0.9, BOXES[0])))], [record], CLASSES)
+    page = render(metrics, collect(metrics, threshold=0.5), Background("run"))
+    assert "The evaluated images have no labels, so frcnn judges none." in page
 
 
 # ------------------------------------------------------------------------------------------------------------ sentences
@@ -242,6 +262,11 @@ def test_the_curve_of_a_class_has_its_dot_at_the_threshold(tab: Page, metrics: M
         x, y = (float(tab.locator("#dot").get_attribute(axis) or "nan") for axis in ("cx", "cy"))
         assert (x - 42) / 308 == pytest.approx(counts.recall, abs=0.001)
         assert (240 - y) / 230 == pytest.approx(1 if np.isnan(counts.precision) else counts.precision, abs=0.001)
+        assert f"curve of {name}; at the threshold" in (tab.locator("#pr").get_attribute("aria-label") or "")
+        ends = re.findall(r"[ML]([\d.]+) ([\d.]+)", tab.locator("#pr path.curve").get_attribute("d") or "")
+        everything = metrics.curves[name].at(0)
+        assert (float(ends[-1][0]) - 42) / 308 == pytest.approx(everything.recall, abs=0.001)
+        assert (240 - float(ends[-1][1])) / 230 == pytest.approx(everything.precision, abs=0.001)
     tab.locator("#curve-class").select_option("all classes together")
     set_threshold(tab, 0.3)
     x = float(tab.locator("#dot").get_attribute("cx") or "nan")
@@ -254,7 +279,8 @@ def test_suspects_have_a_picture_and_a_reason(tab: Page, evidence: Evidence) -> 
     for number, suspect in enumerate(evidence.suspects):
         expect(pictures.nth(number).locator("p").first).to_have_text(suspect.text)
         expect(pictures.nth(number).locator(".file")).to_have_text(evidence.images[suspect.image])
-        expect(pictures.nth(number).locator("rect")).to_have_count(sum(map(bool, (suspect.label, suspect.proposed))))
+        drawn = evidence.objects["image"].count(suspect.image) + sum(map(bool, (suspect.label, suspect.proposed)))
+        expect(pictures.nth(number).locator("rect")).to_have_count(drawn)
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.5, 0.8, 0.9])
@@ -311,7 +337,7 @@ def test_detections_inside_an_ignored_region_do_not_count(tab: Page, tmp_path: P
     cells = tab.locator("#confusion tbody td").all_inner_texts()
     assert {cell or "0" for cell in cells} == {"0"}
     expect(tab.locator("#false")).to_have_text("0")
-    expect(tab.locator("#labels")).to_contain_text("None: where the detector is sure, it agrees with the labels.")
+    expect(tab.locator("#labels")).to_contain_text("frcnn found no label that is probably wrong.")
 
 
 def test_a_missed_object_with_a_weak_detection_has_its_reason_too(tab: Page, tmp_path: Path) -> None:
@@ -365,6 +391,18 @@ def test_it_fits_a_phone_and_a_laptop(browser: Browser, file: Path, width: int, 
         )
         dark = sum(map(int, re.findall(r"\d+", back)[:3])) < sum(map(int, re.findall(r"\d+", front)[:3]))
         assert dark == (scheme == "dark")
+
+
+def test_long_names_of_classes_fit_a_phone(browser: Browser, tmp_path: Path) -> None:
+    draw_image([], seed=0, size=(100, 120)).save(tmp_path / "a.png")
+    classes = ("connector with twelve pins, soldered, seen from below, " + "x" * 40, "dog")
+    record = make_record(tmp_path / "a.png", [(BOXES[0], classes[0]), (BOXES[1], "dog")], (100, 120))
+    metrics = compute_metrics([Detections.empty(classes)], [record], classes)
+    write_text(tmp_path / "a.html", render(metrics, collect(metrics, threshold=0.5), Background("run")))
+    with browser.new_context(viewport={"width": 390, "height": 800}) as context:
+        page = context.new_page()
+        page.goto((tmp_path / "a.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 def test_thousands_of_images_make_a_page_that_can_be_sent(tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ def register(commands: Commands) -> None:
         help="also list labels that are probably wrong: trains four detectors, each on three quarters of the training "
         "images, and judges the other quarter",
     )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help=f"with --crossval: number of detectors, each of which judges one part of the images (default: {_FOLDS})",
+    )
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy, and a list of the changes")
     add_follow_links(parser, "DATA", "with --fix: ")
 
@@ -63,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.model is not None and options.crossval:
         raise ValueError("--model and --crossval exclude each other: use a trained detector, or train four; give one")
+    if options.folds is not None and not options.crossval:
+        raise ValueError("--folds is the number of detectors that --crossval trains: add --crossval, or omit --folds")
     config = make_config(
         base_model=options.base_model, recipe=options.recipe, file=options.config, overrides=data_settings(options)
     )
@@ -120,10 +128,11 @@ def _suspects_by_crossval(options: argparse.Namespace) -> "Sequence[Suspect]":
     from frcnn.tools.check.suspects import judge
     from frcnn.training.crossval import crossval
 
-    print(f"\n{_FOLDS} trainings; the same command resumes an interrupted one", flush=True)
+    folds = _FOLDS if options.folds is None else options.folds
+    print(f"\n{plural(folds, 'training')}; the same command resumes an interrupted one", flush=True)
     result = crossval(
         options.data,
-        folds=_FOLDS,
+        folds=folds,
         name=f"{options.data.resolve().name}-check",
         base_model=options.base_model,
         recipe=options.recipe,

@@ -59,6 +59,11 @@ class Suspect(NamedTuple):
     """The class of the label, where it differs from the proposed one."""
 
     @property
+    def subject(self) -> str:
+        """The class that texts name first: that of the label; if there is no label, the one that is proposed."""
+        return self.label_class or self.class_name
+
+    @property
     def proposed(self) -> tuple[float, float, float, float] | None:
         """The box that the detector proposes, pixels; None: it proposes to remove the label."""
         return None if self.kind in (SuspectKind.EXTRA, SuspectKind.TWICE) else self.box
@@ -94,19 +99,24 @@ def _relative(image: Path, root: Path) -> str:
 def find_suspects(detections: Sequence[Detections], records: Sequence[Record]) -> list[Suspect]:
     """The suspicious labels of images, the most suspicious first; at most one for each label.
 
+    Classes without a label in these images are not judged: perhaps nobody looked for them.
+
     Args:
         detections, records: of the same images, in the same order. Ignored objects are not judged.
     """
-    seen = [_seen(own, record) for own, record in zip(detections, records, strict=True)]
+    records = list(records)
+    labeled = sorted({name for record in records for name in record.class_names})
+    detections = [each[np.isin(each.class_name, labeled)] for each in detections]
+    iou = [iou_matrix(own.xyxy, record.boxes) for own, record in zip(detections, records, strict=True)]
+    seen = list(map(_seen, detections, iou))
     usual = _usually_seen(seen, records)
-    suspects = chain.from_iterable(map(_of_image, detections, records, seen, usual))
+    suspects = chain.from_iterable(map(_of_image, detections, records, iou, seen, usual))
     return sorted(suspects, key=lambda each: -each.score)
 
 
-def _seen(detections: Detections, record: Record) -> np.ndarray:
+def _seen(detections: Detections, iou: np.ndarray) -> np.ndarray:
     """(O,): the highest confidence of a detection at each label; 0: there is none."""
-    near = iou_matrix(detections.xyxy, record.boxes) >= NEAR
-    seen: np.ndarray = (detections.confidence[:, None] * near).max(axis=0, initial=0)
+    seen: np.ndarray = (detections.confidence[:, None] * (iou >= NEAR)).max(axis=0, initial=0)
     return seen
 
 
@@ -116,21 +126,27 @@ def _usually_seen(seen: Sequence[np.ndarray], records: Sequence[Record]) -> list
 
     Where a detector misses much, a label without a detection is not suspicious.
     """
-    names = [name for record in records for name in record.class_names]
-    counts = ~np.concatenate([np.zeros(0, bool), *(record.ignore for record in records)])
-    _, classes = np.unique(np.array(names, str), return_inverse=True)
-    flat = np.concatenate([np.zeros(0), *seen]) * counts
-    others = np.bincount(classes, counts)[classes] - counts
-    of_class = (np.bincount(classes, flat)[classes] - flat) / np.maximum(others, 1)
-    images = np.repeat(np.arange(len(records)), [len(each) for each in seen])
-    others = np.bincount(images, counts)[images] - counts
-    of_image = (np.bincount(images, flat)[images] - flat) / np.maximum(others, 1)
+    numbers = [len(each) for each in seen]
+    flat = np.concatenate([np.zeros(0), *seen])
+    judged = ~np.concatenate([np.zeros(0, bool), *(record.ignore for record in records)])
+    names = np.array([name for record in records for name in record.class_names], str)
+    of_class, _ = _mean_of_others(flat, judged, np.unique(names, return_inverse=True)[1])
+    of_image, others = _mean_of_others(flat, judged, np.repeat(np.arange(len(records)), numbers))
     usual = np.where(others > 0, np.minimum(of_image, of_class), of_class)
-    return np.split(usual, np.cumsum([len(each) for each in seen])[:-1])
+    return np.split(usual, np.cumsum(numbers)[:-1])
 
 
-def _of_image(detections: Detections, record: Record, seen: np.ndarray, usual: np.ndarray) -> Iterator[Suspect]:
-    iou = iou_matrix(detections.xyxy, record.boxes)  # (D, O)
+def _mean_of_others(values: np.ndarray, judged: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(O,) each: the mean of the judged values of the same group without the own one, 0 if there are none; and how many
+    these are."""
+    values = values * judged
+    others = np.bincount(group, judged)[group] - judged
+    return (np.bincount(group, values)[group] - values) / np.maximum(others, 1), others
+
+
+def _of_image(
+    detections: Detections, record: Record, iou: np.ndarray, seen: np.ndarray, usual: np.ndarray
+) -> Iterator[Suspect]:
     names = detections.class_name
     told = set()  # boxes that are proposed for a label
     for label in range(len(record.boxes)):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +34,7 @@ _MOST_PICTURES = 60
 _PICTURE_BYTES = 4_000_000
 """Of all pictures of errors: the page should be one that can be sent."""
 _MOST_SUSPECTS = 24
+"""Labels that may be wrong, with a picture each."""
 _PICTURE_SIDE = 360
 _CONTEXT = 3.0
 """Size of the part of the image that a picture shows, in sizes of its object."""
@@ -129,9 +129,7 @@ def collect(
     _add_kinds(metrics, detections, objects, number_of, object_of)
     wanted = _most_important(detections, objects, threshold)
     pictures = list(_pictures(wanted, metrics, detections, objects, model, threshold, on_picture))
-    labeled = sorted({name for record in metrics.records for name in record.class_names})
-    of_labeled = [each[np.isin(each.class_name, labeled)] for each in metrics.detections]
-    suspects = find_suspects(of_labeled, metrics.records)
+    suspects = find_suspects(metrics.detections, metrics.records)
     total = sum(len(each) for each in metrics.detections)
     is_cut = len(detections["score"]) == _MOST_DETECTIONS
     return Evidence(
@@ -152,14 +150,16 @@ def collect(
 
 
 def _names(records: Sequence[Record]) -> list[str]:
-    """File names; where two are equal, paths inside the folder that holds all. Never a whole path, which is private."""
-    paths = [Path(record.image).parts for record in records]
-    names = [parts[-1] for parts in paths]
-    if len(set(names)) == len(names):
-        return names
-    folders = zip(*(parts[:-1] for parts in paths), strict=False)
-    shared = sum(1 for _ in takewhile(lambda each: len(set(each)) == 1, folders))
-    return [Path(*parts[shared:]).as_posix() for parts in paths]
+    """Of each path the shortest end that no other has: the file name, if possible. More of a path is private."""
+    paths = [Path(record.image) for record in records]
+    left = {path: path.relative_to(path.anchor).parts for path in paths}
+    names: dict[Path, str] = {}
+    for kept in range(1, max(map(len, left.values()), default=0) + 1):
+        ends = {path: "/".join(parts[-kept:]) for path, parts in left.items()}
+        same = Counter(ends.values())
+        names |= {path: end for path, end in ends.items() if same[end] == 1 or kept >= len(left[path])}
+        left = {path: parts for path, parts in left.items() if path not in names}
+    return [names[path] for path in paths]
 
 
 def _detections(metrics: Metrics, classes: Sequence[str]) -> tuple[dict[str, list[Any]], dict[tuple[int, int], int]]:
@@ -312,15 +312,22 @@ def _pictures(
 
 def _suspect_pictures(suspects: Sequence[Suspect], records: Sequence[Record]) -> Iterator[SuspectPicture]:
     number_of = {str(record.image): number for number, record in enumerate(records)}
-    for each in suspects:
+    by_image: dict[Path, list[int]] = defaultdict(list)
+    for order, each in enumerate(suspects):
+        by_image[each.image].append(order)
+    made: dict[int, SuspectPicture] = {}
+    for path, orders in by_image.items():
         try:
-            image = read_image(each.image, any_size=True)
+            image = read_image(path, any_size=True)
         except (OSError, ValueError):
             continue  # it was there when it was evaluated
-        label, proposed = (None if box is None else _rounded(np.array(box)) for box in (each.label, each.proposed))
-        part = _part(image, [box for box in (label, proposed) if box is not None])
-        text = f"{each.class_name}: {each.kind.value} ({each.score:.2f}); {each.reason}"
-        yield SuspectPicture(number_of[str(each.image)], text, label, proposed, *part)
+        for order in orders:
+            each = suspects[order]
+            label, proposed = (None if box is None else _rounded(np.array(box)) for box in (each.label, each.proposed))
+            part = _part(image, [box for box in (label, proposed) if box is not None])
+            text = f"{each.subject}: {each.kind.value} ({each.score:.2f}); {each.reason}"
+            made[order] = SuspectPicture(number_of[str(path)], text, label, proposed, *part)
+    return (made[order] for order in sorted(made))
 
 
 def _explained(

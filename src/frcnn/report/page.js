@@ -73,8 +73,7 @@ function isMissed(object) {
 
 // ----------------------------------------------------------------------------------------------------------- numbers
 
-function showCounts(count) {
-  const { right, wrong } = countsOf(count);
+function showCounts({ right, wrong }) {
   const [correct, false_] = [sum(right), sum(wrong)];
   byId("right").textContent = correct;
   byId("false").textContent = false_;
@@ -165,7 +164,7 @@ function curveClass() {
 }
 
 function drawCurve() {
-  const svg = byId("pr"), label = curveClass(), objectsInAll = label === null ? total : totals[label];
+  const svg = byId("pr"), label = curveClass(), objectCount = label === null ? total : totals[label];
   svg.replaceChildren();
   axes(svg, "recall", "precision");
   let right = 0, count = 0;
@@ -174,7 +173,7 @@ function drawCurve() {
     if (kind === IGNORED || (label !== null && detections.label[number] !== label)) return;
     count += 1;
     right += kind === CORRECT;
-    points.push([right / Math.max(objectsInAll, 1), right / count]);
+    points.push([right / Math.max(objectCount, 1), right / count]);
   });
   const every = Math.max(1, Math.floor(points.length / 600));
   const shown = points.filter((_, index) => index % every === 0 || index === points.length - 1);
@@ -183,11 +182,14 @@ function drawCurve() {
   element("circle", { class: "dot", r: 5, id: "dot" }, svg);
 }
 
-function moveDot() {
-  const { right, wrong } = countsOf(above(threshold)), label = curveClass(), dot = byId("dot");
-  const [correct, false_, objectsInAll] = label === null ? [sum(right), sum(wrong), total] : [right[label], wrong[label], totals[label]];
-  dot.setAttribute("cx", toX(correct / Math.max(objectsInAll, 1)));
+function moveDot({ right, wrong }) {
+  const label = curveClass(), dot = byId("dot");
+  const [correct, false_, objectCount] = label === null ? [sum(right), sum(wrong), total] : [right[label], wrong[label], totals[label]];
+  dot.setAttribute("cx", toX(correct / Math.max(objectCount, 1)));
   dot.setAttribute("cy", toY(correct + false_ ? correct / (correct + false_) : 1));
+  const name = label === null ? "all classes together" : classes[label];
+  const values = `precision ${percent(correct, correct + false_)}, recall ${percent(correct, objectCount)}`;
+  byId("pr").setAttribute("aria-label", `precision-recall curve of ${name}; at the threshold: ${values}`);
 }
 
 function drawCalibration() {
@@ -243,7 +245,7 @@ function drawBox(svg, box, scale, color, text, options) {
 function drawPart(picture) {
   const [x1, y1, x2, y2] = picture.window, svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", `${x1} ${y1} ${x2 - x1} ${y2 - y1}`);
-  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-hidden", "true"); // the text beside it says what it shows
   element("image", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, preserveAspectRatio: "none", href: `data:image/jpeg;base64,${picture.jpeg}` }, svg);
   return [svg, Math.max(x2 - x1, y2 - y1) / 230];
 }
@@ -281,7 +283,6 @@ function describe(picture) {
 function item(svg, text, image) {
   const made = document.createElement("li"), about = document.createElement("p"), file = document.createElement("p");
   about.textContent = text;
-  svg.setAttribute("aria-label", text);
   file.className = "file";
   file.textContent = data.images[image];
   made.append(svg, about, file);
@@ -301,6 +302,9 @@ function showPictures() {
 function showSuspects() {
   for (const suspect of data.suspects) {
     const [svg, scale] = drawPart(suspect);
+    for (const object of ofImage.objects.get(suspect.image) || []) {
+      drawBox(svg, objects.box[object], scale, "#d0d7de", "", { dashed: true });
+    }
     if (suspect.label) drawBox(svg, suspect.label, scale, "#7ee787", "", { dashed: true, strong: true });
     if (suspect.proposed) drawBox(svg, suspect.proposed, scale, "#ff7b72", "", { strong: true });
     byId("suspects").append(item(svg, suspect.text, suspect.image));
@@ -354,11 +358,11 @@ function change(value) {
   byId("value").textContent = value.toFixed(2);
   const command = byId("command");
   if (command) command.textContent = `${command.dataset.command} ${value.toFixed(2)}`;
-  const count = above(value);
-  showCounts(count);
+  const count = above(value), counts = countsOf(count);
+  showCounts(counts);
   showErrors(count);
   showConfusion(count);
-  moveDot();
+  moveDot(counts);
   showPictures();
 }
 
@@ -378,6 +382,6 @@ byId("by-recall").addEventListener("click", () => {
   setTo(best((right, wrong) => right / (right + wrong), (right) => right / total >= least), "No threshold of the slider reaches this recall.");
 });
 for (const id of ["kind", "class"]) byId(id).addEventListener("change", () => { pages = 1; showPictures(); });
-byId("curve-class")?.addEventListener("change", () => { drawCurve(); moveDot(); });
+byId("curve-class")?.addEventListener("change", () => { drawCurve(); moveDot(countsOf(above(threshold))); });
 byId("more").addEventListener("click", () => { pages += 1; showPictures(); });
 change(threshold);

@@ -36,9 +36,7 @@ def suspects_of(
         on_image: called with the number of images that are done, and with their total.
     """
     records = [record for split in ("train", "val", "test") for record in dataset.records(split)]
-    labeled = sorted({name for record in records for name in record.class_names})
-    detections, judged = judge(detector, records, on_image=on_image)
-    return find_suspects([each[np.isin(each.class_name, labeled)] for each in detections], judged)
+    return find_suspects(*judge(detector, records, on_image=on_image))
 
 
 def judge(
@@ -69,7 +67,7 @@ def in_words(suspects: Sequence[Suspect]) -> str:
     lines += [f"  {kind.value} ({number})" for kind, number in Counter(each.kind for each in suspects).most_common()]
     lines.append(f"the first {_SHOWN}, by score:" if len(suspects) > _SHOWN else "by score:")
     for each in suspects[:_SHOWN]:
-        lines.append(f"  {each.score:.2f}  {each.image.name}: {each.kind.value}, {each.class_name}; {each.reason}")
+        lines.append(f"  {each.score:.2f}  {each.image.name}: {each.kind.value}, {each.subject}; {each.reason}")
     return "\n".join(lines)
 
 
@@ -98,6 +96,6 @@ def _cell(suspect: Suspect) -> Image.Image:
         if box is not None:
             x1, y1, x2, y2 = ((value - window[axis % 2]) * scale for axis, value in enumerate(box))
             pen.rectangle((left + x1, top + y1, left + x2, top + y2), outline=color, width=2)
-    write(pen, (6, CELL[1] + 2), f"{suspect.image.name}: {suspect.kind.value}, {suspect.class_name}", _TEXT)
+    write(pen, (6, CELL[1] + 2), f"{suspect.image.name}: {suspect.kind.value}, {suspect.subject}", _TEXT)
     write(pen, (6, CELL[1] + 17), suspect.reason, _TEXT)
     return cell
