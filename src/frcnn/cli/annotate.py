@@ -39,7 +39,7 @@ def register(commands: Commands) -> None:
         type=positive_integer,
         default=0,
         metavar="N",
-        help="show the N unlabeled images that should improve the detector most (needs --model, no exported file)",
+        help="show the N unlabeled images that differ most from the labeled ones (needs --model, no exported file)",
     )
     add_threshold(parser)
     add_trust(parser)

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from frcnn.detector import Detector, load
 from frcnn.http import training_process
 from frcnn.inference.results import Detections
@@ -42,7 +44,7 @@ class Assistant:
 
     Attributes:
         detector: the newest one.
-        next_images: indices of the images to label next, the most useful one first.
+        next_images: indices of the images to label next, the one that differs most from the labeled ones first.
     """
 
     def __init__(
@@ -82,20 +84,20 @@ class Assistant:
         """
         if self.detector is None or not self._count:
             return
-        from frcnn.tools.annotate.next_images import choose_next, image_features, summarize  # takes seconds: PyTorch
+        from frcnn.tools.annotate.next_images import choose_next, image_features  # takes seconds: PyTorch
 
         editor, model = self._editor, self.detector.model
-        labeled, new = [], {}
+        features: dict[int, np.ndarray] = {}
         for index, (_, image) in enumerate(editor.images):
             if index in editor.broken:
                 continue
             with suppress(OSError, ValueError):  # it cannot be read, or is too small for the layers
-                if editor.counts[index] is None:
-                    new[index] = summarize(self.detector, image)
-                else:
-                    labeled.append(image_features(model, image))
+                features[index] = image_features(model, image)
             on_image(index + 1, len(editor.images))
-        self.next_images = [list(new)[chosen] for chosen in choose_next(list(new.values()), labeled, self._count)]
+        new = [index for index in features if editor.counts[index] is None]
+        labeled = [own for index, own in features.items() if editor.counts[index] is not None]
+        chosen = choose_next([features[index] for index in new], labeled, self._count)
+        self.next_images = [new[each] for each in chosen]
 
     def training(self) -> TrainingStatus:
         """How the training is going."""
