@@ -187,7 +187,20 @@ def report(results: Results) -> str:
             seconds = f"{statistics.median(times):.0f}" if times else "-"
             lines.append(f"| {row} | {cells[0]} | {cells[1]} | {seconds} |")
         lines.append("")
-    return "\n".join(lines) + MACHINES
+    gains = [
+        run["map"] - without[seed]["map"]
+        for name, runs in results.get("frcnn", {}).items()
+        for without in [results.get("frcnn --no-plan", {}).get(name, {})]
+        for seed, run in runs.items()
+        if seed in without
+    ]
+    if gains:
+        lines += [
+            f'COCO AP of "frcnn" minus that of "frcnn --no-plan": {min(gains):.3f} to {max(gains):.3f}, on average '
+            f"{statistics.fmean(gains):.3f}.",
+            "",
+        ]
+    return "\n".join(lines).rstrip("\n") + "\n" + MACHINES
 
 
 def _cell(values: list[float]) -> str:
